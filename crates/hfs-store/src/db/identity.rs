@@ -32,12 +32,20 @@ struct Identity {
 /// Returns the paths of the store to which the file belongs.
 pub(crate) fn check_file(paths: Paths) -> Result<Paths> {
     let Some(conn) = open_unlocked(&paths.database)? else { return Ok(paths) };
-    let application: u32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+    let (application, found) = match (number("application_id"), number("user_version")) {
+        (Ok(application), Ok(version)) => (application, version),
+        (Err(error), _) | (_, Err(error)) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            return Err(error.into());
+        }
+        // Without its log, the file of a killed process may be half of a checkpoint. SQLite completes it when the store is
+        // opened, and finds real damage then.
+        (Err(_), _) | (_, Err(_)) => return Ok(paths),
+    };
     if application != schema::APPLICATION_ID {
         // Empty, or of another program, which `schema::migrate` rejects.
         return Ok(paths);
     }
-    let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let supported = schema::newest(schema::MIGRATIONS);
     // Without this table, or if it cannot be read, only the header counts.
     let identity = read(&conn).unwrap_or_default();
@@ -200,6 +208,31 @@ mod tests {
         drop(conn);
         let opened = open(&path).map(drop);
         assert!(matches!(opened, Err(Error::Rejected(StoreError::Newer { may_be_damage: false, .. }))));
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_killed_is_not_taken_for_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, killed) = (directory.path().join("a.db"), directory.path().join("killed.db"));
+        let db = open(&path).unwrap();
+        db.write("insert", |conn| {
+            let insert =
+                "INSERT INTO attachment (hash, stored_at, bytes) VALUES (x'01', 0, zeroblob(100000))";
+            Ok(conn.execute(insert, [])?)
+        })
+        .unwrap();
+        // The first page of the file already has the new number of pages, and the others are only in the log.
+        let log = fs::read(directory.path().join("a.db-wal")).unwrap();
+        let mut file = fs::read(&path).unwrap();
+        let pages = u32::from_be_bytes(file[28..32].try_into().unwrap());
+        file[28..32].copy_from_slice(&(pages + 25).to_be_bytes());
+        fs::write(&killed, file).unwrap();
+        fs::write(directory.path().join("killed.db-wal"), log).unwrap();
+        let opened = open(&killed).unwrap();
+        let count = "SELECT count(*) FROM attachment";
+        let found: i64 =
+            opened.read("count", |conn| Ok(conn.query_row(count, [], |row| row.get(0))?)).unwrap();
+        assert_eq!(found, 1);
     }
 
     #[test]
