@@ -44,10 +44,10 @@ pub fn offer_to_build(language: Language, context: &Context) -> Result<(), CliEr
     };
     console.print_stderr(&format!(
         "Plugins in {language} need an interpreter, which hfs builds once, from its source in {}:\n  \
-         cargo {}\nIt downloads the build tools. With {tool} on this machine it takes about a minute, without them cargo \
+         {}\nIt downloads the build tools. With {tool} on this machine it takes about a minute, without them cargo \
          compiles the tools, which takes about ten.\n",
         sanitize::line(&source.display().to_string()),
-        xtask(language).join(" "),
+        command_line(language),
     ));
     if !console.ask("Build it now?")? {
         return Err(CliError::with_hint(
@@ -98,10 +98,11 @@ fn source() -> Option<PathBuf> {
     root.join("xtask/src/runtimes.rs").is_file().then(|| root.to_path_buf())
 }
 
-const fn xtask(language: Language) -> [&'static str; 4] {
+/// The command that builds an interpreter, as the user would type it.
+const fn command_line(language: Language) -> &'static str {
     match language {
-        Language::Python => ["xtask", "runtimes", "--only", "python"],
-        Language::JavaScript => ["xtask", "runtimes", "--only", "javascript"],
+        Language::Python => "cargo xtask runtimes --only python",
+        Language::JavaScript => "cargo xtask runtimes --only javascript",
     }
 }
 
@@ -111,11 +112,14 @@ fn build(language: Language, source: &Path) -> Result<PathBuf, CliError> {
         CliError::with_hint(
             ErrorKind::Unavailable,
             format!("the {language} interpreter cannot be built: {reason}"),
-            format!("`cargo {}` in {} shows why", xtask(language).join(" "), source.display()),
+            format!("`{}` in {} shows why", command_line(language), source.display()),
         )
     };
+    // Not `cargo xtask`, which would compile xtask without a word.
     let mut cargo = Command::new("cargo");
-    cargo.args(xtask(language)).current_dir(source).stdin(Stdio::null()).stderr(Stdio::inherit());
+    cargo.args(["run", "--package", "xtask", "--"]);
+    cargo.args(command_line(language).split(' ').skip(2));
+    cargo.current_dir(source).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().map_err(|error: io::Error| failed(format!("cannot run cargo: {error}")))?;
     if !output.status.success() {
         return Err(failed("cargo failed".to_owned()));
