@@ -79,7 +79,7 @@ pub use message::{
     DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,
 };
 pub use operation::{Operation, OperationKind, SessionAttributes};
-pub use passthrough::PassthroughFields;
+pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
 pub use project::Project;
 pub use run::{EventHistory, Run};
 pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 /// Key of a text that should be a JSON object but does not parse as one.
 const UNREADABLE: &str = "$unreadable";
-/// Maximum nesting depth of fields. Values are parsed and dropped recursively, and deeper ones could overflow the stack.
-const MAX_DEPTH: usize = 512;
+/// Maximum nesting depth of a JSON value in a message, so of the value of a passthrough field. Values are parsed and
+/// dropped recursively, also on threads with small stacks, and deeper ones could overflow them.
+pub const MAX_JSON_DEPTH: usize = 512;
 
 /// Fields of imported data that hfs does not interpret, kept verbatim and in order so that an export is lossless.
 ///
@@ -44,7 +45,8 @@ impl Unparsed {
 /// Parses an object. Text that is not an object, or that is nested too deeply, becomes a single field.
 fn parse(json: &str) -> Map<String, Value> {
     let unreadable = || Map::from_iter([(UNREADABLE.to_owned(), json.into())]);
-    if depth(json) > MAX_DEPTH {
+    // The object around the values is one level more.
+    if json_depth(json) > MAX_JSON_DEPTH + 1 {
         return unreadable();
     }
     let mut reader = serde_json::Deserializer::from_str(json);
@@ -55,7 +57,8 @@ fn parse(json: &str) -> Map<String, Value> {
 }
 
 /// The depth of the arrays and objects in a JSON text.
-fn depth(json: &str) -> usize {
+#[must_use]
+pub fn json_depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
     for byte in json.bytes() {

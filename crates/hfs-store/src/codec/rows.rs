@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use hfs_core::{
-    ContentHash, DeltaKind, MessageDraft, MessageStatus, Part, PassthroughFields, Role, SessionAttributes,
-    Timestamp,
+    ContentHash, DeltaKind, MAX_JSON_DEPTH, MessageDraft, MessageStatus, Part, PassthroughFields, Role,
+    SessionAttributes, Timestamp, json_depth,
 };
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,6 @@ use uuid::Uuid;
 use crate::codec::body;
 use crate::codec::checksum::RowChecksum;
 use crate::error::{Error, Result, invalid};
-
-/// Maximum nesting of a JSON value in a message. Values are parsed recursively, also on threads with small stacks.
-const MAX_DEPTH: usize = 512;
 
 /// The row number of a message: its branch's number in the upper 32 bits, its seq in the lower.
 pub(crate) fn message_no(branch: i64, seq: u64) -> Result<i64> {
@@ -184,47 +181,33 @@ impl MessageRow {
 
 /// The JSON of passthrough fields; `None` if there are none.
 pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
-    // Fields that are still unparsed JSON are parsed here only if they may be empty or too deeply nested.
-    if extra.unparsed_json().is_none_or(|json| !has_shallow_fields(json)) {
-        if extra.is_empty() {
-            return Ok(None);
+    // Fields that are still unparsed JSON are parsed here only if they may be empty: if the only opening bracket is that of
+    // the object itself.
+    let may_be_empty = match extra.unparsed_json() {
+        Some(json) => {
+            let brackets = count_opening_brackets(json);
+            if brackets > MAX_JSON_DEPTH && json_depth(json) > MAX_JSON_DEPTH + 1 {
+                return Err(nested_too_deeply());
+            }
+            brackets <= 1
         }
-        extra.as_map().values().try_for_each(check_depth)?;
+        None => {
+            extra.as_map().values().try_for_each(check_depth)?;
+            true
+        }
+    };
+    if may_be_empty && extra.is_empty() {
+        return Ok(None);
     }
     let json = extra.to_json().map(Cow::into_owned);
     json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Whether a well-formed JSON object certainly has fields and is not nested too deeply. Returns false if the only
-/// opening bracket is that of the object itself, because the object may be empty. The caller then parses it.
-fn has_shallow_fields(json: &str) -> bool {
-    // JSON with few brackets cannot be nested deeply, and counting brackets is fast: the compiler vectorizes the loop,
-    // because a chunk is short enough for a counter of type `u8`.
+/// The number of opening brackets, also those inside of strings, which is at least the depth of the nesting.
+fn count_opening_brackets(json: &str) -> usize {
+    // Fast: the compiler vectorizes the loop, because a chunk is short enough for a counter of type `u8`.
     let opening = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();
-    let brackets: usize = json.as_bytes().chunks(128).map(|chunk| usize::from(opening(chunk))).sum();
-    brackets > 1 && (brackets <= MAX_DEPTH || depth(json) <= MAX_DEPTH)
-}
-
-/// The nesting of well-formed JSON.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(byte) = bytes.next().filter(|byte| *byte != b'"') {
-                    if byte == b'\\' {
-                        bytes.next();
-                    }
-                }
-            }
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
+    json.as_bytes().chunks(128).map(|chunk| usize::from(opening(chunk))).sum()
 }
 
 /// Passthrough fields from their JSON. Checks only the syntax; the fields are parsed on first access.
@@ -284,12 +267,16 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
         .map_err(|error| Error::Corrupt(format!("the JSON in a row cannot be read: {error}")))
 }
 
+fn nested_too_deeply() -> Error {
+    invalid(format!("a value in a message is nested deeper than {MAX_JSON_DEPTH}"))
+}
+
 /// Returns an error if a value is nested too deeply to be parsed again on a small stack.
 pub(crate) fn check_depth(value: &Value) -> Result<()> {
     let mut pending = vec![(value, 1)];
     while let Some((next, depth)) = pending.pop() {
-        if depth > MAX_DEPTH {
-            return Err(invalid(format!("a value in a message is nested deeper than {MAX_DEPTH}")));
+        if depth > MAX_JSON_DEPTH {
+            return Err(nested_too_deeply());
         }
         match next {
             Value::Array(items) => pending.extend(items.iter().map(|item| (item, depth + 1))),
@@ -308,11 +295,13 @@ mod tests {
     fn passthrough_fields_are_rejected_only_for_their_depth() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         let text = format!("{{\"a\":\"{}\\\"\",\"b\":[]}}", "[".repeat(5000));
-        for json in [nested(MAX_DEPTH), text, "{\"a\":1}".to_owned()] {
-            let stored = extra_to_json(&PassthroughFields::from_json(json.as_str())).unwrap();
+        for json in [nested(MAX_JSON_DEPTH), text, "{\"a\":1}".to_owned()] {
+            let fields = PassthroughFields::from_json(json.as_str());
+            assert!(fields.contains_key("a"), "{json}");
+            let stored = extra_to_json(&fields).unwrap();
             assert_eq!(stored, Some(json));
         }
-        assert!(extra_to_json(&PassthroughFields::from_json(nested(MAX_DEPTH + 1))).is_err());
+        assert!(extra_to_json(&PassthroughFields::from_json(nested(MAX_JSON_DEPTH + 1))).is_err());
         assert_eq!(extra_to_json(&PassthroughFields::from_json(" {} ")).unwrap(), None);
     }
 
