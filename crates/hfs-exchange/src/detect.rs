@@ -50,6 +50,8 @@ pub(crate) struct FormatProbe {
     entries: Vec<String>,
     /// Tables of a database, with their columns.
     tables: Vec<(String, Vec<String>)>,
+    /// Why not even the tables of a database can be read.
+    database_damage: Option<String>,
 }
 
 impl FormatProbe {
@@ -75,7 +77,10 @@ impl FormatProbe {
                 // Of a truncated database, not even the schema is read.
                 if source.salvage_database()? { tables(source) } else { Err(error) }
             });
-            return Ok(Self { tables: tables.unwrap_or_default(), bytes, ..Self::default() });
+            return Ok(match tables {
+                Ok(tables) => Self { tables, bytes, ..Self::default() },
+                Err(error) => Self { database_damage: Some(error.to_string()), bytes, ..Self::default() },
+            });
         }
         if bytes.starts_with(ZIP_MAGIC) {
             return Ok(Self::of_archive(source, bytes));
@@ -246,6 +251,11 @@ impl FormatProbe {
         self.bytes.starts_with(SQLITE_MAGIC)
     }
 
+    /// Why not even the tables of a database can be read.
+    pub(crate) fn database_damage(&self) -> Option<&str> {
+        self.database_damage.as_deref()
+    }
+
     /// Whether this is a database with all of these tables.
     pub(crate) fn has_tables(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.tables.iter().any(|(table, _)| table == name))
@@ -296,6 +306,9 @@ impl FormatProbe {
 
     /// What the source looks like, for errors.
     pub(crate) fn describe(&self) -> String {
+        if self.database_damage.is_some() {
+            return "it is a database so damaged that its tables are not known".to_owned();
+        }
         if self.bytes.is_empty() {
             return if self.entries.is_empty() { "it is empty" } else { "it is a folder" }.to_owned();
         }

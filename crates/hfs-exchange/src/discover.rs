@@ -199,6 +199,7 @@ fn reason_to_skip(source: &Source) -> Option<UnreadReason> {
             let is_damaged = probe.is_unparsable()
                 && (has_extension(path, &["jsonl"])
                     || has_extension(path, &["json"]) && !probe.has_comments());
+            let is_damaged = is_damaged || probe.database_damage().is_some();
             (!is_damaged && !probe.has_conversation()).then_some(UnreadReason::NotATranscript)
         }
     }

@@ -366,6 +366,14 @@ fn a_damaged_database_costs_the_rows_that_cannot_be_read() {
     let sessions = collect_as(&Source::file(&path), Format::Python);
     let count: usize = sessions.iter().map(|session| session.messages().count()).sum();
     assert!((100..350).contains(&count), "{count}");
+
+    // Not even its tables can be read.
+    damaged[100..1024].fill(0xa5);
+    fs::write(&path, &damaged).unwrap();
+    let found = discover(folder.path()).unwrap();
+    assert_eq!((found.sources.len(), found.skipped.len()), (1, 0), "it is not skipped silently");
+    let error = read(&found.sources[0], None, &mut Collector::default()).unwrap_err();
+    assert!(error.to_string().contains("a database so damaged"), "{error}");
 }
 
 #[test]
