@@ -4,10 +4,11 @@
 //! (streamGenerateContent) and Ollama (chat), and recognizes them by the path of the request. It runs on its own
 //! thread, so that blocking tests of the binary can use it too, and stops when it is dropped.
 //!
-//! [`RawServer`] sends exact bytes instead.
+//! [`RawServer`] sends exact bytes instead, and [`TlsServer`] has a certificate.
 
 mod protocol;
 mod raw;
+mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 
 pub use protocol::Protocol;
 pub use raw::{RawRequest, RawResponse, RawServer};
+pub use tls::TlsServer;
 
 /// A received request.
 #[derive(Debug, Clone)]

@@ -55,13 +55,11 @@ struct Tag {
     name: String,
 }
 
-/// Lists the models of the Ollama server at `base_url`. Returns `None` if no Ollama server responds within
-/// `timeout`; 150 ms are enough on the same machine.
+/// Lists the models of the Ollama server at `base_url`, which may be written as for its other APIs, such as with `/v1`.
+/// Returns `None` if no Ollama server responds within `timeout`; 150 ms are enough on the same machine.
 pub async fn probe_ollama(base_url: &str, timeout: Duration) -> Option<Vec<String>> {
-    let url = format!("{}/api/tags", base_url.trim_end_matches('/'));
     let request = async {
-        let client = crate::provider::client_builder(&url)?.connect_timeout(timeout).build().ok()?;
-        let body = client.get(&url).send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
+        let body = crate::provider::ollama_models(base_url).await?.bytes().await.ok()?;
         let tags: Tags = serde_json::from_slice(&body).ok()?;
         Some(tags.models.into_iter().map(|tag| tag.name).collect())
     };

@@ -15,6 +15,7 @@ mod refusal;
 mod reply;
 mod retry;
 mod server_error;
+mod tls;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,29 +57,40 @@ pub(crate) struct ProviderModel {
     base_url: Option<Url>,
     errors: ProviderErrorMapper,
     // Created at the first request: loading the system's certificates is slow, and commands that send no
-    // request must not pay for it. `None` if the system refuses the client's resources.
-    client: OnceLock<Option<reqwest::Client>>,
+    // request must not pay for it. An error is the reason why it cannot be created.
+    client: OnceLock<Result<reqwest::Client, String>>,
     restrictions: Mutex<Restrictions>,
     /// Index of the address that answered, among those of [`endpoint::chat_urls`].
     url_index: AtomicUsize,
 }
 
-/// An HTTP client for `url` without timeouts. `None` if the URL is not valid.
+/// An HTTP client for `url` without timeouts.
 ///
 /// It follows no redirects, since it would send a provider-specific key header to the new host as well.
-pub(crate) fn client_builder(url: &str) -> Option<reqwest::ClientBuilder> {
-    // Fails only if a crypto provider is already installed.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let url = endpoint::parse_base(url)?;
+///
+/// # Errors
+/// If no trusted certificate can be loaded.
+fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, rustls::Error> {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")));
-    let is_loopback = match url.host_str()? {
+    let is_loopback = match url.host_str().unwrap_or_default() {
         "localhost" | "[::1]" => true,
         host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
     };
     // A proxy cannot reach servers on this machine.
-    Some(if is_loopback { builder.no_proxy() } else { builder })
+    let builder = if is_loopback { builder.no_proxy() } else { builder };
+    let uses_tls = !is_loopback || url.scheme() == "https";
+    let tls = if uses_tls { tls::client_config()? } else { tls::without_certificates()? };
+    Ok(builder.tls_backend_preconfigured(tls))
+}
+
+/// Asks the Ollama server at `base_url` for its models. `None` if the URL is not valid or the server does not answer
+/// with success.
+pub(crate) async fn ollama_models(base_url: &str) -> Option<Response> {
+    let url = endpoint::models_urls(Provider::Ollama, &endpoint::parse_base(base_url)?).into_iter().next()?;
+    let client = client_builder(&url).ok()?.build().ok()?;
+    client.get(url).send().await.ok()?.error_for_status().ok()
 }
 
 impl ProviderModel {
@@ -109,11 +121,16 @@ impl ProviderModel {
     }
 
     fn client(&self) -> Result<&reqwest::Client, AttemptError> {
-        let url = self.base_url()?.as_str();
+        let url = self.base_url()?;
         let client = self.client.get_or_init(|| {
-            client_builder(url)?.connect_timeout(self.config.timeouts.connect).tcp_nodelay(true).build().ok()
+            let builder = client_builder(url).map_err(|error| error.to_string())?;
+            let builder = builder.connect_timeout(self.config.timeouts.connect).tcp_nodelay(true);
+            builder.build().map_err(|error| error.to_string())
         });
-        client.as_ref().ok_or_else(|| self.errors.invalid_configuration("its HTTP client cannot be created"))
+        client.as_ref().map_err(|error| {
+            let message = format!("its HTTP client cannot be created: {error}; is SSL_CERT_FILE readable?");
+            self.errors.invalid_configuration(&message)
+        })
     }
 
     /// The headers that identify the user.
@@ -411,7 +428,8 @@ impl ProviderModel {
 
     fn read_payload(&self, payload: Payload, reply: &mut ReplyBuilder) -> Result<(), AttemptError> {
         match payload {
-            Payload::Json { event, value } => {
+            Payload::Json { event, value, cut } => {
+                reply.cut = cut;
                 match self.config.provider {
                     Provider::OpenAi => openai::read(&value, reply),
                     Provider::Anthropic => anthropic::read(&event, &value, reply),

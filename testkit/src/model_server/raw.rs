@@ -241,7 +241,7 @@ fn reset(stream: &TcpStream) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Both)
 }
 
-fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<RawRequest>> {
+pub(super) fn read_request(stream: &mut impl Read) -> std::io::Result<Option<RawRequest>> {
     let mut received = Vec::new();
     let mut buffer = [0; 16 * 1024];
     let head_end = loop {

@@ -102,16 +102,12 @@ pub(super) fn read(event: &str, payload: &Value, reply: &mut ReplyBuilder) {
                 read_block(block, reply);
             }
         }
-        "content_block_delta" => {
+        "content_block_delta" | "message_delta" => {
             let delta = payload.get("delta").unwrap_or(&Value::Null);
-            let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default();
-            // By the fields and not by the type: thinking also arrives in text blocks.
-            reply.thinking(text("thinking"));
-            reply.text(text("text"));
-            reply.signature(text("signature"));
-        }
-        "message_delta" => {
-            reply.stop_reason(payload.pointer("/delta/stop_reason"));
+            read_delta(delta, reply);
+            // Some servers put the delta of a block into the delta of the message.
+            delta.get("delta").into_iter().for_each(|inner| read_delta(inner, reply));
+            reply.stop_reason(delta.get("stop_reason"));
             read_usage(payload.get("usage"), reply);
         }
         "message_stop" => reply.is_done = true,
@@ -122,6 +118,14 @@ pub(super) fn read(event: &str, payload: &Value, reply: &mut ReplyBuilder) {
         // Pings, ends of blocks, and events that are defined later.
         _ => {}
     }
+}
+
+/// Reads a delta by its fields and not by its type: thinking also arrives in text blocks.
+fn read_delta(delta: &Value, reply: &mut ReplyBuilder) {
+    let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default();
+    reply.thinking(text("thinking"));
+    reply.text(text("text"));
+    reply.signature(text("signature"));
 }
 
 fn read_message(message: &Value, reply: &mut ReplyBuilder) {
@@ -137,11 +141,7 @@ fn read_block(block: &Value, reply: &mut ReplyBuilder) {
     match text("type") {
         "redacted_thinking" => reply.signature(text("data")),
         "tool_use" | "server_tool_use" => reply.called_tools.push(text("name").to_owned()),
-        _ => {
-            reply.thinking(text("thinking"));
-            reply.text(text("text"));
-            reply.signature(text("signature"));
-        }
+        _ => read_delta(block, reply),
     }
 }
 

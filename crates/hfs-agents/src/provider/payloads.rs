@@ -23,7 +23,7 @@ pub(super) enum Framing {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Payload {
     /// A JSON value and the name of its event, which is empty in most protocols.
-    Json { event: String, value: Value },
+    Json { event: String, value: Value, cut: CutCharacter },
     /// The data of an `error` event that is not JSON.
     Error(String),
     /// The marker `[DONE]`.
@@ -34,6 +34,16 @@ pub(super) enum Payload {
     Malformed(String),
     /// A line or document that exceeds [`MAX_BUFFERED`].
     TooLong,
+}
+
+/// Halves of surrogate pairs at the ends of a payload's strings, where the value has U+FFFD. Some servers send one token in
+/// each payload, and a token may be half a character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct CutCharacter {
+    /// The second half, with which a string begins.
+    pub begins_with: Option<u16>,
+    /// The first half, with which a string ends.
+    pub ends_with: Option<u16>,
 }
 
 /// Reads payloads from the chunks of a body, which may be split anywhere.
@@ -209,13 +219,13 @@ impl PayloadReader {
     }
 
     /// Adds the values, and the elements of an array, which Gemini sends if no event stream was requested.
-    fn add_values(&mut self, event: &str, values: Vec<Value>) {
+    fn add_values(&mut self, event: &str, Parsed { values, cut }: Parsed) {
         for value in values {
             let elements = match value {
                 Value::Array(elements) => elements,
                 value => vec![value],
             };
-            let payload = |value| Payload::Json { event: event.to_owned(), value };
+            let payload = |value| Payload::Json { event: event.to_owned(), value, cut };
             self.payloads.extend(elements.into_iter().map(payload));
         }
     }
@@ -225,29 +235,49 @@ fn is_json_like(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
 }
 
+/// The values of a text.
+#[derive(Default)]
+struct Parsed {
+    values: Vec<Value>,
+    cut: CutCharacter,
+}
+
 /// Parses one or more JSON objects or arrays, after a repair if necessary. Returns the parser's error.
-fn parse(text: &str) -> Result<Vec<Value>, String> {
+fn parse(text: &str) -> Result<Parsed, String> {
     if !is_json_like(text) {
-        return if text.is_empty() { Ok(Vec::new()) } else { Err("it is not JSON".to_owned()) };
+        return if text.is_empty() { Ok(Parsed::default()) } else { Err("it is not JSON".to_owned()) };
     }
     let all = |text: &str| -> Result<Vec<Value>, serde_json::Error> {
         serde_json::Deserializer::from_str(text).into_iter().collect()
     };
-    all(text).or_else(|error| all(&repair(text)).map_err(|_| error.to_string()))
+    all(text).map(|values| Parsed { values, ..Parsed::default() }).or_else(|error| {
+        let (repaired, cut) = repair(text);
+        all(&repaired).map(|values| Parsed { values, cut }).map_err(|_| error.to_string())
+    })
 }
 
 /// Replaces what some servers write and JSON does not allow: halves of surrogate pairs, control characters in strings,
-/// unknown escapes, and the numbers `NaN` and `Infinity`.
-fn repair(text: &str) -> String {
+/// unknown escapes, and the numbers `NaN` and `Infinity`. Also returns the halves at the ends of strings.
+fn repair(text: &str) -> (String, CutCharacter) {
     let mut repaired = String::with_capacity(text.len() + 16);
     let mut rest = text.chars();
-    let mut in_string = false;
+    let mut cut = CutCharacter::default();
+    let (mut in_string, mut at_string_start) = (false, false);
+    // The half that the last escape stood for.
+    let mut last_half = None;
     while let Some(c) = rest.next() {
+        let after_half = last_half.take();
+        let is_first = std::mem::take(&mut at_string_start);
         match (in_string, c) {
-            (true, '\\') => repair_escape(&mut rest, &mut repaired),
+            (true, '\\') => {
+                last_half = repair_escape(&mut rest, &mut repaired);
+                cut.begins_with = last_half.filter(|half| is_first && is_low(*half)).or(cut.begins_with);
+            }
             (true, c) if c < ' ' => repaired.push_str(&format!("\\u{:04x}", u32::from(c))),
             (_, '"') => {
                 in_string = !in_string;
+                at_string_start = in_string;
+                cut.ends_with = after_half.filter(|half| !is_low(*half)).or(cut.ends_with);
                 repaired.push(c);
             }
             (false, 'N' | 'I' | '-') => {
@@ -266,11 +296,17 @@ fn repair(text: &str) -> String {
             (_, c) => repaired.push(c),
         }
     }
-    repaired
+    (repaired, cut)
 }
 
-/// Copies the escape sequence whose backslash was read.
-fn repair_escape(rest: &mut std::str::Chars<'_>, repaired: &mut String) {
+/// Whether a half of a surrogate pair is the second one.
+const fn is_low(half: u16) -> bool {
+    half >= 0xdc00
+}
+
+/// Copies the escape sequence whose backslash was read. Returns the half of a surrogate pair that it stands for, if the
+/// other half is missing.
+fn repair_escape(rest: &mut std::str::Chars<'_>, repaired: &mut String) -> Option<u16> {
     const REPLACEMENT: &str = "\\ufffd";
     fn code_unit(rest: &mut std::str::Chars<'_>) -> Option<u16> {
         let digits = rest.as_str().get(..4)?;
@@ -291,10 +327,17 @@ fn repair_escape(rest: &mut std::str::Chars<'_>, repaired: &mut String) {
                         *rest = after;
                         repaired.push_str(&format!("\\u{high:04x}\\u{low:04x}"));
                     }
-                    None => repaired.push_str(REPLACEMENT),
+                    None => {
+                        repaired.push_str(REPLACEMENT);
+                        return Some(high);
+                    }
                 }
             }
-            Some(0xdc00..=0xdfff) | None => repaired.push_str(REPLACEMENT),
+            Some(low @ 0xdc00..=0xdfff) => {
+                repaired.push_str(REPLACEMENT);
+                return Some(low);
+            }
+            None => repaired.push_str(REPLACEMENT),
             Some(unit) => repaired.push_str(&format!("\\u{unit:04x}")),
         },
         Some(c @ ('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't')) => repaired.extend(['\\', c]),
@@ -302,6 +345,7 @@ fn repair_escape(rest: &mut std::str::Chars<'_>, repaired: &mut String) {
         Some(c) => repaired.extend(['\\', '\\', c]),
         None => {}
     }
+    None
 }
 
 #[cfg(test)]
@@ -437,7 +481,7 @@ mod tests {
             read_split(Framing::Events, &bytes, 7);
             read_split(Framing::Lines, &bytes, 7);
             let value = json!({"text": text});
-            prop_assert_eq!(serde_json::from_str::<Value>(&repair(&value.to_string())).ok(), Some(value));
+            prop_assert_eq!(serde_json::from_str::<Value>(&repair(&value.to_string()).0).ok(), Some(value));
         }
     }
 }

@@ -3,6 +3,8 @@
 use hfs_core::{DeltaKind, IncompleteReason, Part, ReplyDelta, Usage, append_delta};
 use serde_json::Value;
 
+use super::payloads::CutCharacter;
+
 /// Tags around thinking that a server left in the text, as (opening, closing).
 const THINKING_TAGS: [(&str, &str); 3] =
     [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>")];
@@ -76,6 +78,10 @@ pub(super) struct ReplyBuilder {
     pub called_tools: Vec<String>,
     /// The last words that the server sent outside of its protocol.
     pub stray_text: Option<String>,
+    /// The halves of characters at the ends of the payload that is being read.
+    pub cut: CutCharacter,
+    /// The first half of a character whose second half may follow in the next payload.
+    held_half: Option<(DeltaKind, u16)>,
 }
 
 impl ReplyBuilder {
@@ -98,11 +104,38 @@ impl ReplyBuilder {
         }
     }
 
-    fn add(&mut self, delta: ReplyDelta) {
+    fn add(&mut self, mut delta: ReplyDelta) {
+        if delta.text.is_empty() {
+            return;
+        }
+        if let Some((kind, high)) = self.held_half.take() {
+            let low = self.cut.begins_with.filter(|_| kind == delta.kind);
+            match (low, delta.text.strip_prefix(char::REPLACEMENT_CHARACTER)) {
+                (Some(low), Some(rest)) => {
+                    delta.text = format!("{}{rest}", String::from_utf16_lossy(&[high, low]));
+                }
+                _ => self.push_replacement(kind),
+            }
+        }
+        if let Some(high) = self.cut.ends_with
+            && delta.text.ends_with(char::REPLACEMENT_CHARACTER)
+        {
+            delta.text.pop();
+            self.held_half = Some((delta.kind, high));
+        }
+        self.push(delta);
+    }
+
+    fn push(&mut self, delta: ReplyDelta) {
         if !delta.text.is_empty() {
             append_delta(&mut self.parts, &delta);
             self.deltas.push(delta);
         }
+    }
+
+    /// Appends the character that stands for a half without its other half.
+    fn push_replacement(&mut self, kind: DeltaKind) {
+        self.push(ReplyDelta { kind, text: char::REPLACEMENT_CHARACTER.to_string() });
     }
 
     /// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
@@ -150,7 +183,26 @@ impl ReplyBuilder {
         if let Some(delta) = std::mem::take(&mut self.tags).finish() {
             self.add(delta);
         }
+        if let Some((kind, _)) = self.held_half.take() {
+            self.push_replacement(kind);
+        }
+        self.separate_unopened_thinking();
         self.take_deltas()
+    }
+
+    /// Separates thinking whose opening tag is part of the model's prompt. It is recognized only when its closing tag
+    /// arrives, so its deltas were those of text.
+    fn separate_unopened_thinking(&mut self) {
+        let Some(index) = self.parts.iter().position(|part| matches!(part, Part::Text { .. })) else {
+            return;
+        };
+        let Some(Part::Text { text }) = self.parts.get(index) else { return };
+        let Some((thinking, reply)) = split_unopened_thinking(text) else { return };
+        let parts = [
+            (!thinking.is_empty()).then(|| Part::Thinking { text: thinking.to_owned(), signature: None }),
+            (!reply.is_empty()).then(|| Part::text(reply)),
+        ];
+        self.parts.splice(index..=index, parts.into_iter().flatten());
     }
 
     pub fn into_parts(self) -> (Vec<Part>, Option<Usage>, Option<String>) {
@@ -276,12 +328,25 @@ impl TagSplitter {
     }
 }
 
+/// Splits a text at the closing tag of thinking whose opening tag is missing. A text that mentions the opening tag as well,
+/// or has the closing tag in code or quotes, is about tags.
+fn split_unopened_thinking(text: &str) -> Option<(&str, &str)> {
+    THINKING_TAGS.iter().find_map(|(opening, closing)| {
+        let (thinking, reply) = text.split_once(closing)?;
+        let is_quoted = thinking.ends_with(['`', '"', '\'', '“', '‘', '«', '(', '\\']);
+        let is_code = thinking.matches('`').count() % 2 == 1;
+        let is_thinking = !is_quoted && !is_code && !text.contains(opening) && !reply.contains(closing);
+        is_thinking.then(|| (thinking.trim(), reply.trim_start()))
+    })
+}
+
 /// Removes thinking in tags from the beginning of a text.
 pub(crate) fn without_tagged_thinking(text: &str) -> &str {
     let trimmed = text.trim_start();
     THINKING_TAGS
         .iter()
         .find_map(|(opening, closing)| trimmed.strip_prefix(opening)?.split_once(closing))
+        .or_else(|| split_unopened_thinking(text))
         .map_or(text, |(_, reply)| reply.trim_start())
 }
 
@@ -396,5 +461,67 @@ mod tests {
         assert_eq!(without_tagged_thinking("<think>a</think>\n\nb"), "b");
         assert_eq!(without_tagged_thinking("b <think>a</think>"), "b <think>a</think>");
         assert_eq!(without_tagged_thinking("<think>open"), "<think>open");
+        assert_eq!(without_tagged_thinking("a</think>b"), "b");
+    }
+
+    /// The parts of a whole reply with this text, as (thinking, text).
+    fn parts_of(chunks: &[&str]) -> (String, String) {
+        let mut builder = ReplyBuilder::default();
+        chunks.iter().for_each(|chunk| builder.text(chunk));
+        builder.finish();
+        let (parts, ..) = builder.into_parts();
+        let (mut thinking, mut reply) = (String::new(), String::new());
+        for part in parts {
+            match part {
+                Part::Text { text } => reply.push_str(&text),
+                Part::Thinking { text, .. } => thinking.push_str(&text),
+                other => panic!("{other:?}"),
+            }
+        }
+        (thinking, reply)
+    }
+
+    #[test]
+    fn thinking_without_its_opening_tag_is_separated_unless_the_text_is_about_tags() {
+        for (chunks, thinking, reply) in [
+            (&["hm", "m\n</thi", "nk>\n\nAnswer"][..], "hmm", "Answer"),
+            (&["hmm</think>Answer"], "hmm", "Answer"),
+            (&["</think>\n\nAnswer"], "", "Answer"),
+            (&["hmm</thought>Answer"], "hmm", "Answer"),
+            (&["hmm</think>"], "hmm", ""),
+        ] {
+            assert_eq!(parts_of(chunks), (thinking.to_owned(), reply.to_owned()), "{chunks:?}");
+        }
+        for text in [
+            "The tag `</think>` ends it.",
+            "It ends with \"</think>\".",
+            "```\nx</think>y\n```",
+            "Between <think> and </think> it thinks.",
+            "a</think>b</think>c",
+            "no tag",
+        ] {
+            assert_eq!(parts_of(&[text]), (String::new(), text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_character_that_is_cut_between_two_payloads_is_whole_in_the_reply() {
+        let high = CutCharacter { ends_with: Some(0xd83c), ..CutCharacter::default() };
+        let low = CutCharacter { begins_with: Some(0xdf89), ..CutCharacter::default() };
+        let reply = |payloads: &[(CutCharacter, &str)]| {
+            let mut builder = ReplyBuilder::default();
+            for (cut, text) in payloads {
+                builder.cut = *cut;
+                builder.text(text);
+            }
+            let mut deltas = builder.take_deltas();
+            deltas.extend(builder.finish());
+            deltas.into_iter().map(|delta| delta.text).collect::<String>()
+        };
+        let none = CutCharacter::default();
+        assert_eq!(reply(&[(high, "a\u{fffd}"), (none, ""), (low, "\u{fffd} hi")]), "a🎉 hi");
+        assert_eq!(reply(&[(high, "a\u{fffd}"), (none, "b")]), "a\u{fffd}b");
+        assert_eq!(reply(&[(high, "a\u{fffd}")]), "a\u{fffd}");
+        assert_eq!(reply(&[(low, "\u{fffd} hi")]), "\u{fffd} hi");
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, RetryPolicy, Timeouts};
-use hfs_core::{AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Suggestion, Usage};
+use hfs_core::{AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Part, Suggestion, Usage};
 use serde_json::{Value, json};
 use testkit::model_server::{RawResponse, RawServer};
 
@@ -307,7 +307,7 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"\\ud83c\"}}}}]}}\n\ndata: {{\"choices\":[{{\"delta\":{{\"content\":\"\\udf89 hi\"}}}}]}}\n\n{}",
             events(&[stop("stop")])
         ))
-        .text("\u{fffd}\u{fffd} hi"),
+        .text("🎉 hi"),
         openai("a bad byte", [
             b"data: {\"choices\":[{\"delta\":{\"content\":\"a\xffb\"}}]}\n\n".as_slice(), events(&[stop("stop")]).as_bytes(),
         ].concat())
@@ -428,6 +428,15 @@ async fn thinking_is_separated_from_the_reply() {
         ),
     ];
     check_all(cases.into_iter().map(|case| case.text("Answer").thinking("hm")).collect()).await;
+    let server = RawServer::with_responses(vec![RawResponse::events(events(&[
+        content("hm"),
+        content("</think>"),
+        content("\n\nAnswer"),
+        stop("stop"),
+    ]))]);
+    let (_, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
+    let thinking = Part::Thinking { text: "hm".into(), signature: None };
+    assert_eq!(outcome.unwrap().parts, [thinking, Part::text("Answer")], "only a closing tag");
     check_all(vec![
         openai_stream("nothing else", &[delta(json!({"reasoning_content": "hm"})), stop("stop")])
             .thinking("hm")
@@ -741,6 +750,16 @@ async fn an_anthropic_stream_is_read_however_the_server_writes_it() {
                 + &block_delta(&json!({"type": "unheard_of", "words": "x"}))
                 + &event("unheard_of", &json!({"type": "unheard_of"}))
                 + &text_delta("Hello")
+                + &anthropic_end("end_turn"),
+        ),
+        anthropic(
+            "deltas of blocks in the delta of the message",
+            anthropic_start()
+                + &event(
+                    "message_delta",
+                    &json!({"type": "message_delta", "delta": {"type": "content_block_delta", "index": 0,
+                        "delta": {"text": "Hello"}}, "usage": null}),
+                )
                 + &anthropic_end("end_turn"),
         ),
         anthropic("no message_stop", anthropic_start() + &text_delta("Hello") + &anthropic_stop("end_turn")),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use hfs_agents::{ModelConfig, Provider, list_models};
+use hfs_agents::{ModelConfig, Provider, Role, list_models};
 use hfs_core::{ErrorExt, ErrorKind};
 use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
@@ -197,9 +197,9 @@ fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError>
                 AgentBackend::Assistant(model) => (reason, vec![model]),
                 AgentBackend::Triads(config, models) => {
                     let source = if models.is_some() { "" } else { " that search your saved sessions" };
+                    let uses_default = Role::ALL.iter().any(|role| config.model_of(*role).is_none());
                     let models = models.into_iter().flat_map(|models| {
-                        let names = config.model_names().len();
-                        let default = (names == 0).then_some(models.default);
+                        let default = uses_default.then_some(models.default);
                         default.into_iter().chain(models.named.into_values())
                     });
                     let models: Vec<ModelConfig> = models.collect();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::model_server::{ModelServer, Script};
+use testkit::cli::Hfs;
+use testkit::model_server::{ModelServer, Script, TlsServer};
 
 use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 
@@ -162,7 +163,7 @@ fn the_doctor_asks_the_server_for_its_models() {
     let server = ModelServer::start();
     server.models(["llama3:8b", "qwen3:4b"]);
     let hfs = |model: &str| {
-        testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+        Hfs::new(env!("CARGO_BIN_EXE_hfs"))
             .env("OLLAMA_HOST", server.base_url())
             .env("HFS_PROVIDER", "ollama")
             .env("HFS_MODEL", model)
@@ -175,7 +176,7 @@ fn the_doctor_asks_the_server_for_its_models() {
 
 #[test]
 fn the_offline_agent_is_announced_with_the_reason() {
-    let hfs = testkit::cli::Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let output = hfs.run(&["chat", "hi"]).ok();
     assert!(output.stderr.starts_with("recall: ") && output.stderr.contains("key"), "{}", output.describe());
     assert_eq!(hfs.run(&["-q", "chat", "-c", "hi"]).ok().stderr, "");
@@ -217,6 +218,54 @@ fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     hint: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN
     ");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
+}
+
+#[test]
+fn a_self_signed_certificate_is_accepted_only_if_the_user_trusts_it_and_it_names_the_server() {
+    let body = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{body}data: [DONE]\n\n"
+    );
+    let server = TlsServer::start(&["localhost"], response);
+    let hfs = |host: &str| {
+        Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+            .env("HFS_BASE_URL", format!("https://{host}:{}/v1", server.port()))
+            .env("HFS_MODEL", "m")
+            .env("OPENAI_API_KEY", "test-key-0123456789")
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("server.pem");
+    std::fs::write(&file, server.certificate_pem()).unwrap();
+    let chat = |host: &str, file: &str| hfs(host).command(&["chat", "hi"]).env("SSL_CERT_FILE", file).run();
+    let trusted = file.to_str().unwrap();
+    assert_eq!(chat("localhost", trusted).ok().stdout, "hello\n");
+    let other_name = chat("127.0.0.1", trusted).fails_with(8);
+    assert!(other_name.stderr.contains("not trusted"), "{}", other_name.describe());
+
+    let other = TlsServer::start(&["localhost"], "");
+    let other_file = directory.path().join("other.pem");
+    std::fs::write(&other_file, other.certificate_pem()).unwrap();
+    let untrusted = chat("localhost", other_file.to_str().unwrap()).fails_with(8);
+    assert!(untrusted.stderr.contains("SSL_CERT_FILE"), "{}", untrusted.describe());
+    let missing = chat("localhost", "/nonexistent.pem").fails_with(6);
+    assert!(missing.stderr.contains("SSL_CERT_FILE"), "{}", missing.describe());
+}
+
+#[test]
+fn the_doctor_asks_the_servers_of_all_models_that_triads_use() {
+    let server = ModelServer::start();
+    server.models(["llama3:8b", "qwen3:4b"]);
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+        .env("OLLAMA_HOST", format!("{}/v1", server.base_url()))
+        .env("HFS_AGENT", "triads")
+        .env("HFS_TRIADS", "mine.yaml");
+    let yaml = format!("{}\nmodels:\n  critic: ollama/absent\n", hfs_agents::TriadsConfig::SMALL);
+    std::fs::write(hfs.project().join("mine.yaml"), yaml).unwrap();
+    let output = hfs.run(&["doctor"]).ok();
+    let servers = output.stdout.lines().filter(|line| line.contains("has 2 models")).count();
+    assert_eq!(servers, 2, "{}", output.describe());
+    assert!(output.stdout.contains("using llama3:8b"), "{}", output.describe());
+    assert!(output.stdout.contains("\"absent\" is not among them"), "{}", output.describe());
 }
 
 #[test]
