@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, ContentHash, EventPayload, Message, Part,
-    PassthroughFields, RunOutcome, RunRequest, RunSink,
+    Agent, AgentDescription, AgentError, AgentStatus, ContentHash, ContextLimit, EventPayload, Message,
+    ModelContext, Part, PassthroughFields, RunOutcome, RunRequest, RunSink,
 };
 
 use crate::model::{ChatTurns, Model, ModelReply, ModelRequest, StreamEvent, images_to_send};
 use crate::provider::{ProviderModel, takes_thinking_back};
-use crate::{ModelConfig, Provider, RequestEvent};
+use crate::summary::summarize;
+use crate::{ModelConfig, Provider};
 
 /// Agent id in events.
 const ID: &str = "assistant";
@@ -89,16 +90,10 @@ impl Assistant {
             model_request = self.model_request(&request) => model_request,
         };
         let mut handler = |event: StreamEvent<'_>| {
-            let request_event = RequestEvent::of_stream(ID, &event);
-            request_event.and_then(|event| event.payload()).into_iter().for_each(|event| sink.event(event));
-            match event {
-                StreamEvent::Delta(delta) => sink.reply(delta),
-                StreamEvent::Retrying(error, delay) => {
-                    let delay = delay.as_secs_f64();
-                    sink.event(error_event(format!("{error}; trying again in {delay:.1} s")));
-                }
-                StreamEvent::LeftOut(message) => sink.event(error_event(message.to_owned())),
-                StreamEvent::Waiting { .. } => {}
+            let request_event = event.request_event(ID).and_then(|event| event.payload());
+            request_event.into_iter().for_each(|event| sink.event(event));
+            if let StreamEvent::Delta(delta) = event {
+                sink.reply(delta);
             }
         };
         let reply = self.model.reply(&model_request, &mut handler).await?;
@@ -121,10 +116,6 @@ impl Assistant {
     }
 }
 
-fn error_event(message: String) -> EventPayload {
-    EventPayload::ErrorOccurred { agent: Some(ID.to_owned()), phase: None, message }
-}
-
 #[async_trait]
 impl Agent for Assistant {
     fn describe(&self) -> AgentDescription {
@@ -135,6 +126,15 @@ impl Agent for Assistant {
         AgentDescription::new(ID, summary)
             .with_model(Some(self.model.name().to_owned()))
             .with_images(self.attachments.is_some())
+            .with_context(self.model.known_limit().map_or(ModelContext::Unknown, ModelContext::Limited))
+    }
+
+    async fn context_limit(&self) -> Option<ContextLimit> {
+        self.model.context_limit().await
+    }
+
+    async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
+        summarize(&self.model, &request, self.provider.title()).await
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
@@ -150,21 +150,16 @@ impl Agent for Assistant {
         let result = self.reply(request, sink).await;
         let status = match &result {
             Ok(reply) => {
-                if let Some(usage) = reply.usage {
-                    sink.event(EventPayload::UsageRecorded {
-                        agent: ID.to_owned(),
-                        phase: None,
-                        model: Some(model.clone()),
-                        usage,
-                    });
-                }
+                let (agent, phase, model) = (ID.to_owned(), None, Some(model.clone()));
+                sink.event(match reply.usage {
+                    Some(usage) => EventPayload::UsageRecorded { agent, phase, model, usage },
+                    None => EventPayload::UsageUnknown { agent, phase, model },
+                });
                 if reply.incomplete.is_none() { AgentStatus::Complete } else { AgentStatus::Blocked }
             }
             Err(AgentError::Cancelled) => AgentStatus::Idle,
-            Err(error) => {
-                sink.event(error_event(error.to_string()));
-                AgentStatus::Blocked
-            }
+            // The engine records the error of the run.
+            Err(_) => AgentStatus::Blocked,
         };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         sink.event(EventPayload::AgentEnded { agent: ID.to_owned(), status, duration_ms });

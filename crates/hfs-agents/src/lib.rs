@@ -12,16 +12,15 @@ mod model;
 mod model_config;
 mod provider;
 mod recall;
-mod request_event;
+mod summary;
 mod triads;
 
 pub use assistant::{Assistant, AttachmentSource};
 pub use detect::{AvailableProviders, DetectedModel, detect_model, probe_ollama};
 pub use model::MAX_IMAGE_BYTES;
 pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
-pub use provider::list_models;
+pub use provider::{ServerModels, list_models};
 pub use recall::Recall;
-pub use request_event::RequestEvent;
 pub use triads::{
     ArbiterConfig, Budget, ConfigProblem, MemoryEntry, Preset, Pressure, Role, SectionConfig, TriadConfig,
     TriadModels, Triads, TriadsConfig, TriadsConfigError,

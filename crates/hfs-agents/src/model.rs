@@ -9,7 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{AgentError, ContentHash, IncompleteReply, Message, Part, ReplyDelta, Role, Usage, WaitStage};
+use hfs_core::{
+    AgentError, ContentHash, IncompleteReply, MAX_TOOL_CHARS, Message, Part, ReplyDelta, RequestEvent, Role,
+    Usage, WaitStage,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::provider::without_tagged_thinking;
@@ -20,8 +23,6 @@ const IMAGE_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/w
 pub const MAX_IMAGE_BYTES: u64 = 5 * 1024 * 1024 / 4 * 3;
 /// Limit for the number of images in a request. Older images are replaced by their file names.
 const MAX_IMAGES: usize = 10;
-/// Limit for a tool's input or output, in characters.
-const MAX_TOOL_TEXT: usize = 8_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChatRole {
@@ -131,6 +132,27 @@ pub(crate) enum StreamEvent<'a> {
     LeftOut(&'a str),
 }
 
+impl StreamEvent<'_> {
+    /// The event of the run for a step of a request of `agent`. `None` for a piece of the reply.
+    pub fn request_event(&self, agent: &str) -> Option<RequestEvent> {
+        let agent = agent.to_owned();
+        let millis = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Delta(_) => None,
+            Self::Waiting { server, stage, limit } => Some(RequestEvent::Waiting {
+                agent,
+                server: (*server).to_owned(),
+                stage: *stage,
+                limit_ms: millis(limit),
+            }),
+            Self::Retrying(error, delay) => {
+                Some(RequestEvent::Retrying { agent, message: error.to_string(), delay_ms: millis(delay) })
+            }
+            Self::LeftOut(message) => Some(RequestEvent::LeftOut { agent, message: (*message).to_owned() }),
+        }
+    }
+}
+
 /// Called for each event, in order.
 pub(crate) type StreamHandler<'a> = &'a mut (dyn FnMut(StreamEvent<'_>) + Send);
 
@@ -215,7 +237,7 @@ impl ChatTurns {
     }
 
     /// Appends to the last turn if it has the same role, else starts a new turn.
-    fn push(&mut self, role: ChatRole, parts: Vec<ChatPart>) {
+    pub fn push(&mut self, role: ChatRole, parts: Vec<ChatPart>) {
         match self.turns.last_mut() {
             Some(last) if last.role == role => last.parts.extend(parts),
             last => {
@@ -289,10 +311,10 @@ fn chat_part(
 /// Keeps the beginning and the end of a long text.
 fn shorten(text: &str) -> String {
     let length = text.chars().count();
-    if length <= MAX_TOOL_TEXT {
+    if length <= MAX_TOOL_CHARS {
         return text.to_owned();
     }
-    let half = MAX_TOOL_TEXT / 2;
+    let half = MAX_TOOL_CHARS / 2;
     let beginning: String = text.chars().take(half).collect();
     let end: String = text.chars().skip(length - half).collect();
     format!("{beginning}\n[... {} characters omitted ...]\n{end}", length - 2 * half)
@@ -394,7 +416,7 @@ mod tests {
         let text = format!("start{}end", "é".repeat(50_000));
         let short = shorten(&text);
         assert!(short.starts_with("start") && short.ends_with("end"));
-        assert!(short.chars().count() < MAX_TOOL_TEXT + 60);
+        assert!(short.chars().count() < MAX_TOOL_CHARS + 60);
     }
 
     #[test]

@@ -288,6 +288,8 @@ pub struct ModelConfig {
     pub temperature: Option<f64>,
     /// Size of the context that Ollama loads the model with, in tokens; `None` to derive it from the conversation.
     pub num_ctx: Option<u32>,
+    /// Size of the model's context in tokens; `None` to ask the server or to use what is known of the model.
+    pub context_tokens: Option<u32>,
     /// System prompt, sent before the conversation.
     pub system_prompt: Option<String>,
     /// Timeouts of a request.
@@ -320,6 +322,7 @@ impl ModelConfig {
             max_tokens: None,
             temperature: None,
             num_ctx: None,
+            context_tokens: None,
             system_prompt: None,
             timeouts: Timeouts::default(),
             retries: RetryPolicy::default(),

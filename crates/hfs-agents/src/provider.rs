@@ -4,6 +4,7 @@
 //! is shared: addresses, reading the stream, recognizing errors, retries, and what a model was found not to take.
 
 mod anthropic;
+mod context;
 mod endpoint;
 mod error_mapper;
 mod gemini;
@@ -23,7 +24,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Backoff, IncompleteReply, WaitStage, lock_unpoisoned};
+use hfs_core::{AgentError, Backoff, IncompleteReply, Suggestion, WaitStage, lock_unpoisoned};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -37,7 +38,7 @@ use refusal::{Restrictions, Sent, TokenParameter};
 use reply::{Ending, ReplyBuilder};
 use server_error::ServerError;
 
-pub use models::list_models;
+pub use models::{ServerModels, list_models};
 pub(crate) use reply::without_tagged_thinking;
 
 /// A request that waits for its first token is announced after this time, a pause in a reply after a longer one.
@@ -62,6 +63,10 @@ pub(crate) struct ProviderModel {
     restrictions: Mutex<Restrictions>,
     /// Index of the address that answered, among those of [`endpoint::chat_urls`].
     url_index: AtomicUsize,
+    /// The context in the server's list of models; `None` within if the server does not say. Empty if it was not asked.
+    listed_context: tokio::sync::OnceCell<Option<u64>>,
+    /// The context that a refusal named.
+    refused_context: Mutex<Option<u64>>,
 }
 
 /// An HTTP client for `url` without timeouts.
@@ -110,6 +115,8 @@ impl ProviderModel {
             client: OnceLock::new(),
             restrictions: Mutex::new(Restrictions { token_parameter, ..Restrictions::default() }),
             url_index: AtomicUsize::new(0),
+            listed_context: tokio::sync::OnceCell::new(),
+            refused_context: Mutex::default(),
         }
     }
 
@@ -520,6 +527,14 @@ impl ProviderModel {
             if changes < refusal::MAX_CHANGES && self.adapt(&error, &sent, &mut restrictions) {
                 changes += 1;
                 continue;
+            }
+            if matches!(
+                *error.error,
+                AgentError::Rejected { suggestion: Some(Suggestion::ReduceContext), .. }
+            ) && let Some(tokens) =
+                error.server.as_ref().and_then(|server| context::limit_in_refusal(&server.1))
+            {
+                *lock_unpoisoned(&self.refused_context) = Some(tokens);
             }
             let policy = &self.config.retries;
             let Some(delay) =

@@ -22,14 +22,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, Role as MessageRole,
-    RunOutcome, RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, RequestEvent,
+    Role as MessageRole, RunOutcome, RunRequest, RunSink, Store,
 };
 use serde_json::{Map, Value, json};
 
 use crate::ModelConfig;
 use crate::model::Model;
 use crate::provider::ProviderModel;
+use crate::summary::summarize;
 use budget::Meter;
 use emitter::{AgentIdentity, Phase, RunEmitter};
 use negotiation::NegotiationState;
@@ -214,6 +215,15 @@ impl Triads {
         let memories = &request.memories;
         let question = Question::from_history(&request.history);
         let models = self.run_models(request, &question.text).await?;
+        if question.cut > 0 {
+            let messages = if question.cut == 1 { "message is" } else { "messages are" };
+            let message = format!(
+                "triads are given excerpts of a conversation: {} earlier {messages} left out or shortened",
+                question.cut
+            );
+            let event = RequestEvent::LeftOut { agent: ID.to_owned(), message };
+            emitter.events(event.payload());
+        }
         let meter = Meter::new(config.pressure.budget);
         let context = RunContext::new(emitter, question, &config.sections, meter, request.cancel.clone());
         let triads: Vec<TriadRuntime<'_>> =
@@ -262,7 +272,7 @@ impl Triads {
         }
         Ok(RunOutcome::new(reply.parts)
             .with_model(Some(integrator.identity.model))
-            .with_usage(Some(emitter.total_usage()))
+            .with_usage(emitter.total_usage())
             .with_extra(extra)
             .with_incomplete(reply.incomplete))
     }
@@ -300,6 +310,17 @@ impl Agent for Triads {
         AgentDescription::new(ID, summary).with_model(Some(model.to_owned()))
     }
 
+    async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
+        match &self.models {
+            ConfiguredModels::Online { default, .. } => summarize(default.as_ref(), &request, ID).await,
+            ConfiguredModels::Offline(_) => Err(AgentError::Rejected {
+                provider: ID.to_owned(),
+                message: "no model is configured that could summarize the conversation".to_owned(),
+                suggestion: None,
+            }),
+        }
+    }
+
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
         let emitter = RunEmitter::new(sink);
         let outcome = tokio::select! {
@@ -309,12 +330,8 @@ impl Agent for Triads {
         };
         match &outcome {
             Ok(_) => emitter.close(AgentStatus::Complete),
-            Err(error) => {
-                if !matches!(error, AgentError::Cancelled) {
-                    emitter.error(None, error.to_string());
-                }
-                emitter.close(AgentStatus::Idle);
-            }
+            // The engine records the error of the run.
+            Err(_) => emitter.close(AgentStatus::Idle),
         }
         outcome
     }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AgentMemory, BranchId, ErrorExt, ErrorKind, EventPayload, Message, Part, PassthroughFields, ReplyDelta,
-    RunId, SessionId, Suggestion, Usage,
+    AgentMemory, BranchId, ContextLimit, ErrorExt, ErrorKind, EventPayload, Message, ModelContext, Part,
+    PassthroughFields, ReplyDelta, RunId, SessionId, Suggestion, Usage,
 };
 
 /// Human-readable description of an agent.
@@ -24,12 +24,27 @@ pub struct AgentDescription {
     pub summary: String,
     /// Whether it looks at pictures in messages. A model may still refuse them.
     pub sees_images: bool,
+    /// Context of the model, as far as it is known without asking the server; see [`Agent::context_limit`].
+    pub context: ModelContext,
 }
 
 impl AgentDescription {
     /// Describes an agent without a model.
     pub fn new(name: impl Into<String>, summary: impl Into<String>) -> Self {
-        Self { name: name.into(), model: None, summary: summary.into(), sees_images: false }
+        Self {
+            name: name.into(),
+            model: None,
+            summary: summary.into(),
+            sees_images: false,
+            context: ModelContext::Unused,
+        }
+    }
+
+    /// Sets the context of the model.
+    #[must_use]
+    pub const fn with_context(mut self, context: ModelContext) -> Self {
+        self.context = context;
+        self
     }
 
     /// Sets the model.
@@ -304,4 +319,21 @@ pub trait Agent: Send + Sync {
     /// # Errors
     /// See [`AgentError`].
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError>;
+
+    /// The limit of the model's context. May ask the server, which takes a few seconds at most. `None` if the limit is not
+    /// known, or if the agent uses no model.
+    async fn context_limit(&self) -> Option<ContextLimit> {
+        self.describe().context.limit()
+    }
+
+    /// Summarizes the messages of `request.history`, so that the summary can replace them in the model's context.
+    ///
+    /// # Errors
+    /// `Rejected` if the agent has no context that could be too small. See [`AgentError`].
+    async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
+        let _ = request;
+        let AgentDescription { name, .. } = self.describe();
+        let message = "it sends no conversation to a model, so there is nothing to compact".to_owned();
+        Err(AgentError::Rejected { provider: name, message, suggestion: None })
+    }
 }

@@ -120,6 +120,15 @@ pub enum EventPayload {
         #[serde(flatten)]
         usage: Usage,
     },
+    /// A call of a model ended, and its server did not report the tokens.
+    #[serde(rename = "usage.unknown")]
+    UsageUnknown {
+        agent: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+    },
     /// An error occurred. The run may continue.
     #[serde(rename = "error.occurred")]
     ErrorOccurred {
@@ -149,7 +158,7 @@ pub struct CustomEvent {
 
 impl EventPayload {
     /// Types that hfs-core interprets.
-    pub const KINDS: [&str; 14] = [
+    pub const KINDS: [&str; 15] = [
         "run.started",
         "run.ended",
         "phase.started",
@@ -163,6 +172,7 @@ impl EventPayload {
         "arbiter.decided",
         "triad.degraded",
         "usage.recorded",
+        "usage.unknown",
         "error.occurred",
     ];
 
@@ -192,6 +202,7 @@ impl EventPayload {
             Self::ArbiterDecided { .. } => "arbiter.decided",
             Self::TriadDegraded { .. } => "triad.degraded",
             Self::UsageRecorded { .. } => "usage.recorded",
+            Self::UsageUnknown { .. } => "usage.unknown",
             Self::ErrorOccurred { .. } => "error.occurred",
             Self::Custom(event) => &event.kind,
         }
@@ -226,6 +237,7 @@ mod tests {
             json!({"section": "s", "decision": "split", "owners": ["c"], "reason": "r"}),
             json!({"triad": "t", "lost": ["a"]}),
             json!({"agent": "a", "prompt_tokens": 1, "completion_tokens": 1}),
+            json!({"agent": "a"}),
             json!({"message": "m"}),
         ]
         .into_iter()

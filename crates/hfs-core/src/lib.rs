@@ -36,6 +36,7 @@ mod branch;
 mod bus;
 mod checkpoint;
 mod context;
+mod context_window;
 mod document;
 mod error;
 mod event;
@@ -46,6 +47,7 @@ mod message;
 mod operation;
 mod passthrough;
 mod project;
+mod request_event;
 mod run;
 mod search;
 mod session;
@@ -66,6 +68,9 @@ pub use checkpoint::{
     AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, PluginStates, StateCost, Trigger,
 };
 pub use context::{MessageFlag, split_context};
+pub use context_window::{
+    ContextLimit, ContextUpdate, LimitSource, MAX_TOOL_CHARS, ModelContext, estimate_tokens,
+};
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
 pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};
@@ -81,12 +86,13 @@ pub use message::{
 pub use operation::{Operation, OperationKind, SessionAttributes};
 pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
 pub use project::Project;
+pub use request_event::RequestEvent;
 pub use run::{EventHistory, Run};
 pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
 pub use session::{Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name};
 pub use snapshot::{
     AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, Negotiation, PhaseSpan, RunSnapshot,
-    Section, SectionStatus, Timeline, TokenCount, TriadNode, UsageTally,
+    Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,
 };
 pub use store::{
     Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, Cursor, ImportStore,

@@ -304,6 +304,12 @@ pub struct Message {
 }
 
 impl MessageDraft {
+    /// Whether a model wrote it in a run of hfs.
+    #[must_use]
+    pub const fn is_reply_of_model(&self) -> bool {
+        matches!(self.role, Role::Assistant) && self.model.is_some() && self.source.is_none()
+    }
+
     /// The text parts, separated by blank lines.
     #[must_use]
     pub fn text(&self) -> String {

@@ -181,8 +181,62 @@ pub struct UsageTally {
     pub by_agent: BTreeMap<String, TokenCount>,
     /// Tokens by phase; the key is empty for tokens used outside of a phase.
     pub by_phase: BTreeMap<String, TokenCount>,
-    /// Tokens of the whole run.
+    /// Tokens of the whole run, without those that a server did not report; see [`total`](Self::total).
     pub total_tokens: u64,
+}
+
+impl UsageTally {
+    /// Number of model calls.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.by_agent.values().map(|count| count.calls).sum()
+    }
+
+    /// Tokens of the whole run.
+    #[must_use]
+    pub fn total(&self) -> TokenTotal {
+        let unknown = self.by_agent.values().map(|count| count.unknown_calls).sum();
+        TokenTotal::new(self.total_tokens, self.calls(), unknown)
+    }
+}
+
+/// A number of tokens, some of which may be unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenTotal {
+    /// All tokens are known.
+    Exact(u64),
+    /// The tokens of some calls are known.
+    AtLeast(u64),
+    /// The tokens of no call are known.
+    Unknown,
+}
+
+impl TokenTotal {
+    const fn new(tokens: u64, calls: u64, unknown_calls: u64) -> Self {
+        match unknown_calls {
+            0 => Self::Exact(tokens),
+            unknown if unknown < calls => Self::AtLeast(tokens),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The known tokens; `None` if none are known.
+    #[must_use]
+    pub const fn known(self) -> Option<u64> {
+        match self {
+            Self::Exact(tokens) | Self::AtLeast(tokens) => Some(tokens),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The total as text, with the number in the format of the caller.
+    pub fn describe(self, format: impl Fn(u64) -> String) -> String {
+        match self {
+            Self::Exact(tokens) => format(tokens),
+            Self::AtLeast(tokens) => format!("at least {}", format(tokens)),
+            Self::Unknown => "unknown".to_owned(),
+        }
+    }
 }
 
 /// Tokens and number of model calls.
@@ -193,6 +247,22 @@ pub struct TokenCount {
     pub usage: Usage,
     /// Number of model calls.
     pub calls: u64,
+    /// Number of those calls whose tokens the server did not report.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown_calls: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl TokenCount {
+    /// Tokens of all calls, or the part of them that `part` selects.
+    #[must_use]
+    pub fn total(&self, part: impl Fn(Usage) -> u64) -> TokenTotal {
+        TokenTotal::new(part(self.usage), self.calls, self.unknown_calls)
+    }
 }
 
 /// Times of a run and its phases.
@@ -271,7 +341,10 @@ impl RunSnapshot {
                 }
             }
             EventPayload::UsageRecorded { agent, phase, usage, .. } => {
-                self.count(agent, phase.as_deref().unwrap_or_default(), *usage);
+                self.count(agent, phase.as_deref().unwrap_or_default(), Some(*usage));
+            }
+            EventPayload::UsageUnknown { agent, phase, .. } => {
+                self.count(agent, phase.as_deref().unwrap_or_default(), None);
             }
             EventPayload::ErrorOccurred { message, .. } => self.errors.push(message.clone()),
             EventPayload::NegotiationClaimed { section, claimant } => {
@@ -327,16 +400,18 @@ impl RunSnapshot {
         }
     }
 
-    fn count(&mut self, agent: &str, phase: &str, usage: Usage) {
+    fn count(&mut self, agent: &str, phase: &str, usage: Option<Usage>) {
         let tally = &mut self.usage;
         for count in [
             tally.by_agent.entry(agent.to_owned()).or_default(),
             tally.by_phase.entry(phase.to_owned()).or_default(),
         ] {
-            count.usage += usage;
+            count.usage += usage.unwrap_or_default();
             count.calls += 1;
+            count.unknown_calls += u64::from(usage.is_none());
         }
-        tally.total_tokens = tally.total_tokens.saturating_add(usage.total());
+        let tokens = usage.map_or(0, Usage::total);
+        tally.total_tokens = tally.total_tokens.saturating_add(tokens);
     }
 
     fn agent_mut(&mut self, id: &str) -> Option<&mut AgentNode> {
@@ -428,6 +503,17 @@ mod tests {
             model: None,
             usage: Usage { prompt_tokens: prompt, completion_tokens: completion },
         }
+    }
+
+    #[test]
+    fn tokens_that_a_server_did_not_report_are_unknown_and_not_0() {
+        let unknown = EventPayload::UsageUnknown { agent: "a".into(), phase: None, model: None };
+        let total = |payloads: Vec<EventPayload>| RunSnapshot::fold(&events(payloads)).usage.total();
+        assert_eq!(total(vec![]), TokenTotal::Exact(0));
+        assert_eq!(total(vec![unknown.clone()]), TokenTotal::Unknown);
+        assert_eq!(total(vec![usage("a", "p", 1, 2), unknown]), TokenTotal::AtLeast(3));
+        assert_eq!(total(vec![usage("a", "p", 1, 2)]), TokenTotal::Exact(3));
+        assert_eq!(TokenTotal::AtLeast(3).describe(|tokens| tokens.to_string()), "at least 3");
     }
 
     #[test]

@@ -12,13 +12,25 @@ use hfs_core::{
 use crate::reply_guard::BackgroundWork;
 use crate::{Conversation, EngineError};
 
+/// When a conversation is compacted; see [`Engine::compact`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompactionMode {
+    /// Before a message is sent, if the conversation fills nine tenths of the model's context.
+    #[default]
+    Automatic,
+    /// Only when the user asks for it.
+    Manual,
+}
+
 /// Options of an engine. Change the fields of a default value, or chain the `with_` methods.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Maximum size of the history that an agent receives, in characters of searchable text. The newest messages are
-    /// kept. The message to answer is always included, whatever its size.
+    /// Maximum size of the history that an agent receives if the limit of its model is not known, in characters of
+    /// searchable text. The newest messages are kept. The message to answer is always included, whatever its size.
     pub context_chars: usize,
+    /// When a conversation is compacted.
+    pub compaction: CompactionMode,
     /// Events that cause a checkpoint.
     pub checkpoint_on: Vec<Pattern>,
     /// Number of automatic checkpoints that a session keeps.
@@ -35,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             context_chars: 400_000,
+            compaction: CompactionMode::Automatic,
             checkpoint_on: ["run.ended", "negotiation.resolved", "phase.ended"].map(Pattern::new).to_vec(),
             checkpoint_retention: 10,
             flush_interval: Duration::from_millis(200),
@@ -49,6 +62,13 @@ impl Settings {
     #[must_use]
     pub const fn with_context_chars(mut self, context_chars: usize) -> Self {
         self.context_chars = context_chars;
+        self
+    }
+
+    /// Sets [`compaction`](Self::compaction).
+    #[must_use]
+    pub const fn with_compaction(mut self, compaction: CompactionMode) -> Self {
+        self.compaction = compaction;
         self
     }
 

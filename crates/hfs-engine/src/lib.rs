@@ -59,6 +59,8 @@
 //! `examples/embed.rs` continues with checkpoints and a rewind.
 
 mod blocking;
+mod compaction;
+mod context;
 mod conversation;
 mod diff;
 mod engine;
@@ -73,9 +75,10 @@ mod timeline;
 mod unanswered;
 
 pub use blocking::BlockingEngine;
+pub use compaction::{CompactError, Compaction};
 pub use conversation::Conversation;
 pub use diff::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff, memory_entries};
-pub use engine::{Engine, EngineBuilder, Settings};
+pub use engine::{CompactionMode, Engine, EngineBuilder, Settings};
 pub use error::{EngineError, SendError};
 pub use import::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 pub use observer::{Observer, Update};

@@ -13,6 +13,18 @@ pub enum Update {
         /// Session name.
         name: String,
     },
+    /// The beginning of the conversation is being summarized, because it no longer fits into the model's context.
+    Compacting {
+        /// Number of messages that the summary will replace in the context.
+        messages: u64,
+    },
+    /// The summary is durable.
+    Compacted(Arc<Message>),
+    /// The conversation could not be summarized. The exchange continues without its beginning.
+    CompactionFailed {
+        /// Human-readable reason.
+        reason: String,
+    },
     /// The user's message is durable.
     Sent(Arc<Message>),
     /// The agent starts to reply.

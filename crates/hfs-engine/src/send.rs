@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, Attachment, Backoff, BranchId, CheckpointState, ErrorExt, ErrorKind, Event, EventPayload,
-    Hooks, Message, MessageDraft, MessageRange, MessageStatus, Part, PassthroughFields, PluginStates,
-    Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, RunSnapshot, Seq,
-    SessionDraft, SessionId, Store, StoreError, StoreResult, Verdict, automatic_name, error_chain,
+    AgentError, Attachment, Backoff, BranchId, CheckpointState, ContextUpdate, ErrorExt, ErrorKind, Event,
+    EventPayload, Hooks, Message, MessageDraft, MessageStatus, ModelContext, Part, PassthroughFields,
+    PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
+    RunSnapshot, SessionDraft, SessionId, StoreError, StoreResult, Suggestion, Verdict, automatic_name,
+    error_chain,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -15,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::compaction::ContextResult;
+use crate::context::AgentContext;
 use crate::recorder::{CheckpointChange, Recorder, RecorderParts};
 use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted_reply};
 use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
@@ -24,9 +27,6 @@ const CANCEL_GRACE: Duration = Duration::from_millis(200);
 
 /// Key in the fields of a message for its text before a plugin rewrote it.
 pub const ORIGINAL_TEXT: &str = "original_text";
-
-/// Number of messages in one read of the agent's context.
-const CONTEXT_PAGE: u32 = 100;
 
 /// A message of the user that is to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,23 +108,22 @@ struct BegunReply {
     /// The reply as it was begun, without content.
     draft: MessageDraft,
     guard: ReplyGuard,
-    // Errors of the reads are kept next to the guard, whose drop finalizes the reply.
-    history: StoreResult<Vec<Message>>,
+    // The error of the read is kept next to the guard, whose drop finalizes the reply.
     state: StoreResult<Option<CheckpointState>>,
 }
 
 impl BegunReply {
-    /// Reads the history up to the position before the reply. Blocks.
-    fn load(engine: &Engine, draft: MessageDraft, guard: ReplyGuard, before: Position) -> Self {
-        let store = engine.store().as_ref();
-        let history = read_context(store, before.branch, before.head, engine.settings().context_chars);
-        let state = store.load_branch_state(before.branch);
-        Self { draft, guard, history, state }
+    /// Reads the state of the reply's branch. Blocks.
+    fn load(engine: &Engine, draft: MessageDraft, guard: ReplyGuard) -> Self {
+        let state = engine.store().load_branch_state(guard.handle().branch);
+        Self { draft, guard, state }
     }
 }
 
 impl Engine {
     /// Sends a message and waits for the reply. Both are durable when it returns.
+    ///
+    /// A conversation that fills the model's context is compacted before; see [`compact`](Self::compact).
     ///
     /// To stop the agent, cancel `cancel`. The exchange then ends within about 200 ms with an interrupted reply, and
     /// its run is recorded.
@@ -151,12 +150,21 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
         let (message, begin_reply) = (message.into(), true);
+        if message.parts().is_empty() {
+            return Err(SendError::Empty);
+        }
+        let context = self.prepare_context(conversation, &message.text, observer.as_ref(), &cancel).await;
         let saved = self.save_user_message(conversation, message, observer.as_ref(), begin_reply).await?;
         let SavedMessage { scope, session, message, reply } = saved;
         let Some(begun) = reply else {
             return Err(EngineError::Background { message: "the reply was not begun".into() }.into());
         };
-        self.run_reply(session, &scope, message, begun, observer, cancel).await
+        // The append would have failed if another process had written to the branch since the history was read.
+        let context = context.map(|mut context| {
+            context.messages.push(message.clone());
+            context
+        });
+        self.run_reply(session, &scope, message, begun, context, observer, cancel).await
     }
 
     /// Passes a message of the user to the hooks and saves it. The first message creates the session.
@@ -233,7 +241,7 @@ impl Engine {
             let begun = store.append_and_begin_reply(at, &[draft], &reply);
             Ok(begun.map(|(appended, handle)| {
                 let guard = ReplyGuard::new(handle, reply.clone(), token, runtime);
-                (appended.first, Some(BegunReply::load(engine, reply, guard, appended.position)))
+                (appended.first, Some(BegunReply::load(engine, reply, guard)))
             }))
         });
         let appended = match saved.await {
@@ -302,23 +310,29 @@ impl Engine {
         };
         self.background().wait(session).await;
         let scope = ExchangeScope::new(self, session);
+        let limit = self.agent().context_limit().await;
+        let context = self.context_at(conversation, limit, (0, 0)).await;
         let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
-        self.run_reply(session, &scope, user, begun, observer, cancel).await
+        self.run_reply(session, &scope, user, begun, context, observer, cancel).await
     }
 
     /// Runs the agent on a reply that has begun.
+    #[allow(clippy::too_many_arguments, reason = "the steps before the reply, each with a result of its own")]
     async fn run_reply(
         &self,
         session: SessionId,
         scope: &ExchangeScope,
         user: Message,
         begun: BegunReply,
+        context: ContextResult,
         observer: Arc<dyn Observer>,
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
-        let BegunReply { draft, guard, history, state } = begun;
-        let no_reply = |source| SendError::NoReply { source: EngineError::Store(source) };
-        let (history, state) = (history.map_err(no_reply)?, state.map_err(no_reply)?.unwrap_or_default());
+        let BegunReply { draft, guard, state } = begun;
+        let AgentContext { messages: history, update } =
+            context.map_err(|source| SendError::NoReply { source })?;
+        let state = state.map_err(|source| SendError::NoReply { source: EngineError::Store(source) })?;
+        let state = state.unwrap_or_default();
         let description = self.agent().describe();
         let handle = guard.handle();
         let branch = handle.branch;
@@ -353,9 +367,18 @@ impl Engine {
         recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.content.id) });
         let started = scope.run_blocking(guard.save_started_run(recorder.run()));
         report_unsaved_run(started.await, observer.as_ref());
+        self.record_context(&recorder, &update);
         let request =
             RunRequest::new(run, session, branch, history).with_memories(state.agents).with_cancel(cancel);
-        let result = self.stream(request, &recorder, handle, &observer).await;
+        let mut result = self.stream(request.clone(), &recorder, handle, &observer).await;
+        if is_context_refusal(&result)
+            && recorder.streamed().is_empty()
+            && let Some(shorter) = self.shorter_context(&user, &update).await
+        {
+            self.record_context(&recorder, &shorter.update);
+            let request = RunRequest { history: shorter.messages, ..request };
+            result = self.stream(request, &recorder, handle, &observer).await;
+        }
         let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;
         let ending = run_ending(failure.as_ref());
         guard.set_final(reply.clone(), ending);
@@ -401,12 +424,33 @@ impl Engine {
         let begun = scope.run_blocking(move |engine| {
             let handle = engine.store().begin_reply(at, &draft)?;
             let guard = ReplyGuard::new(handle, draft.clone(), token, runtime);
-            Ok(BegunReply::load(engine, draft, guard, at))
+            Ok(BegunReply::load(engine, draft, guard))
         });
         begun.await.map_err(|error| {
             conversation.place = Some((session, at));
             error.into()
         })
+    }
+
+    /// Records how full the context of the model is, and what was left out of it.
+    fn record_context(&self, recorder: &Recorder, update: &ContextUpdate) {
+        let is_unused = self.agent().describe().context == ModelContext::Unused;
+        if let Some(payload) = update.payload().filter(|_| !is_unused) {
+            recorder.event(payload);
+        }
+    }
+
+    /// The history up to the message to answer, if a refusal has shown that the model's context is smaller than was
+    /// assumed.
+    async fn shorter_context(&self, user: &Message, update: &ContextUpdate) -> Option<AgentContext> {
+        let limit = self.agent().context_limit().await?;
+        if update.limit.is_some_and(|assumed| assumed.tokens <= limit.tokens) {
+            return None;
+        }
+        let place = Position { branch: user.branch, head: user.seq };
+        let conversation = Conversation::at(SessionId::generate(), place);
+        let shorter = self.context_at(&conversation, Some(limit), (0, 0)).await.ok()?;
+        (shorter.update.tokens < update.tokens).then_some(shorter)
     }
 
     /// Runs the agent while another task saves the streamed text.
@@ -524,29 +568,6 @@ fn report_unsaved_run(saved: Result<(), EngineError>, observer: &dyn Observer) {
     }
 }
 
-/// Returns the newest messages of a branch up to and including `last`, oldest first: as many whole messages as fit into
-/// `budget` characters, but at least the last one.
-fn read_context(store: &dyn Store, branch: BranchId, last: Seq, budget: usize) -> StoreResult<Vec<Message>> {
-    let mut newest_first: Vec<Message> = Vec::new();
-    let mut before = last + 1;
-    let mut left = budget;
-    'pages: while before > 1 {
-        let page = store.read_messages(branch, MessageRange::Before(before, CONTEXT_PAGE))?;
-        let Some(first) = page.first() else { break };
-        before = first.seq;
-        for message in page.into_iter().rev() {
-            let size = message.content.searchable_text().chars().count();
-            if size > left && !newest_first.is_empty() {
-                break 'pages;
-            }
-            left = left.saturating_sub(size);
-            newest_first.push(message);
-        }
-    }
-    newest_first.reverse();
-    Ok(newest_first)
-}
-
 /// Saves the streamed text until `done` is cancelled, so that each delta is durable after about one flush interval.
 ///
 /// Text that cannot be saved is retried. Text that is unsaved at the end is saved with the whole reply.
@@ -626,6 +647,11 @@ async fn forward_events(
     while let Some(event) = events.recv().await {
         hooks.on_event(session, &event).await;
     }
+}
+
+/// Whether the model refused the conversation because it is too long.
+const fn is_context_refusal(result: &Result<RunOutcome, AgentError>) -> bool {
+    matches!(result, Err(AgentError::Rejected { suggestion: Some(Suggestion::ReduceContext), .. }))
 }
 
 /// Whether a later attempt may succeed: the store may become available, or the user may correct its permissions.

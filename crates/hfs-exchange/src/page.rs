@@ -295,7 +295,7 @@ pub(crate) fn for_each_run(
 }
 
 fn has_activity(run: &Run) -> bool {
-    tables(run).next().is_some() || run.snapshot.usage.total_tokens > 0
+    tables(run).next().is_some() || run.snapshot.usage.calls() > 0
 }
 
 /// The tables of a run that are not empty.
@@ -341,8 +341,9 @@ fn negotiation(snapshot: &RunSnapshot) -> Table {
 
 fn usage(title: &'static str, counts: &BTreeMap<String, TokenCount>) -> Table {
     let rows = counts.iter().map(|(name, count)| {
-        let usage = count.usage;
-        let (prompt, completion) = (usage.prompt_tokens.to_string(), usage.completion_tokens.to_string());
+        let tokens = |part: fn(Usage) -> u64| count.total(part).describe(|tokens| tokens.to_string());
+        let (prompt, completion) =
+            (tokens(|usage| usage.prompt_tokens), tokens(|usage| usage.completion_tokens));
         [name.clone(), prompt, completion, count.calls.to_string()]
     });
     Table { columns: [title, "Input tokens", "Output tokens", "Calls"], rows: rows.collect() }

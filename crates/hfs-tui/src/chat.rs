@@ -26,7 +26,7 @@ use crate::render::RenderContext;
 use crate::screens::ListSelection;
 use crate::transcript::{PageRange, Tail, Transcript, unsaved_message_lines};
 
-pub use exchange::{ErrorBanner, ExchangeInProgress, SaveState};
+pub use exchange::{ContextGauge, ErrorBanner, ExchangeInProgress, SaveState};
 pub use mentions::{PathCompletion, mention_of_picture};
 
 /// Width of the sidebar.
@@ -64,8 +64,12 @@ pub struct Chat {
     pub save: SaveState,
     /// The newest run.
     pub run: RunSnapshot,
-    /// Tokens used since the session was opened.
+    /// Tokens used since the session was opened, without those that a server did not report.
     pub tokens: u64,
+    /// Whether a server did not report its tokens since the session was opened.
+    pub has_unknown_tokens: bool,
+    /// How full the context of the model is; `None` if it is not known.
+    pub context: Option<ContextGauge>,
     /// Name and output of a plugin's command, shown until the next message.
     pub plugin_output: Option<(String, String)>,
     /// Error of the newest exchange.
@@ -119,6 +123,8 @@ impl Chat {
             save: SaveState::Nothing,
             run: RunSnapshot::default(),
             tokens: 0,
+            has_unknown_tokens: false,
+            context: None,
             plugin_output: None,
             error_banner: None,
             is_planning_rewind: false,
@@ -148,7 +154,7 @@ impl Chat {
     /// received.
     #[must_use]
     pub fn tail(&self, render: &RenderContext, width: usize) -> Tail {
-        let exchange = self.exchange.as_ref()?;
+        let exchange = self.exchange.as_ref().filter(|exchange| !exchange.is_compaction)?;
         let layout = render.message_layout(width);
         let lines = match &exchange.unsaved_text {
             Some(text) => unsaved_message_lines(text, layout),

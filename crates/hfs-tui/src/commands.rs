@@ -50,6 +50,7 @@ pub enum Command {
     Mode,
     Model,
     Copy,
+    Compact,
     Retry,
     Edit,
     Sidebar,
@@ -111,6 +112,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     ),
     spec(Command::Model, &["model"], "[name]", "", "list the models; choose one for this session or for all"),
     spec(Command::Copy, &["copy"], "", "", "copy the newest reply"),
+    spec(Command::Compact, &["compact"], "", "", "let the model continue from a summary; all messages stay"),
     spec(Command::Retry, &["retry"], "", "F5", "get another reply on a new branch"),
     spec(Command::Edit, &["edit"], "", "Ctrl+G", "write the message in your editor"),
     spec(Command::Sidebar, &["sidebar"], "", "F2", "show or hide the sidebar"),
@@ -318,6 +320,7 @@ impl Model {
                 model => vec![Request::UseModel { model: Some(model.to_owned()) }.into()],
             },
             Command::Copy => self.copy_newest_reply(),
+            Command::Compact => self.with_session(|model, _| model.compact()),
             Command::Retry => self.retry(),
             Command::Edit => vec![TerminalCommand::Edit(self.chat.input.text().to_owned()).into()],
             Command::Sidebar => {
@@ -440,7 +443,13 @@ fn set_config(key: &str, value: &str) -> Vec<Effect> {
 const fn moves_conversation(command: Command) -> bool {
     matches!(
         command,
-        Command::New | Command::Fork | Command::Undo | Command::Redo | Command::Delete | Command::Retry
+        Command::New
+            | Command::Fork
+            | Command::Undo
+            | Command::Redo
+            | Command::Delete
+            | Command::Compact
+            | Command::Retry
     )
 }
 

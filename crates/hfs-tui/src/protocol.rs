@@ -13,7 +13,8 @@ use hfs_core::{
     PageRequest, Role, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
 };
 use hfs_engine::{
-    Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound, SendError, Update,
+    CompactError, Compaction, Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound,
+    SendError, Update,
 };
 
 use crate::chat::PathCompletion;
@@ -51,6 +52,8 @@ pub enum Msg {
     Exchange(Update),
     /// The exchange has ended; `conversation` is the position after it.
     ExchangeEnded { conversation: Conversation, outcome: Box<Result<Exchange, SendError>> },
+    /// The compaction has ended; `conversation` is the position after it.
+    Compacted { conversation: Conversation, result: Box<Result<Compaction, CompactError>> },
     /// The task of the exchange panicked.
     ExchangeCrashed(ErrorReport),
     /// A retry, or a send after a conflict, created this branch before it called the agent.
@@ -339,7 +342,9 @@ pub enum Request {
     /// Asks for another reply to a message of the user, on a new branch that ends with that message. No branch is
     /// created if the conversation already ends with it.
     Retry { conversation: Conversation, user: Arc<Message> },
-    /// Cancels the reply in progress.
+    /// Replaces the conversation in the model's context by a summary.
+    Compact(Conversation),
+    /// Cancels the reply or the compaction in progress.
     Interrupt,
     /// Opens a session, at a message if one is given.
     Open { session: SessionId, branch: Option<BranchId>, at: Option<Seq> },

@@ -8,7 +8,7 @@ use crossterm::event::{
 use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
-use crate::chat::{InputHistory, SaveState, mention_of_picture};
+use crate::chat::{ContextGauge, InputHistory, SaveState, mention_of_picture};
 use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
@@ -51,6 +51,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         Msg::Terminate => model.quit(),
         Msg::Exchange(update) => model.apply_exchange_update(update),
         Msg::ExchangeEnded { conversation, outcome } => model.exchange_ended(conversation, *outcome),
+        Msg::Compacted { conversation, result } => model.compaction_ended(conversation, *result),
         Msg::ExchangeCrashed(report) => model.exchange_crashed(report),
         Msg::ForkedForSend(branch) => model.forked_for_send(branch),
         Msg::Opened(result) => {
@@ -503,6 +504,7 @@ impl Model {
             effects.extend(self.end_session_model());
             self.chat.run = hfs_core::RunSnapshot::default();
             self.chat.tokens = 0;
+            self.chat.has_unknown_tokens = false;
             self.chat.history = InputHistory::default();
         }
         self.chat.conversation = conversation;
@@ -512,6 +514,9 @@ impl Model {
         if !is_same_position {
             self.chat.error_banner = None;
         }
+        let is_newest = messages.last().is_some_and(|newest| newest.seq == branch.head);
+        let limit = self.agent.context.limit().map(|limit| limit.tokens);
+        self.chat.context = ContextGauge::at_end(&messages, limit).filter(|_| is_newest);
         self.chat.transcript = Transcript::default();
         self.chat.transcript.open(messages, branch.head, at);
         self.screen.take_if(|screen| !screen.stays_open_after_switch());

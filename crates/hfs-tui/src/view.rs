@@ -215,8 +215,11 @@ fn status_details(model: &Model) -> Vec<(String, Style)> {
     if let Some(phase) = model.chat.current_phase() {
         details.push(truncate(&sanitize_line(phase), 16));
     }
-    if model.chat.tokens > 0 {
-        details.push(format!("{} tok", format_tokens(model.chat.tokens)));
+    match (model.chat.tokens, model.chat.has_unknown_tokens) {
+        (0, false) => {}
+        (0, true) => details.push("tokens unknown".to_owned()),
+        (tokens, false) => details.push(format!("{} tok", format_tokens(tokens))),
+        (tokens, true) => details.push(format!("over {} tok", format_tokens(tokens))),
     }
     let mut agent = sanitize_line(&model.agent.name);
     if let Some(model) = &model.agent.model {
@@ -224,8 +227,27 @@ fn status_details(model: &Model) -> Vec<(String, Style)> {
     }
     details.push(truncate(&agent, 28));
     let mut details: Vec<_> = details.into_iter().map(|detail| (detail, Style::new())).collect();
+    details.extend(context_gauge(model));
     details.extend(failed_plugins(model).map(|text| (text, model.render.theme.warn)));
     details
+}
+
+/// Returns how full the context of the model is: `context 84k of 200k (42%)`. An estimate begins with `~`.
+fn context_gauge(model: &Model) -> Option<(String, Style)> {
+    let gauge = model.chat.context?;
+    let mark = if gauge.is_estimate { "~" } else { "" };
+    let tokens = format_tokens(gauge.tokens);
+    let Some(limit) = gauge.limit.filter(|limit| *limit > 0) else {
+        return Some((format!("context {mark}{tokens}"), Style::new()));
+    };
+    let percent = gauge.tokens.saturating_mul(100) / limit;
+    let theme = &model.render.theme;
+    let style = match percent {
+        0..70 => Style::new(),
+        70..90 => theme.warn,
+        _ => theme.bad,
+    };
+    Some((format!("context {mark}{tokens} of {} ({percent}%)", format_tokens(limit)), style))
 }
 
 /// Returns a warning about approved plugins that do not run.

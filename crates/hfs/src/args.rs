@@ -6,8 +6,8 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::commands::{
-    branch, chat, checkpoint, completions, config, export, handoff, history, import, plugin, run, search,
-    session, start, store, trust,
+    branch, chat, checkpoint, compact, completions, config, export, handoff, history, import, plugin, run,
+    search, session, start, store, trust,
 };
 use crate::config::{AgentKind, Key, Override};
 
@@ -101,6 +101,8 @@ pub enum Command {
     Resume(start::ResumeArgs),
     /// Send one message and print the reply
     Chat(chat::ChatArgs),
+    /// Let the model continue from a summary of a session; all messages stay saved
+    Compact(compact::CompactArgs),
     /// List, show, rename, delete and restore sessions
     #[command(alias = "sessions", subcommand_required = true)]
     Session(session::SessionArgs),
@@ -152,7 +154,8 @@ impl Command {
         match self {
             Self::Resume(args) => Some(&args.agent_args),
             Self::Chat(args) => Some(&args.agent_args),
-            Self::Session(_)
+            Self::Compact(_)
+            | Self::Session(_)
             | Self::Branch(_)
             | Self::Checkpoint(_)
             | Self::Rewind(_)

@@ -3,6 +3,7 @@
 pub mod branch;
 pub mod chat;
 pub mod checkpoint;
+pub mod compact;
 pub mod completions;
 pub mod config;
 pub mod doctor;

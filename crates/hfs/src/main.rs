@@ -30,8 +30,8 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    branch, chat, checkpoint, completions, config as config_command, doctor, export, handoff, history,
-    import, plugin, run as run_command, search, session, start, store, trust as trust_command,
+    branch, chat, checkpoint, compact, completions, config as config_command, doctor, export, handoff,
+    history, import, plugin, run as run_command, search, session, start, store, trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -104,6 +104,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         None => start::run(continue_newest, context),
         Some(Command::Resume(args)) => start::resume(&args, context),
         Some(Command::Chat(args)) => chat::run(&args, context),
+        Some(Command::Compact(args)) => compact::run(&args, context),
         Some(Command::Session(args)) => session::run(&args, context),
         Some(Command::Branch(args)) => branch::run(&args, context),
         Some(Command::Checkpoint(args)) => checkpoint::run(&args, context),

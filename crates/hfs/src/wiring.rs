@@ -58,6 +58,7 @@ pub fn engine(
 ) -> Engine {
     let settings = EngineSettings::default()
         .with_context_chars(context.settings.context_chars)
+        .with_compaction(context.settings.compaction)
         .with_checkpoint_on(context.settings.checkpoint_on.clone())
         .with_checkpoint_retention(context.settings.checkpoint_retention);
     Engine::builder(store, agent).hooks(hooks).settings(settings).build()

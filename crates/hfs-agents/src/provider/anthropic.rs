@@ -153,5 +153,5 @@ fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
     let prompt: u64 = counts.sum();
     // Events after the first may repeat the number of input tokens as 0.
     let prompt = (prompt > 0).then(|| Value::from(prompt));
-    reply.usage(prompt.as_ref(), usage.get("output_tokens"));
+    reply.usage(prompt.as_ref(), usage.get("output_tokens"), None);
 }

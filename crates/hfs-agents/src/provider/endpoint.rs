@@ -47,6 +47,11 @@ pub(super) fn models_urls(provider: Provider, base: &Url) -> Vec<Url> {
     }
 }
 
+/// The address at which Ollama describes a model.
+pub(super) fn ollama_show_url(base: &Url) -> Url {
+    with_path(base, &format!("{}/api/show", root(Provider::Ollama, base)))
+}
+
 /// The path of the API without the part that differs between its methods.
 fn root(provider: Provider, base: &Url) -> String {
     let suffixes: &[&str] = match provider {

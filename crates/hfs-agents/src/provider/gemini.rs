@@ -72,6 +72,6 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
             (None, None) => None,
             (reply, thoughts) => Some(Value::from(reply.unwrap_or(0) + thoughts.unwrap_or(0))),
         };
-        reply.usage(usage.get("promptTokenCount"), completion.as_ref());
+        reply.usage(usage.get("promptTokenCount"), completion.as_ref(), usage.get("totalTokenCount"));
     }
 }

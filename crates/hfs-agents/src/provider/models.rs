@@ -4,6 +4,7 @@ use hfs_core::AgentError;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::context::limit_in;
 use super::error_mapper::AttemptError;
 use super::{ProviderModel, endpoint};
 use crate::ModelConfig;
@@ -11,11 +12,20 @@ use crate::ModelConfig;
 /// Limit for the list.
 const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
+/// What a server says about its models.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerModels {
+    /// Names of the models.
+    pub names: Vec<String>,
+    /// Size of the context of the configured model in tokens, if the list has it.
+    pub context_tokens: Option<u64>,
+}
+
 /// Asks the server of a model which models it offers. Sends no prompt and is not repeated.
 ///
 /// # Errors
 /// If the server does not answer within the time to connect, or not with a list.
-pub async fn list_models(config: ModelConfig) -> Result<Vec<String>, AgentError> {
+pub async fn list_models(config: ModelConfig) -> Result<ServerModels, AgentError> {
     let model = ProviderModel::new(config);
     let limit = model.config.timeouts.connect;
     tokio::time::timeout(limit, model.list_models())
@@ -25,7 +35,7 @@ pub async fn list_models(config: ModelConfig) -> Result<Vec<String>, AgentError>
 }
 
 impl ProviderModel {
-    async fn list_models(&self) -> Result<Vec<String>, AttemptError> {
+    async fn list_models(&self) -> Result<ServerModels, AttemptError> {
         let urls = endpoint::models_urls(self.config.provider, self.base_url()?);
         let mut error = None;
         for url in urls {
@@ -47,7 +57,10 @@ impl ProviderModel {
             read().await.map_err(|error| self.errors.connection_error(&error, &url))?;
             let text = String::from_utf8_lossy(&body);
             return match serde_json::from_str(&text) {
-                Ok(list) => Ok(names(&list)),
+                Ok(list) => Ok(ServerModels {
+                    names: names(&list),
+                    context_tokens: context_of(&list, &self.config.model),
+                }),
                 Err(_) => Err(self.errors.not_a_reply(&text)),
             };
         }
@@ -55,19 +68,32 @@ impl ProviderModel {
     }
 }
 
-/// The names in a list of models in any of the protocols.
-fn names(list: &Value) -> Vec<String> {
+/// The models in a list in any of the protocols.
+fn items(list: &Value) -> &[Value] {
     let items =
         ["data", "models"].iter().find_map(|name| list.get(*name)?.as_array()).or_else(|| list.as_array());
-    let items = items.map(Vec::as_slice).unwrap_or_default();
-    let name = |item: &Value| {
-        let name = ["id", "name", "model"]
-            .iter()
-            .find_map(|name| item.get(*name)?.as_str())
-            .or_else(|| item.as_str())?;
-        Some(name.strip_prefix("models/").unwrap_or(name).to_owned())
-    };
-    items.iter().filter_map(name).collect()
+    items.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The name of a model in a list.
+fn name(item: &Value) -> Option<&str> {
+    let name = ["id", "name", "model"]
+        .iter()
+        .find_map(|name| item.get(*name)?.as_str())
+        .or_else(|| item.as_str())?;
+    Some(name.strip_prefix("models/").unwrap_or(name))
+}
+
+/// The context of a model in a list. A server with one model answers whatever name it is asked for.
+pub(super) fn context_of(list: &Value, model: &str) -> Option<u64> {
+    let models = items(list);
+    let named = models.iter().find(|item| name(item).is_some_and(|name| name == model));
+    let only = || models.first().filter(|_| models.len() == 1);
+    limit_in(named.or_else(only)?)
+}
+
+fn names(list: &Value) -> Vec<String> {
+    items(list).iter().filter_map(name).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
         }
     }
     reply.stop_reason(payload.get("done_reason"));
-    reply.usage(payload.get("prompt_eval_count"), payload.get("eval_count"));
+    reply.usage(payload.get("prompt_eval_count"), payload.get("eval_count"), None);
     if payload.get("done").and_then(Value::as_bool) == Some(true) {
         reply.is_done = true;
     }

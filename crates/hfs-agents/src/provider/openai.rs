@@ -77,9 +77,9 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
 
 fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
     if let Some(usage) = usage {
-        reply.usage(usage.get("prompt_tokens"), usage.get("completion_tokens"));
+        reply.usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens"));
         // Some servers use the names of OpenAI's other API.
-        reply.usage(usage.get("input_tokens"), usage.get("output_tokens"));
+        reply.usage(usage.get("input_tokens"), usage.get("output_tokens"), None);
     }
 }
 

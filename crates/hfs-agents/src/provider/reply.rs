@@ -70,6 +70,7 @@ pub(super) struct ReplyBuilder {
     tags: TagSplitter,
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
     stop_reason: Option<String>,
     refused: bool,
     /// Whether the server's end marker arrived.
@@ -163,10 +164,27 @@ impl ReplyBuilder {
     }
 
     /// Sets the numbers of tokens. Numbers may be floats; null and other types are ignored.
-    pub fn usage(&mut self, prompt: Option<&Value>, completion: Option<&Value>) {
+    pub fn usage(&mut self, prompt: Option<&Value>, completion: Option<&Value>, total: Option<&Value>) {
         let count = |value: Option<&Value>| token_count(value?);
         self.prompt_tokens = count(prompt).or(self.prompt_tokens);
         self.completion_tokens = count(completion).or(self.completion_tokens);
+        self.total_tokens = count(total).or(self.total_tokens);
+    }
+
+    /// The tokens; `None` unless those of the prompt and of the reply are known. Servers that do not count send zeros.
+    fn known_usage(&self) -> Option<Usage> {
+        let prompt = self.prompt_tokens.filter(|tokens| *tokens > 0);
+        let completion = self.completion_tokens.filter(|tokens| *tokens > 0 || !self.has_content());
+        let total = self.total_tokens.filter(|tokens| *tokens > 0);
+        let rest = |part: u64| total?.checked_sub(part);
+        let (prompt_tokens, completion_tokens) = match (prompt, completion) {
+            (Some(prompt), Some(completion)) => (prompt, completion),
+            (Some(prompt), None) if !self.has_content() => (prompt, rest(prompt).unwrap_or(0)),
+            (Some(prompt), None) => (prompt, rest(prompt).filter(|tokens| *tokens > 0)?),
+            (None, Some(completion)) => (rest(completion).filter(|tokens| *tokens > 0)?, completion),
+            (None, None) => return None,
+        };
+        Some(Usage { prompt_tokens, completion_tokens })
     }
 
     /// Whether text or thinking has arrived.
@@ -206,10 +224,7 @@ impl ReplyBuilder {
     }
 
     pub fn into_parts(self) -> (Vec<Part>, Option<Usage>, Option<String>) {
-        let usage = (self.prompt_tokens.is_some() || self.completion_tokens.is_some()).then(|| Usage {
-            prompt_tokens: self.prompt_tokens.unwrap_or(0),
-            completion_tokens: self.completion_tokens.unwrap_or(0),
-        });
+        let usage = self.known_usage();
         (self.parts, usage, self.stop_reason)
     }
 
@@ -439,6 +454,32 @@ mod tests {
             for reason in reasons {
                 assert_eq!(Ending::of_stop_reason(reason), ending, "{reason}");
             }
+        }
+    }
+
+    #[test]
+    fn usage_is_unknown_unless_both_numbers_are_known() {
+        let usage = |text: &str, prompt: Option<u64>, completion: Option<u64>, total: Option<u64>| {
+            let mut builder = ReplyBuilder::default();
+            builder.text(text);
+            let value = |number: Option<u64>| number.map(Value::from);
+            builder.usage(value(prompt).as_ref(), value(completion).as_ref(), value(total).as_ref());
+            builder.into_parts().1.map(|usage| (usage.prompt_tokens, usage.completion_tokens))
+        };
+        assert_eq!(usage("x", Some(5), Some(7), None), Some((5, 7)));
+        assert_eq!(usage("x", Some(5), None, Some(12)), Some((5, 7)));
+        assert_eq!(usage("x", None, Some(7), Some(12)), Some((5, 7)));
+        assert_eq!(usage("", Some(13), None, None), Some((13, 0)), "a blocked reply has no tokens");
+        for (prompt, completion, total) in [
+            (None, None, None),
+            (Some(0), Some(0), Some(0)),
+            (Some(5), None, None),
+            (Some(5), Some(0), None),
+            (None, Some(7), None),
+            (None, None, Some(12)),
+            (Some(5), None, Some(3)),
+        ] {
+            assert_eq!(usage("x", prompt, completion, total), None, "{prompt:?} {completion:?} {total:?}");
         }
     }
 

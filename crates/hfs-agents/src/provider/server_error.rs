@@ -21,6 +21,8 @@ pub(super) struct ServerError {
     pub status: Option<u16>,
     /// How long the server asks to wait.
     pub delay: Option<Duration>,
+    /// Size of the model's context, if a field names it.
+    pub context_tokens: Option<u64>,
 }
 
 impl ServerError {
@@ -95,6 +97,7 @@ impl ServerError {
                         "retryDelay" | "retry_after" | "retryAfter" | "retry_after_seconds" => {
                             self.delay = self.delay.or_else(|| retry::delay_of_value(value));
                         }
+                        "n_ctx" => self.context_tokens = token_count(value),
                         "error" | "errors" | "detail" | "details" | "metadata" | "innererror" | "cause" => {
                             self.collect(value, depth);
                         }

@@ -54,6 +54,8 @@ struct OpenSpans {
     /// Agents that have worked and have not failed.
     available: BTreeSet<String>,
     usage: Usage,
+    /// Whether the tokens of a call are unknown.
+    is_usage_unknown: bool,
 }
 
 pub(super) struct RunEmitter<'a> {
@@ -138,13 +140,18 @@ impl<'a> RunEmitter<'a> {
         self.sink.remember(id, memory);
     }
 
-    pub fn usage(&self, agent: &AgentIdentity, usage: Usage) {
-        self.open().usage += usage;
-        self.event(EventPayload::UsageRecorded {
-            agent: agent.id.clone(),
-            phase: self.phase_name(),
-            model: Some(agent.model.clone()),
-            usage,
+    /// Records the tokens of a call; `None` if its server did not report them.
+    pub fn usage(&self, identity: &AgentIdentity, usage: Option<Usage>) {
+        {
+            let mut open = self.open();
+            open.usage += usage.unwrap_or_default();
+            open.is_usage_unknown |= usage.is_none();
+        }
+        let (agent, phase) = (identity.id.clone(), self.phase_name());
+        let model = Some(identity.model.clone());
+        self.event(match usage {
+            Some(usage) => EventPayload::UsageRecorded { agent, phase, model, usage },
+            None => EventPayload::UsageUnknown { agent, phase, model },
         });
     }
 
@@ -156,9 +163,10 @@ impl<'a> RunEmitter<'a> {
         });
     }
 
-    /// Usage of all agents so far.
-    pub fn total_usage(&self) -> Usage {
-        self.open().usage
+    /// Usage of all agents so far. `None` if a part of it is unknown.
+    pub fn total_usage(&self) -> Option<Usage> {
+        let open = self.open();
+        (!open.is_usage_unknown).then_some(open.usage)
     }
 
     /// Ends everything that is open. With [`AgentStatus::Complete`], all agents that have not failed get this status,

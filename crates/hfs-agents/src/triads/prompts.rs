@@ -36,6 +36,8 @@ pub(super) struct Question {
     pub text: String,
     /// Excerpt of the conversation before that message; may be empty.
     pub context: String,
+    /// Number of earlier messages that are not part of the excerpt, or only in part.
+    pub cut: usize,
 }
 
 impl Question {
@@ -46,6 +48,7 @@ impl Question {
         let text = history.get(index).map(|message| message.content.text()).unwrap_or_default();
         let mut context: Vec<String> = Vec::new();
         let mut remaining = MAX_CONTEXT;
+        let mut cut = 0;
         for message in history.iter().take(index).rev() {
             let texts: Vec<&str> = message
                 .content
@@ -56,21 +59,25 @@ impl Question {
                     _ => None,
                 })
                 .collect();
-            let entry = format!(
-                "{}: {}",
-                message.content.role,
-                truncate(texts.join("\n").trim(), MAX_CONTEXT_MESSAGE)
-            );
+            let whole = texts.join("\n");
+            let shown = truncate(whole.trim(), MAX_CONTEXT_MESSAGE);
+            let is_whole = shown == whole.trim();
+            let entry = format!("{}: {shown}", message.content.role);
             let length = entry.chars().count();
-            // A message that does not fit is skipped; a shorter message before it may still fit.
-            if texts.is_empty() || length > remaining {
+            if texts.is_empty() {
                 continue;
             }
+            // A message that does not fit is skipped; a shorter message before it may still fit.
+            if length > remaining {
+                cut += 1;
+                continue;
+            }
+            cut += usize::from(!is_whole);
             remaining -= length;
             context.push(entry);
         }
         context.reverse();
-        Self { text, context: context.join("\n") }
+        Self { text, context: context.join("\n"), cut }
     }
 
     /// The beginning of every prompt.
@@ -280,7 +287,7 @@ mod tests {
             (MessageRole::Assistant, "the last answer"),
             (MessageRole::User, "and now?"),
         ]);
-        let Question { text, context } = Question::from_history(&history);
+        let Question { text, context, .. } = Question::from_history(&history);
         assert_eq!(text, "and now?");
         assert!(context.ends_with("assistant: the last answer"), "{context}");
         assert!(context.chars().count() <= MAX_CONTEXT + 10);

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hfs_core::{
-    AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as MessageRole, lock_unpoisoned,
+    AgentError, AgentMemory, AgentStatus, EventPayload, Part, Role as MessageRole, Usage, estimate_tokens,
+    lock_unpoisoned,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use super::budget::{Exhausted, Meter};
 use super::config::{Budget, SectionConfig, TriadConfig};
 use super::emitter::{AgentIdentity, RunEmitter};
 use super::prompts::{self, Question};
-use crate::RequestEvent;
 use crate::model::{
     ChatPart, ChatRole, ChatTurn, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler, TriadTask,
 };
@@ -239,12 +239,7 @@ impl AgentHandle {
             request.max_tokens = Some(request.max_tokens.map_or(tokens, |limit| limit.min(tokens)));
         }
         let mut handler = |event: StreamEvent<'_>| {
-            let request_event = RequestEvent::of_stream(id, &event);
-            emitter.events(request_event.and_then(|event| event.payload()));
-            if let StreamEvent::Retrying(error, delay) = &event {
-                let delay = delay.as_secs_f64();
-                emitter.error(Some(id), format!("{error}; trying again in {delay:.1} s"));
-            }
+            emitter.events(event.request_event(id).and_then(|event| event.payload()));
             handler(event);
         };
         match tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await {
@@ -252,9 +247,10 @@ impl AgentHandle {
                 if let Some(memory) = self.remember(prompt, &reply_text(&reply)) {
                     emitter.remember(id, memory);
                 }
-                let usage = reply.usage.unwrap_or_default();
-                triad_meter.into_iter().chain([&context.meter]).for_each(|meter| meter.spend(usage.total()));
-                emitter.usage(&self.identity, usage);
+                // A budget must hold although the server does not report tokens.
+                let spent = reply.usage.map_or_else(|| estimated_tokens(&request, &reply), Usage::total);
+                triad_meter.into_iter().chain([&context.meter]).for_each(|meter| meter.spend(spent));
+                emitter.usage(&self.identity, reply.usage);
                 if let Some(incomplete) = &reply.incomplete {
                     emitter.error(Some(id), incomplete.to_string());
                 }
@@ -309,6 +305,17 @@ fn remaining_budget(run: &Meter, triad: Option<&Meter>) -> Result<Budget, Exhaus
     let run = run.remaining()?;
     let triad = triad.map_or(Ok(run), Meter::remaining)?;
     Ok(Budget { tokens: triad.tokens.min(run.tokens), time: triad.time.min(run.time) })
+}
+
+/// An estimate of the tokens of a call.
+fn estimated_tokens(request: &ModelRequest, reply: &ModelReply) -> u64 {
+    let prompt = request.system.iter().map(|text| estimate_tokens(text));
+    let turns = request.turns.iter().map(|turn| estimate_tokens(&turn.text()));
+    let answer = reply.parts.iter().map(|part| match part {
+        Part::Text { text } | Part::Thinking { text, .. } => estimate_tokens(text),
+        _ => 0,
+    });
+    prompt.chain(turns).chain(answer).sum()
 }
 
 fn reply_text(reply: &ModelReply) -> String {

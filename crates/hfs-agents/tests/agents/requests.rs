@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_agents::{Assistant, ModelConfig, Provider, RequestEvent, TriadsConfig, list_models};
-use hfs_core::{ContentHash, MessageDraft, Part, Role, Timestamp, WaitStage};
+use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, TriadsConfig, list_models};
+use hfs_core::{
+    Agent as _, AgentError, ContentHash, ErrorExt as _, LimitSource, MessageDraft, ModelContext, Part,
+    RequestEvent, Role, Suggestion, Timestamp, WaitStage,
+};
 use serde_json::{Value, json};
 use testkit::model_server::{
     ModelServer, Protocol, RawResponse, RawServer, RecordedRequest, Script, well_formed_answer,
@@ -394,13 +397,113 @@ async fn the_models_of_a_server_are_listed() {
         });
         let base_url = Some(format!("{}{base}", server.base_url()));
         let model = ModelConfig { base_url, ..ModelConfig::new(provider, "m", None) };
-        assert_eq!(list_models(model).await.unwrap(), ["a", "b"], "{provider}");
+        assert_eq!(list_models(model).await.unwrap().names, ["a", "b"], "{provider}");
     }
     let server =
         RawServer::with_responses(vec![RawResponse::error(401, &json!({"error": {"message": "who?"}}))]);
     let base_url = Some(server.base_url());
     let model = ModelConfig { base_url, ..ModelConfig::new(Provider::OpenAi, "m", None) };
     assert!(list_models(model).await.unwrap_err().to_string().contains("who?"));
+}
+
+#[tokio::test]
+async fn the_limit_of_the_context_is_asked_once_and_a_configured_one_is_not_asked() {
+    for (provider, base, path, body, tokens) in [
+        (
+            Provider::OpenAi,
+            "/v1",
+            "/v1/models",
+            r#"{"data":[{"id":"other","max_model_len":1},{"id":"m","max_model_len":8192}]}"#,
+            Some(8_192),
+        ),
+        (Provider::OpenAi, "/v1", "/v1/models", r#"{"data":[{"id":"a","max_model_len":8192}]}"#, Some(8_192)),
+        (Provider::OpenAi, "/v1", "/v1/models", r#"{"data":[{"id":"m"}]}"#, None),
+        (
+            Provider::Anthropic,
+            "",
+            "/v1/models",
+            r#"{"data":[{"id":"m","max_input_tokens":8192}]}"#,
+            Some(8_192),
+        ),
+        (
+            Provider::Gemini,
+            "",
+            "/v1beta/models",
+            r#"{"models":[{"name":"models/m","inputTokenLimit":8192}]}"#,
+            Some(8_192),
+        ),
+        (
+            Provider::Ollama,
+            "/v1",
+            "/api/show",
+            r#"{"model_info":{"llama.context_length":8192}}"#,
+            Some(8_192),
+        ),
+    ] {
+        let server = RawServer::start(move |_, request| {
+            if request.path == path {
+                RawResponse::status(200, "application/json", "", body)
+            } else {
+                RawResponse::status(404, "text/plain", "", "")
+            }
+        });
+        let base_url = Some(format!("{}{base}", server.base_url()));
+        let model = ModelConfig { base_url, ..ModelConfig::new(provider, "m", None) };
+        let assistant = Assistant::new(model.clone());
+        assert_eq!(assistant.describe().context, ModelContext::Unknown);
+        for _ in 0..2 {
+            let limit = assistant.context_limit().await;
+            assert_eq!(limit.map(|limit| limit.tokens), tokens, "{provider}");
+        }
+        assert_eq!(server.requests().len(), 1, "{provider}");
+        let configured = Assistant::new(ModelConfig { context_tokens: Some(5_000), ..model });
+        assert_eq!(configured.context_limit().await.map(|limit| limit.tokens), Some(5_000));
+        assert_eq!(server.requests().len(), 1, "{provider}");
+    }
+    let known = Assistant::new(ModelConfig::new(Provider::Anthropic, "claude-sonnet-4-6", ApiKey::new(KEY)));
+    let limit = known.describe().context.limit().unwrap();
+    assert_eq!((limit.tokens, limit.source), (200_000, LimitSource::Table));
+}
+
+#[tokio::test]
+async fn a_refusal_that_names_the_context_teaches_its_limit() {
+    let server = ModelServer::start();
+    let refusal =
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.";
+    server.otherwise(move |_| Script::status(400, refusal));
+    let assistant = Assistant::new(config(&server, Protocol::OpenAi));
+    let (_, outcome) = run(&assistant, question("hello?")).await;
+    assert_eq!(outcome.unwrap_err().suggestion(), Some(Suggestion::ReduceContext));
+    assert_eq!(assistant.describe().context.limit().map(|limit| limit.tokens), Some(8_192));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_summary_is_asked_for_with_the_whole_conversation_and_its_instructions() {
+    for protocol in Protocol::ALL {
+        let server = ModelServer::start();
+        server.then(Script::text("They want a red door.").usage(20, 5));
+        let assistant = Assistant::new(config(&server, protocol));
+        let history = vec![
+            MessageDraft::user("paint the door red", Timestamp::UNIX_EPOCH),
+            MessageDraft::new(Role::Assistant, vec![Part::text("which red?")], Timestamp::UNIX_EPOCH),
+        ];
+        let outcome = assistant.summarize(request(history)).await.unwrap();
+        let [Part::Text { text }] = outcome.parts.as_slice() else { panic!("{:?}", outcome.parts) };
+        assert!(
+            text.starts_with("Summary of the conversation so far:") && text.ends_with("red door."),
+            "{text}"
+        );
+        assert_eq!(outcome.usage.unwrap().prompt_tokens, 20);
+        let prompt = server.requests()[0].prompt();
+        assert!(
+            prompt.contains("paint the door red") && prompt.contains("Summarize this conversation"),
+            "{prompt}"
+        );
+        server.then(Script::text("Cut").stop_reason("length"));
+        let cut = assistant.summarize(question("x")).await;
+        assert!(matches!(cut, Err(AgentError::Incomplete(_))), "{protocol:?}: {cut:?}");
+    }
 }
 
 #[tokio::test]

@@ -261,7 +261,7 @@ async fn slow_and_overloaded_agents_do_not_fail_a_run() {
     assert!(outcome.is_ok(), "{outcome:?}");
     let snapshot = snapshot_of(&sink);
     assert_eq!(snapshot.usage.total_tokens, server.usage().0.total());
-    assert!(sink.errors().iter().all(|error| error.contains("trying again")));
+    assert_eq!(sink.errors(), [] as [&str; 0]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may panic")]
 
 mod agent;
+mod compaction;
 mod dropped_send;
 mod hooks;
 mod imports;

@@ -130,6 +130,7 @@ impl Runner {
             Request::Send { conversation, text } => self.send(conversation, text, false),
             Request::SendOnFork { conversation, text } => self.send(conversation, text, true),
             Request::Retry { conversation, user } => self.retry(conversation, user),
+            Request::Compact(conversation) => self.compact(conversation),
             Request::Interrupt => self.cancel.cancel(),
 
             // Conversations and their messages.
@@ -429,6 +430,15 @@ impl Runner {
                 Err(error) => Err(error.into()),
             };
             Msg::ExchangeEnded { conversation, outcome: Box::new(outcome) }
+        });
+    }
+
+    fn compact(&mut self, mut conversation: Conversation) {
+        self.cancel = CancellationToken::new();
+        let (engine, observer, cancel) = (self.backend.engine.clone(), self.observer(), self.cancel.clone());
+        self.run_exchange(async move {
+            let result = engine.compact(&mut conversation, observer.as_ref(), cancel).await;
+            Msg::Compacted { conversation, result: Box::new(result) }
         });
     }
 

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{AgentError, ErrorKind, Message, Position, Role, RunSnapshot, SessionId, StoreError};
-use hfs_engine::{Conversation, Exchange, SendError, Update};
+use hfs_core::{
+    AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag, Position,
+    RequestEvent, Role, RunSnapshot, SessionId, StoreError, TokenTotal,
+};
+use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{ErrorReport, Tone};
 use crate::protocol::{Effect, Request, TerminalCommand, Timer};
 use crate::screens::StaleData;
+use crate::text::plural;
 use crate::transcript::StreamingReply;
 
 /// The bell rings after a reply that took at least this long, if the user was not watching.
@@ -29,8 +33,62 @@ pub struct ExchangeInProgress {
     pub user: Option<Arc<Message>>,
     /// The reply as far as it has been received.
     pub reply: StreamingReply,
+    /// What the request to the model waits for, until the reply continues.
+    pub progress: Option<String>,
     /// Whether the user has asked to stop.
     pub is_stopping: bool,
+    /// Whether the conversation is compacted, and no reply follows.
+    pub is_compaction: bool,
+}
+
+/// How full the context of the model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextGauge {
+    /// Tokens of the conversation.
+    pub tokens: u64,
+    /// Whether they are an estimate and not the server's number.
+    pub is_estimate: bool,
+    /// The model's limit, if it is known.
+    pub limit: Option<u64>,
+}
+
+impl ContextGauge {
+    /// The state at the end of these messages, the newest of a branch. `None` if no server counted a reply.
+    #[must_use]
+    pub fn at_end<'a>(
+        messages: impl IntoIterator<Item = &'a Message, IntoIter: DoubleEndedIterator>,
+        limit: Option<u64>,
+    ) -> Option<Self> {
+        let mut later = 0_u64;
+        for message in messages.into_iter().rev() {
+            let content = &message.content;
+            if content.has_flag(MessageFlag::CompactSummary) {
+                let tokens = later.saturating_add(content.estimated_tokens());
+                return Some(Self { tokens, is_estimate: true, limit });
+            }
+            if let Some(gauge) = Self::after_reply(content, None, limit) {
+                let tokens = gauge.tokens.saturating_add(later);
+                return Some(Self { tokens, is_estimate: later > 0, limit });
+            }
+            later = later.saturating_add(content.estimated_tokens());
+        }
+        None
+    }
+
+    /// The state after a reply. `None` if the reply is not that of a model.
+    #[must_use]
+    pub fn after_reply(reply: &MessageDraft, before: Option<Self>, limit: Option<u64>) -> Option<Self> {
+        let limit = before.and_then(|gauge| gauge.limit).or(limit);
+        match (reply.usage, before) {
+            _ if !reply.is_reply_of_model() => None,
+            (Some(usage), _) => Some(Self { tokens: usage.total(), is_estimate: false, limit }),
+            (None, Some(before)) => {
+                let tokens = before.tokens.saturating_add(reply.estimated_tokens());
+                Some(Self { tokens, is_estimate: true, limit })
+            }
+            (None, None) => None,
+        }
+    }
 }
 
 /// Whether the whole conversation is durable.
@@ -109,13 +167,55 @@ impl Model {
             unsaved_text,
             user,
             reply: StreamingReply::new(self.render.now),
+            progress: None,
             is_stopping: false,
+            is_compaction: false,
         });
         let page = self.chat.transcript.show_newest();
         let mut effects = self.read_page(page);
         if self.render.settings.animations {
             effects.push(Request::StartTimer(SPINNER_INTERVAL, Timer::Spin).into());
         }
+        effects
+    }
+
+    /// Replaces the conversation in the model's context by a summary.
+    pub(crate) fn compact(&mut self) -> Vec<Effect> {
+        let conversation = self.chat.conversation.clone();
+        let mut effects = self.start_exchange(None, None);
+        self.chat.save = SaveState::Saved;
+        if let Some(exchange) = &mut self.chat.exchange {
+            exchange.is_compaction = true;
+        }
+        effects.push(Request::Compact(conversation).into());
+        effects
+    }
+
+    pub(crate) fn compaction_ended(
+        &mut self,
+        conversation: Conversation,
+        result: Result<Compaction, CompactError>,
+    ) -> Vec<Effect> {
+        self.chat.conversation = conversation;
+        self.chat.exchange = None;
+        if result.is_err() {
+            self.move_queue_to_input();
+        }
+        let mut effects = match result {
+            Ok(Compaction { messages, .. }) => {
+                let messages = plural(usize::try_from(messages).unwrap_or(usize::MAX), "message");
+                let text = format!("the model now sees a summary of {messages}; all of them stay saved");
+                self.notify(Tone::Good, text)
+            }
+            Err(CompactError::Agent(AgentError::Cancelled)) => {
+                self.notify(Tone::Dim, "stopped; the conversation was not compacted")
+            }
+            Err(error) => {
+                let report = ErrorReport::from_error(&error, self.suggestion_wording);
+                self.notify_error(&report)
+            }
+        };
+        effects.extend(self.send_queued());
         effects
     }
 
@@ -148,6 +248,28 @@ impl Model {
                 }
                 return vec![Request::ReadPlugins(Some(session)).into()];
             }
+            Update::Compacting { messages } => {
+                if let Some(exchange) = &mut chat.exchange {
+                    let messages = plural(usize::try_from(messages).unwrap_or(usize::MAX), "message");
+                    exchange.progress = Some(format!("summarizing {messages}"));
+                }
+            }
+            Update::Compacted(message) => {
+                let position = Position { branch: message.branch, head: message.seq };
+                if let Some(session) = chat.conversation.session() {
+                    chat.conversation = Conversation::at(session, position);
+                }
+                let limit = chat.context.and_then(|gauge| gauge.limit);
+                chat.context = ContextGauge::at_end([message.as_ref()], limit);
+                chat.transcript.push(message);
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.progress = None;
+                }
+            }
+            Update::CompactionFailed { reason } => {
+                let text = format!("the conversation could not be summarized: {reason}");
+                return self.notify(Tone::Bad, text);
+            }
             Update::Sent(message) => {
                 chat.save = SaveState::Saved;
                 let created = chat.exchange.as_ref().and_then(|exchange| exchange.created_session);
@@ -169,12 +291,16 @@ impl Model {
             Update::Delta(delta) => {
                 if let Some(exchange) = &mut chat.exchange {
                     exchange.reply.append(&delta);
+                    exchange.progress = None;
                 }
                 if !matches!(chat.save, SaveState::NotSaved(_)) {
                     chat.save = SaveState::Saving;
                 }
             }
-            Update::Event(event) => chat.run.apply(&event),
+            Update::Event(event) => {
+                chat.run.apply(&event);
+                return self.apply_agent_event(&event.payload);
+            }
             Update::Saved => chat.save = SaveState::Saved,
             Update::NotSaved { reason } => chat.save = SaveState::NotSaved(reason),
             Update::CheckpointFailed { reason } => {
@@ -184,6 +310,28 @@ impl Model {
             _ => {}
         }
         Vec::new()
+    }
+
+    /// Shows what a request to the model waits for, what was left out of it, and how full the context is.
+    fn apply_agent_event(&mut self, payload: &EventPayload) -> Vec<Effect> {
+        if let Some(update) = ContextUpdate::read(payload) {
+            let limit = update.limit.map(|limit| limit.tokens);
+            self.chat.context = Some(ContextGauge { tokens: update.tokens, is_estimate: true, limit });
+            return match update.describe_left_out() {
+                Some(text) => self.notify(Tone::Warn, format!("{text}; /compact summarizes them")),
+                None => Vec::new(),
+            };
+        }
+        match RequestEvent::read(payload) {
+            Some(event @ RequestEvent::LeftOut { .. }) => self.notify(Tone::Warn, event.describe()),
+            Some(event) => {
+                if let Some(exchange) = &mut self.chat.exchange {
+                    exchange.progress = Some(event.describe());
+                }
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     pub(crate) fn exchange_ended(
@@ -264,7 +412,11 @@ impl Model {
 
     fn exchange_succeeded(&mut self, done: Exchange) -> Vec<Effect> {
         self.chat.save = SaveState::Saved;
-        self.chat.tokens += done.run.snapshot.usage.total_tokens;
+        let limit = self.agent.context.limit().map(|limit| limit.tokens);
+        self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, limit);
+        let usage = &done.run.snapshot.usage;
+        self.chat.tokens += usage.total_tokens;
+        self.chat.has_unknown_tokens |= !matches!(usage.total(), TokenTotal::Exact(_));
         self.chat.run = done.run.snapshot;
         self.chat.transcript.push(Arc::new(done.reply));
         match done.failure {

@@ -277,6 +277,12 @@ fn input_title(model: &Model, width: usize) -> Line<'static> {
 
 fn current_activity(model: &Model) -> String {
     let Some(exchange) = &model.chat.exchange else { return String::new() };
+    if let Some(progress) = &exchange.progress {
+        return sanitize_line(progress);
+    }
+    if exchange.is_compaction {
+        return "reading the conversation".to_owned();
+    }
     if exchange.user.is_none() {
         return "saving".to_owned();
     }

@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
     AgentNode, AgentStatus, ClaimDecision, EventPayload, Run, RunEnding, RunId, RunSnapshot, Section,
-    SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount,
+    SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount, TokenTotal, Usage,
 };
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -362,7 +362,7 @@ fn draw_agent_detail(
         ("status", status_word(agent.status).to_owned()),
         ("model", agent.model.as_deref().map_or_else(|| "none".to_owned(), sanitize_line)),
         ("time", agent_time(agent, render.now).map_or_else(|| "not started".to_owned(), format_duration)),
-        ("tokens", format!("{} in · {} out", count.usage.prompt_tokens, count.usage.completion_tokens)),
+        ("tokens", tokens_in_and_out(&count, |tokens| tokens.to_string())),
         ("calls", count.calls.to_string()),
     ];
     let lines = fields.into_iter().map(|(name, value)| {
@@ -500,7 +500,10 @@ fn draw_tokens(
     let theme = &render.theme;
     let usage = &snapshot.usage;
     let mut lines = vec![Line::from(vec![
-        Span::styled(format!("{} tokens", usage.total_tokens), theme.title()),
+        Span::styled(
+            format!("tokens: {}", usage.total().describe(|tokens| tokens.to_string())),
+            theme.title(),
+        ),
         Span::styled(ending(snapshot), theme.dim),
     ])];
     for (title, counts) in [("By phase", &usage.by_phase), ("By agent", &usage.by_agent)] {
@@ -537,16 +540,23 @@ fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Them
     Line::from(vec![
         Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
         Span::styled(format!("{bar:<bar_width$} "), theme.accent),
-        Span::styled(format!("{:>7}", format_tokens(total)), theme.text),
-        Span::styled(
-            format!(
-                "  {} in · {} out · {calls}",
-                format_tokens(count.usage.prompt_tokens),
-                format_tokens(count.usage.completion_tokens)
-            ),
-            theme.dim,
-        ),
+        Span::styled(format!("{:>7}", count.total(Usage::total).describe(format_tokens)), theme.text),
+        Span::styled(format!("  {} · {calls}", tokens_in_and_out(&count, format_tokens)), theme.dim),
     ])
+}
+
+fn tokens_in_and_out(count: &TokenCount, format: impl Fn(u64) -> String) -> String {
+    match count.total(Usage::total) {
+        TokenTotal::Unknown => "unknown".to_owned(),
+        TokenTotal::Exact(_) | TokenTotal::AtLeast(_) => {
+            let part = |part: fn(Usage) -> u64| count.total(part).describe(&format);
+            format!(
+                "{} in · {} out",
+                part(|usage| usage.prompt_tokens),
+                part(|usage| usage.completion_tokens)
+            )
+        }
+    }
 }
 
 /// Draws a bar for each phase and agent on the run's time axis, followed by the list of its events.
@@ -660,6 +670,7 @@ fn event_text(payload: &EventPayload) -> String {
             format!("{triad} continues without {}", lost.join(", "))
         }
         EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
+        EventPayload::UsageUnknown { agent, .. } => format!("{agent} tokens unknown"),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
         EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
         _ => String::new(),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{Message, MessageStatus, Part, Role, Seq, Timestamp};
+use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq, Timestamp};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
@@ -168,9 +168,9 @@ impl MessageView {
         Self { message, cost, toggles: 0, all_open: None, open: BTreeMap::new(), cache: RefCell::new(None) }
     }
 
-    /// Returns the number of folds: thinking, tool calls, tool results and opaque parts.
+    /// Returns the number of folds: thinking, tool calls, tool results, opaque parts and summaries.
     pub fn fold_count(&self) -> usize {
-        self.message.content.parts.iter().filter(|part| is_fold(part)).count()
+        self.message.content.parts.iter().filter(|part| is_fold(&self.message, part)).count()
     }
 
     /// Closes all folds if any is open, else opens all of them.
@@ -272,11 +272,17 @@ impl MessageView {
 }
 
 /// Whether a part is shown as a fold.
-const fn is_fold(part: &Part) -> bool {
-    matches!(
-        part,
-        Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. }
-    )
+fn is_fold(message: &Message, part: &Part) -> bool {
+    match part {
+        Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => true,
+        Part::Text { .. } => is_summary(message),
+        Part::Attachment { .. } => false,
+    }
+}
+
+/// Whether the message is a summary of those before it.
+fn is_summary(message: &Message) -> bool {
+    message.content.has_flag(MessageFlag::CompactSummary)
 }
 
 /// Returns the rows of a message, and which of them are headers of folds.
@@ -309,6 +315,9 @@ fn message_lines(
     let mut fold_headers = Vec::new();
     for part in &message.content.parts {
         let content = match (part, message.content.role) {
+            (Part::Text { text }, Role::User) if is_summary(message) => {
+                summary_lines(text, is_open(fold_headers.len()), width, layout)
+            }
             // The user's text is not rendered as Markdown.
             (Part::Text { text }, Role::User) if is_context => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, Role::User) => wrap_text(&sanitize(text), theme.text, width),
@@ -317,7 +326,7 @@ fn message_lines(
             // The number of folds so far is the index of the next fold.
             (part, _) => part_lines(part, is_open(fold_headers.len()), width, layout),
         };
-        if is_fold(part) {
+        if is_fold(message, part) {
             fold_headers.push(lines.len());
         }
         lines.extend(content.into_iter().map(marked));
@@ -325,14 +334,15 @@ fn message_lines(
     if message.content.status != MessageStatus::Complete {
         lines.extend(wrap_text(&status_text(message), theme.warn, width).into_iter().map(marked));
     }
-    if layout.output == OutputMode::Verbose
-        && let Some(usage) = message.content.usage
-    {
-        let text = format!(
+    let usage = match message.content.usage {
+        Some(usage) => Some(format!(
             "{} in · {} out",
             format_tokens(usage.prompt_tokens),
             format_tokens(usage.completion_tokens)
-        );
+        )),
+        None => message.content.is_reply_of_model().then(|| "tokens unknown".to_owned()),
+    };
+    if let Some(text) = usage.filter(|_| layout.output == OutputMode::Verbose) {
         lines.extend(wrap_text(&text, theme.dim, width).into_iter().map(marked));
     }
     (lines, fold_headers)
@@ -366,6 +376,7 @@ fn status_text(message: &Message) -> String {
 fn header(message: &Message, layout: MessageLayout<'_>) -> Line<'static> {
     let theme = layout.text_style.theme;
     let (mark, name, style) = match message.content.role {
+        Role::User if is_summary(message) => ("▌ ", "Summary".to_owned(), theme.dim),
         Role::User if message.content.is_context() => ("▌ ", "Context".to_owned(), theme.dim),
         Role::User => ("▌ ", "You".to_owned(), theme.user.add_modifier(Modifier::BOLD)),
         Role::System => ("○ ", "System".to_owned(), theme.dim),
@@ -443,6 +454,16 @@ pub fn thinking_lines(
     };
     let header = vec![Fragment::new(title, style)];
     fold(header, is_open, theme, width, |width| wrap_text(&sanitize(text), style, width))
+}
+
+/// Returns the rows of a summary, which the model sees instead of the messages above it.
+fn summary_lines(text: &str, is_open: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let theme = layout.text_style.theme;
+    let count = text.lines().count();
+    let title = format!("The model sees this summary instead of the messages above · {count} lines");
+    fold(vec![Fragment::new(title, theme.dim)], is_open, theme, width, |width| {
+        markdown(text, width, layout.text_style)
+    })
 }
 
 fn last_line(text: &str) -> &str {

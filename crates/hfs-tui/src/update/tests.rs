@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, ErrorKind, Message, MessageDraft, MessageStatus, Page, Part, Position, Project,
-    ReplyDelta, Role, Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
+    AgentError, BranchId, ContextLimit, ContextUpdate, ErrorKind, Event, EventPayload, LimitSource, Message,
+    MessageDraft, MessageFlag, MessageStatus, Page, Part, Position, Project, ReplyDelta, RequestEvent, Role,
+    Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp, Usage,
 };
-use hfs_engine::{Conversation, Exchange, SendError, Update};
+use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
 use super::*;
 use crate::chat::PathCompletion;
@@ -94,6 +95,75 @@ fn only_the_output_mode_setting_resets_the_output_mode() {
     assert_eq!(harness.model.render.settings.output, OutputMode::Verbose);
     harness.send(Msg::ConfigSet(Ok(applied("output_mode"))));
     assert_eq!(harness.model.render.settings.output, OutputMode::Compact);
+}
+
+fn event(payload: EventPayload) -> Msg {
+    let event = Event { run: RunId::generate(), number: 1, at: Timestamp::UNIX_EPOCH, payload };
+    Msg::Exchange(Update::Event(Arc::new(event)))
+}
+
+#[test]
+fn a_retry_is_shown_while_it_waits_and_disappears_with_the_reply() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let user = message(9, Role::User, "hello");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
+    let (agent, message) = ("assistant".to_owned(), "429 too many requests".to_owned());
+    let retry = RequestEvent::Retrying { agent, message, delay_ms: 3_500 };
+    harness.send(event(retry.payload().unwrap()));
+    assert!(screen_text(&harness).contains("429 too many requests; again in 4 s"));
+    harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text("hi"))));
+    assert!(!screen_text(&harness).contains("again in"));
+    let (agent, message) = ("assistant".to_owned(), "no images were sent".to_owned());
+    harness.send(event(RequestEvent::LeftOut { agent, message }.payload().unwrap()));
+    assert_eq!(notice(&harness), "no images were sent");
+}
+
+#[test]
+fn the_gauge_shows_the_servers_count_or_an_estimate_and_what_was_left_out() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let limit = Some(ContextLimit { tokens: 200_000, source: LimitSource::Table });
+    let update =
+        ContextUpdate { model: Some("m".into()), tokens: 84_000, limit, left_out: 3, left_out_tokens: 9_000 };
+    harness.send(event(update.payload().unwrap()));
+    assert!(notice(&harness).contains("the first 3 messages were left out"), "{}", notice(&harness));
+    assert!(screen_text(&harness).contains("context ~84k of 200k (42%)"));
+    let mut done = exchange(None);
+    done.reply.content.model = Some("m".into());
+    done.reply.content.usage = Some(Usage { prompt_tokens: 80_000, completion_tokens: 1_000 });
+    end_exchange(&mut harness, Ok(done));
+    assert!(screen_text(&harness).contains("context 81k of 200k (40%)"));
+}
+
+#[test]
+fn a_compaction_keeps_the_messages_and_adds_a_summary_that_can_be_opened() {
+    let mut harness = chat();
+    let conversation = harness.model.chat.conversation.clone();
+    harness.submit("/compact");
+    assert!(harness.effects.contains(&Request::Compact(conversation.clone()).into()));
+    harness.send(Msg::Exchange(Update::Compacting { messages: 8 }));
+    assert!(screen_text(&harness).contains("summarizing 8 messages"));
+    let mut summary = message(conversation.head() + 1, Role::User, "They want a red door.");
+    summary.branch = conversation.branch().unwrap();
+    summary.content.set_flag(MessageFlag::CompactSummary);
+    harness.send(Msg::Exchange(Update::Compacted(Arc::new(summary.clone()))));
+    let position = Position { branch: summary.branch, head: summary.seq };
+    let after = Conversation::at(conversation.session().unwrap(), position);
+    let compaction = Compaction { summary, messages: 8, tokens: 900 };
+    harness.send(Msg::Compacted { conversation: after, result: Box::new(Ok(compaction)) });
+    assert!(!harness.model.chat.is_busy());
+    assert_eq!(harness.model.chat.conversation.head(), conversation.head() + 1);
+    let text = screen_text(&harness);
+    assert!(text.contains("The model sees this summary instead") && !text.contains("red door"), "{text}");
+    harness.press(KeyCode::Up, KeyModifiers::ALT);
+    harness.press(KeyCode::Enter, NONE);
+    assert!(screen_text(&harness).contains("red door"));
+    harness.submit("/compact");
+    let failed = CompactError::TooShort;
+    let conversation = harness.model.chat.conversation.clone();
+    harness.send(Msg::Compacted { conversation, result: Box::new(Err(failed)) });
+    assert!(notice(&harness).contains("nothing to compact"), "{}", notice(&harness));
 }
 
 fn screen_text(harness: &Harness) -> String {

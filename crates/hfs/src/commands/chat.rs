@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hfs_agents::RequestEvent;
-use hfs_core::{AgentError, DeltaKind, EventPayload, Message, Project, ReplyDelta, SessionId, WaitStage};
+use hfs_core::{
+    AgentError, ContextUpdate, DeltaKind, EventPayload, Message, Project, ReplyDelta, RequestEvent, SessionId,
+};
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
 };
@@ -209,10 +210,15 @@ fn report(
             session,
             branch,
             message: MessageJson::from(&reply),
+            messages: [MessageJson::from(&reply)],
             run: ChatRunJson { id: run.id.to_string(), snapshot: &run.snapshot, events: &run.events },
         })?;
     } else if failure.is_none() && is_new && console.error_is_terminal() {
         console.note(&format!("saved as {short}; continue with: hfs chat -s {short} \"...\""));
+    }
+    if console.options.verbose && !console.options.json {
+        let tokens = run.snapshot.usage.total().describe(|tokens| tokens.to_string());
+        console.note(&format!("tokens: {tokens}, in {} calls of a model", run.snapshot.usage.calls()));
     }
     match failure {
         None => Ok(Outcome::Done),
@@ -264,6 +270,8 @@ struct StatusLine {
     phase: String,
     working_agents: usize,
     tokens: u64,
+    /// Whether a server did not report its tokens.
+    is_usage_unknown: bool,
 }
 
 impl ReplyPrinter {
@@ -327,6 +335,18 @@ impl PrinterState {
                     self.print_line(&format!("warning: no checkpoint was created: {reason}\n"));
                 }
                 Update::Event(event) => self.handle_event(&event.payload),
+                Update::Compacting { messages } => {
+                    self.print_line(&format!(
+                        "summarizing {messages} messages for the model's context ...\n"
+                    ));
+                }
+                Update::Compacted(_) => {
+                    self.print_line("the model now sees a summary of them; all of them stay saved\n");
+                }
+                Update::CompactionFailed { reason } => {
+                    let reason = sanitize::line(&reason);
+                    self.print_line(&format!("warning: the conversation was not summarized: {reason}\n"));
+                }
                 Update::Sent(message) if message.content.extra.get(ORIGINAL_TEXT).is_some() => {
                     let text = sanitize::block(&message.content.text());
                     self.print_line(&format!("a plugin changed your message to: {text}\n"));
@@ -347,11 +367,18 @@ impl PrinterState {
             self.handle_request_event(&event);
             return;
         }
+        if let Some(left_out) = ContextUpdate::read(payload).and_then(|update| update.describe_left_out()) {
+            let hint = "`hfs compact @` summarizes a conversation";
+            self.print_line(&format!("warning: {}; {hint}\n", sanitize::line(&left_out)));
+            return;
+        }
         match (payload, &mut self.status) {
             (EventPayload::TriadDegraded { triad, lost }, _) => {
                 let (triad, lost) = (sanitize::line(triad), sanitize::line(&lost.join(", ")));
                 self.print_line(&format!("warning: the triad {triad} continues without {lost}\n"));
             }
+            // The error of the run itself is reported at the end.
+            (EventPayload::ErrorOccurred { agent: None, phase: None, .. }, _) => {}
             (EventPayload::ErrorOccurred { message, .. }, _) if is_verbose => {
                 self.print_line(&format!("{}\n", sanitize::line(message)));
             }
@@ -373,35 +400,32 @@ impl PrinterState {
                 status.tokens += usage.total();
                 status.update();
             }
+            (EventPayload::UsageUnknown { .. }, Some(status)) => status.is_usage_unknown = true,
             _ => {}
         }
     }
 
     fn handle_request_event(&mut self, event: &RequestEvent) {
-        let wait = match event {
-            RequestEvent::LeftOut { message, .. } => {
-                self.print_line(&format!("warning: {}\n", sanitize::line(message)));
-                return;
-            }
-            RequestEvent::Waiting { server, stage, limit_ms, .. } => {
-                let what = match stage {
-                    WaitStage::Connection => "a connection to",
-                    WaitStage::FirstToken => "the first words of",
-                    WaitStage::NextToken => "the next words of",
-                };
-                format!("waiting for {what} {}, at most {} s", sanitize::line(server), limit_ms / 1000)
-            }
-            RequestEvent::Retrying { message, delay_ms, .. } => {
-                let seconds = Duration::from_millis(*delay_ms).as_secs_f64();
-                format!("{}; trying again in {seconds:.1} s", sanitize::line(message))
-            }
-            _ => return,
+        // The agent of a single model is not named: its user has chosen it.
+        let agent = if self.status.as_ref().is_some_and(|status| !status.phase.is_empty()) {
+            format!("{}: ", sanitize::line(event.agent()))
+        } else {
+            String::new()
         };
-        // Output that has begun shares its line with the cursor.
-        if self.at_line_start {
-            let status = self.status.get_or_insert_with(|| StatusLine::new(&self.console));
-            status.wait = wait;
-            status.update();
+        let text = format!("{agent}{}", sanitize::line(&event.describe()));
+        match event {
+            RequestEvent::LeftOut { .. } => self.print_line(&format!("warning: {text}\n")),
+            // A status line is shown on a terminal only, and its text disappears.
+            RequestEvent::Retrying { .. } if !self.console.error_is_terminal() => {
+                self.print_line(&format!("{text}\n"));
+            }
+            // Output that has begun shares its line with the cursor.
+            _ if self.at_line_start => {
+                let status = self.status.get_or_insert_with(|| StatusLine::new(&self.console));
+                status.wait = text;
+                status.update();
+            }
+            _ => {}
         }
     }
 
@@ -450,7 +474,14 @@ impl PrinterState {
 impl StatusLine {
     fn new(console: &Console) -> Self {
         let bar = console.progress(0);
-        Self { bar, wait: String::new(), phase: String::new(), working_agents: 0, tokens: 0 }
+        Self {
+            bar,
+            wait: String::new(),
+            phase: String::new(),
+            working_agents: 0,
+            tokens: 0,
+            is_usage_unknown: false,
+        }
     }
 
     fn update(&self) {
@@ -459,9 +490,13 @@ impl StatusLine {
             return;
         }
         let agents = if self.working_agents == 1 { "agent" } else { "agents" };
-        let Self { phase, working_agents, tokens, wait, .. } = self;
+        let Self { phase, working_agents, wait, .. } = self;
         let wait = if wait.is_empty() { String::new() } else { format!("; {wait}") };
-        self.bar
-            .set_message(format!("{phase}: {working_agents} {agents} working, {tokens} tokens so far{wait}"));
+        let tokens = match (self.tokens, self.is_usage_unknown) {
+            (0, true) => "tokens unknown".to_owned(),
+            (tokens, true) => format!("at least {tokens} tokens so far"),
+            (tokens, false) => format!("{tokens} tokens so far"),
+        };
+        self.bar.set_message(format!("{phase}: {working_agents} {agents} working, {tokens}{wait}"));
     }
 }

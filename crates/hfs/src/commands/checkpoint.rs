@@ -214,7 +214,7 @@ fn show(checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<
         ("pinned", if checkpoint.pinned { "yes" } else { "no" }.into()),
         ("state", format!("{} bytes, stored in {}", cost.state_bytes, cost.stored_bytes)),
         ("memories", if memories.is_empty() { "none".into() } else { memories.join(", ") }),
-        ("tokens", snapshot.usage.total_tokens.to_string()),
+        ("tokens", snapshot.usage.total().describe(|tokens| tokens.to_string())),
         ("phases", snapshot.timeline.phases.len().to_string()),
     ];
     let dim = context.console.palette.dim;

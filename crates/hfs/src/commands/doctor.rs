@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use hfs_agents::{ModelConfig, Provider, Role, list_models};
+use hfs_agents::{ModelConfig, Provider, Role, ServerModels, list_models};
 use hfs_core::{ErrorExt, ErrorKind};
 use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
@@ -230,12 +230,19 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
             let detail = format!("{} does not list its models: {}", provider.title(), document.one_line());
             Check::warning(NAME, detail, document.hint.unwrap_or_else(|| "check base_url and the key".into()))
         }
-        Ok(names) => {
+        Ok(ServerModels { names, context_tokens }) => {
             let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
             let more = names.len().saturating_sub(shown.len());
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            let detail =
-                format!("{} has {} models: {}{more}", provider.title(), names.len(), shown.join(", "));
+            let context = context_tokens
+                .map(|tokens| format!("; the context of {name} has {tokens} tokens"))
+                .unwrap_or_default();
+            let detail = format!(
+                "{} has {} models: {}{more}{context}",
+                provider.title(),
+                names.len(),
+                shown.join(", ")
+            );
             let tagged = format!("{name}:latest");
             if names.is_empty() || names.contains(&name) || names.contains(&tagged) {
                 Check::ok(NAME, detail)

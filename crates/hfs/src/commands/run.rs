@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use hfs_core::{
     AgentNode, AgentStatus, ClaimDecision, Contest, EventPayload, Run, RunId, RunSnapshot, Section,
-    SectionDecision, TokenCount,
+    SectionDecision, TokenCount, TokenTotal, Usage, UsageTally,
 };
 use serde_json::json;
 use unicode_width::UnicodeWidthStr;
@@ -137,7 +137,7 @@ fn list(session: &str, limit: u32, context: &Context) -> Result<(), CliError> {
             sanitize::line(&row.agent),
             row.ending.to_owned(),
             row.duration_ms.map_or_else(|| "-".into(), format_duration),
-            row.total_tokens.to_string(),
+            details.run.snapshot.usage.total().describe(|tokens| tokens.to_string()),
             context.format_time(details.run.started_at),
             shorten(&sanitize::line(question), LIST_QUESTION_WIDTH),
         ]);
@@ -228,7 +228,7 @@ fn render_summary(details: &RunDetails, palette: &Palette, width: Option<usize>)
                 None => "still running, or its process died".into(),
             },
         ),
-        ("cost", format!("{} tokens in {} calls", row.total_tokens, row.calls)),
+        ("cost", cost(&details.run.snapshot.usage)),
     ];
     if let Some(Question { seq, text }) = &details.question {
         let text = format!("message {seq}: {}", sanitize::line(text));
@@ -236,6 +236,15 @@ fn render_summary(details: &RunDetails, palette: &Palette, width: Option<usize>)
     }
     let dim = palette.dim;
     facts.iter().map(|(name, value)| format!("{dim}{name:<11}{dim:#} {value}\n")).collect()
+}
+
+/// The tokens and calls of a run.
+fn cost(usage: &UsageTally) -> String {
+    let calls = if usage.calls() == 1 { "1 call".to_owned() } else { format!("{} calls", usage.calls()) };
+    match usage.total() {
+        TokenTotal::Unknown => format!("unknown: the server did not report the tokens of {calls}"),
+        total => format!("{} tokens in {calls}", total.describe(|tokens| tokens.to_string())),
+    }
 }
 
 fn render_title(title: &str, note: &str, palette: &Palette) -> String {
@@ -281,9 +290,13 @@ fn agent_row(name: &str, agent: &AgentNode, usage: &BTreeMap<String, TokenCount>
 
 /// The cells CALLS, IN, OUT and TOKENS.
 fn token_cells(count: &TokenCount) -> [String; 4] {
-    let usage = count.usage;
-    [count.calls, usage.prompt_tokens, usage.completion_tokens, usage.total()]
-        .map(|number| number.to_string())
+    let tokens = |part: fn(Usage) -> u64| count.total(part).describe(|tokens| tokens.to_string());
+    [
+        count.calls.to_string(),
+        tokens(|usage| usage.prompt_tokens),
+        tokens(|usage| usage.completion_tokens),
+        tokens(Usage::total),
+    ]
 }
 
 fn render_negotiation(snapshot: &RunSnapshot, palette: &Palette) -> Option<String> {
@@ -416,8 +429,17 @@ fn render_errors(snapshot: &RunSnapshot, palette: &Palette) -> Option<String> {
         return None;
     }
     let mut text = render_title("Errors", "", palette);
+    // Several agents may fail for the same reason.
+    let mut counts: Vec<(&str, usize)> = Vec::new();
     for error in &snapshot.errors {
-        text += &format!("  {}\n", sanitize::line(error));
+        match counts.iter_mut().find(|(known, _)| known == error) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((error, 1)),
+        }
+    }
+    for (error, count) in counts {
+        let times = if count == 1 { String::new() } else { format!(" ({count} times)") };
+        text += &format!("  {}{times}\n", sanitize::line(error));
     }
     Some(text)
 }
@@ -456,6 +478,7 @@ fn describe_event(payload: &EventPayload) -> String {
         EventPayload::UsageRecorded { agent, usage, .. } => {
             format!("{agent}: {} tokens in, {} out", usage.prompt_tokens, usage.completion_tokens)
         }
+        EventPayload::UsageUnknown { agent, .. } => format!("{agent}: the server reported no tokens"),
         EventPayload::ErrorOccurred { agent, message, .. } => match agent {
             Some(agent) => format!("{agent}: {message}"),
             None => message.clone(),

@@ -39,7 +39,9 @@ pub enum Key {
     MaxTokens,
     Temperature,
     SystemPrompt,
+    ContextTokens,
     ContextChars,
+    Compaction,
 }
 
 /// The properties of a key.
@@ -317,13 +319,29 @@ impl Key {
                 project_policy: ProjectPolicy::Replace,
                 about: "instructions that are sent before every conversation",
             },
+            Self::ContextTokens => &KeySpec {
+                name: "context_tokens",
+                value_type: ValueType::Integer { min: 1_000, max: 100_000_000 },
+                default: None,
+                env_var: "HFS_CONTEXT_TOKENS",
+                project_policy: ProjectPolicy::Replace,
+                about: "the size of the model's context in tokens; by default what its server says or what is known of it",
+            },
             Self::ContextChars => &KeySpec {
                 name: "context_chars",
                 value_type: ValueType::Integer { min: 1_000, max: 100_000_000 },
                 default: Some("400000"),
                 env_var: "HFS_CONTEXT_CHARS",
                 project_policy: ProjectPolicy::Replace,
-                about: "how much of the end of a conversation is sent to the model, in characters",
+                about: "how much of the end of a conversation is sent if the size of the context is not known, in characters",
+            },
+            Self::Compaction => &KeySpec {
+                name: "compaction",
+                value_type: ValueType::Choice(&["automatic", "manual"]),
+                default: Some("automatic"),
+                env_var: "HFS_COMPACTION",
+                project_policy: ProjectPolicy::Replace,
+                about: "automatic: a conversation that fills the model's context is summarized; manual: only on request",
             },
         }
     }

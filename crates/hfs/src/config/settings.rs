@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use hfs_agents::{Provider, Timeouts};
 use hfs_core::Pattern;
+use hfs_engine::CompactionMode;
 use hfs_store::Durability;
 use hfs_tui::KeyMode;
 
@@ -101,8 +102,11 @@ pub struct Settings {
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub system_prompt: Option<String>,
-    /// How much of the end of a conversation is sent to the model, in characters.
+    /// Size of the model's context, in tokens; `None` for what its server says or what is known of it.
+    pub context_tokens: Option<u32>,
+    /// How much of the end of a conversation is sent if the size of the context is not known, in characters.
     pub context_chars: usize,
+    pub compaction: CompactionMode,
 }
 
 impl Config {
@@ -161,7 +165,12 @@ impl Config {
                 _ => None,
             },
             system_prompt: self.owned_text(Key::SystemPrompt),
+            context_tokens: self.integer(Key::ContextTokens),
             context_chars: self.integer(Key::ContextChars).unwrap_or(400_000),
+            compaction: match self.text(Key::Compaction) {
+                Some("manual") => CompactionMode::Manual,
+                _ => CompactionMode::Automatic,
+            },
         }
     }
 

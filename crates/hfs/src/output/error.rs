@@ -5,7 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError, error_sources};
-use hfs_engine::{EngineError, SendError};
+use hfs_engine::{CompactError, EngineError, SendError};
 use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub enum CliError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Send(#[from] SendError),
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     #[error(transparent)]
     Agent(#[from] AgentError),
     #[error(transparent)]
@@ -146,7 +148,8 @@ impl CliError {
         match self {
             Self::ClosedPipe => 0,
             Self::Usage { .. } => EXIT_USAGE,
-            Self::Agent(AgentError::Cancelled) => EXIT_INTERRUPTED,
+            Self::Agent(AgentError::Cancelled)
+            | Self::Compact(CompactError::Agent(AgentError::Cancelled)) => EXIT_INTERRUPTED,
             other => exit_code(other.kind()),
         }
     }
@@ -170,6 +173,7 @@ impl CliError {
             Self::Import(error) => error.kind(),
             Self::Engine(error) => error.kind(),
             Self::Send(error) => error.kind(),
+            Self::Compact(error) => error.kind(),
             Self::Agent(error) => error.kind(),
             Self::Terminal(error) => error.kind(),
             Self::Plugin(error) => error.kind(),
@@ -193,6 +197,7 @@ impl CliError {
             Self::Import(error) => suggestions::hint(error),
             Self::Engine(error) => suggestions::hint(error),
             Self::Send(error) => suggestions::hint(error),
+            Self::Compact(error) => suggestions::hint(error),
             Self::Agent(error) => suggestions::hint(error),
             Self::Terminal(error) => suggestions::hint(error),
             Self::Plugin(error) => suggestions::hint(error),

@@ -229,7 +229,10 @@ impl From<&SearchHit> for SearchHitJson {
 pub struct ChatJson<'a> {
     pub session: String,
     pub branch: String,
+    /// The last message of the turn.
     pub message: MessageJson,
+    /// All messages of the turn after the user's.
+    pub messages: [MessageJson; 1],
     pub run: ChatRunJson<'a>,
 }
 
@@ -268,10 +271,12 @@ pub struct RunJson {
     ended_at: Option<Timestamp>,
     /// `None` for an unfinished run.
     pub duration_ms: Option<u64>,
-    /// Prompt and completion tokens of all model calls.
-    pub total_tokens: u64,
+    /// Prompt and completion tokens of all model calls; `None` if no server reported them.
+    pub total_tokens: Option<u64>,
     /// Number of model calls.
     pub calls: u64,
+    /// Number of those calls whose tokens are not known, and not part of `total_tokens`.
+    unknown_calls: u64,
     errors: usize,
 }
 
@@ -295,8 +300,9 @@ impl RunJson {
             started_at: run.started_at,
             ended_at: run.ended_at,
             duration_ms: snapshot.timeline.total_duration_ms,
-            total_tokens: snapshot.usage.total_tokens,
-            calls: snapshot.usage.by_agent.values().map(|count| count.calls).sum(),
+            total_tokens: snapshot.usage.total().known(),
+            calls: snapshot.usage.calls(),
+            unknown_calls: snapshot.usage.by_agent.values().map(|count| count.unknown_calls).sum(),
             errors: snapshot.errors.len(),
         }
     }

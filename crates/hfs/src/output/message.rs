@@ -54,10 +54,14 @@ fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {
     };
     let mut facts = vec![format!("#{}", message.seq), when];
     facts.extend(message.content.model.as_deref().or(message.content.agent.as_deref()).map(sanitize::line));
-    if detail.full
-        && let Some(usage) = message.content.usage
-    {
-        facts.push(format!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
+    if detail.full {
+        match message.content.usage {
+            Some(usage) => {
+                facts.push(format!("{} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
+            }
+            None if message.content.is_reply_of_model() => facts.push("tokens unknown".to_owned()),
+            None => {}
+        }
     }
     let status = match message.content.status {
         MessageStatus::Complete => String::new(),

@@ -40,7 +40,9 @@ pub fn describe(suggestion: &Suggestion) -> String {
         }
         Suggestion::RephraseMessage => "ask in other words, or another model with --model".into(),
         Suggestion::ReduceContext => {
-            "start a new session, or send less of this one: `hfs config set context_chars NUMBER`".into()
+            "`hfs compact @` (in the app: /compact) summarizes the conversation; if the model's context is known, set it: \
+             `hfs config set context_tokens NUMBER`"
+                .into()
         }
         Suggestion::CheckBaseUrl => "check base_url: `hfs doctor` asks the server for its models".into(),
         Suggestion::CheckModel => {

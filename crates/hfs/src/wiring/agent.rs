@@ -240,6 +240,7 @@ pub fn model_config(
         max_tokens: settings.max_tokens,
         temperature: settings.temperature,
         num_ctx: settings.num_ctx,
+        context_tokens: settings.context_tokens,
         system_prompt: settings.system_prompt.clone(),
         timeouts: settings.timeouts,
         ..ModelConfig::new(provider, name, key)

@@ -47,7 +47,8 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
     let hfs = hfs_with(&server);
     let output = hfs.run(&["chat", "--json", "hi"]).ok();
     let document = output.json();
-    assert_eq!(fields(&document), ["session", "branch", "message", "run"]);
+    assert_eq!(fields(&document), ["session", "branch", "message", "messages", "run"]);
+    assert_eq!(document["messages"], serde_json::json!([document["message"]]));
     assert_eq!(document["branch"], "main");
     assert_eq!(text(&document["message"]), "done");
     assert_eq!(fields(&document["run"]), ["id", "snapshot", "events"]);
@@ -80,8 +81,106 @@ fn a_request_to_an_overloaded_provider_is_retried() {
     server.then(Script::status(500, "oops"));
     server.then(Script::text("third time lucky"));
     let hfs = hfs_with(&server);
-    assert_eq!(hfs.run(&["chat", "hi"]).ok().stdout, "third time lucky\n");
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert_eq!(output.stdout, "third time lucky\n");
     assert_eq!(server.requests().len(), 3);
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", output.describe());
+    assert!(lines[0].contains("429 too many requests: slow down; again in "), "{}", output.describe());
+    assert!(lines[1].contains("oops; again in "), "{}", output.describe());
+    let run = hfs.run(&["run", "show", "@", "--json"]).ok().json();
+    assert_eq!(run["run"]["errors"], 0, "a retry is not an error of the run");
+}
+
+#[test]
+fn an_error_is_shown_once() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::status(400, "no such parameter"));
+    let hfs = hfs_with(&server);
+    for arguments in [&["chat", "hi"][..], &["-v", "chat", "hi"]] {
+        let output = hfs.run(arguments).fails_with(6);
+        assert_eq!(output.stderr.matches("no such parameter").count(), 1, "{}", output.describe());
+    }
+    let shown = hfs.run(&["run", "show", "@"]).ok().stdout;
+    assert_eq!(shown.matches("no such parameter").count(), 1, "{shown}");
+}
+
+#[test]
+fn tokens_that_the_server_does_not_report_are_unknown_everywhere() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("done").usage(0, 0));
+    let hfs = hfs_with(&server);
+    let output = hfs.run(&["-v", "chat", "hi"]).ok();
+    assert!(output.stderr.contains("tokens: unknown"), "{}", output.describe());
+    assert_eq!(shown(&hfs, "@")["messages"][1]["usage"], serde_json::Value::Null);
+    let run = hfs.run(&["run", "show", "@", "--json"]).ok().json();
+    assert_eq!((&run["run"]["total_tokens"], &run["run"]["calls"]), (&serde_json::Value::Null, &1.into()));
+    let plain = hfs.run(&["run", "show", "@"]).ok().stdout;
+    assert!(plain.contains("unknown: the server did not report the tokens of 1 call"), "{plain}");
+    let list = hfs.run(&["run", "list", "@"]).ok().stdout;
+    assert!(list.contains("unknown"), "{list}");
+    let full = hfs.run(&["-v", "session", "show", "@"]).ok().stdout;
+    assert!(full.contains("tokens unknown"), "{full}");
+}
+
+#[test]
+fn a_long_conversation_is_summarized_and_used_as_a_whole_again_after_a_rewind() {
+    let server = ModelServer::start();
+    server.otherwise(|request| {
+        if request.last_turn().contains("Summarize this conversation") {
+            Script::text("they counted words")
+        } else {
+            Script::text("ok").usage(0, 0)
+        }
+    });
+    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "4000");
+    let long = |name: &str| format!("{name} {}", "word ".repeat(700));
+    let _ = hfs.run(&["chat", &long("first")]).ok();
+    let _ = hfs.run(&["chat", "-c", &long("second")]).ok();
+    let third = hfs.run(&["chat", "-c", &long("third")]).ok();
+    assert!(third.stderr.contains("summarizing 4 messages"), "{}", third.describe());
+    let sent = server.requests().pop().unwrap().prompt();
+    assert!(sent.contains("they counted words") && !sent.contains("first"), "{sent}");
+    let session = shown(&hfs, "@");
+    assert_eq!(session["messages"].as_array().unwrap().len(), 7);
+    assert!(text(&session["messages"][0]).starts_with("first"));
+    assert_eq!(session["messages"][4]["context"], true);
+
+    let _ = hfs.run(&["rewind", "@", "1"]).ok();
+    let _ = hfs.run(&["chat", "-c", "again"]).ok();
+    let sent = server.requests().pop().unwrap().prompt();
+    assert!(sent.contains("first") && !sent.contains("they counted words"), "{sent}");
+
+    let compacted = hfs.run(&["compact", "@", "--json"]).ok().json();
+    assert_eq!(compacted["replaced"]["messages"], 4);
+    assert!(text(&compacted["message"]).contains("they counted words"));
+    let _ = hfs.run(&["compact", "@"]).fails_with(4);
+}
+
+#[test]
+fn what_does_not_fit_into_the_context_is_reported() {
+    let server = ModelServer::start();
+    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "4000").env("HFS_COMPACTION", "manual");
+    let long = |name: &str| format!("{name} {}", "word ".repeat(800));
+    let _ = hfs.run(&["chat", &long("first")]).ok();
+    let _ = hfs.run(&["chat", "-c", &long("second")]).ok();
+    let third = hfs.run(&["chat", "-c", &long("third")]).ok();
+    assert!(
+        third.stderr.contains("the first 1 message was left out")
+            && third.stderr.contains("4,000 tokens")
+            && third.stderr.contains("hfs compact"),
+        "{}",
+        third.describe()
+    );
+    assert!(!server.requests().pop().unwrap().prompt().contains("first"));
+}
+
+#[test]
+fn the_model_option_selects_the_model_of_one_exchange() {
+    let server = ModelServer::start();
+    let hfs = hfs_with(&server);
+    let _ = hfs.run(&["chat", "--model", "other-model", "hi"]).ok();
+    assert_eq!(server.requests()[0].model(), "other-model");
 }
 
 #[test]

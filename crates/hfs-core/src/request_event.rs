@@ -1,12 +1,11 @@
 //! Events about the requests to a model, for front ends that show what a run waits for.
 
-use hfs_core::{EventPayload, WaitStage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::StreamEvent;
+use crate::{EventPayload, WaitStage};
 
-/// An event about a request to a model. It has a type that hfs-core does not interpret; see [`EventPayload::Custom`].
+/// An event about a request to a model. The run snapshot ignores it; see [`EventPayload::Custom`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 #[non_exhaustive]
@@ -44,22 +43,28 @@ pub enum RequestEvent {
 }
 
 impl RequestEvent {
-    /// The event for a step of a request of `agent`. `None` for a piece of the reply.
-    pub(crate) fn of_stream(agent: &str, event: &StreamEvent<'_>) -> Option<Self> {
-        let agent = agent.to_owned();
-        let millis = |duration: &std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        match event {
-            StreamEvent::Delta(_) => None,
-            StreamEvent::Waiting { server, stage, limit } => Some(Self::Waiting {
-                agent,
-                server: (*server).to_owned(),
-                stage: *stage,
-                limit_ms: millis(limit),
-            }),
-            StreamEvent::Retrying(error, delay) => {
-                Some(Self::Retrying { agent, message: error.to_string(), delay_ms: millis(delay) })
+    /// What the front end reports: one sentence without a period.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Waiting { server, stage, limit_ms, .. } => {
+                let what = match stage {
+                    WaitStage::Connection => "a connection to",
+                    WaitStage::FirstToken => "the first words of",
+                    WaitStage::NextToken => "the next words of",
+                };
+                format!("waiting for {what} {server}, at most {} s", limit_ms / 1_000)
             }
-            StreamEvent::LeftOut(message) => Some(Self::LeftOut { agent, message: (*message).to_owned() }),
+            Self::Retrying { message, delay_ms, .. } => format!("{message}; again in {}", seconds(*delay_ms)),
+            Self::LeftOut { message, .. } => message.clone(),
+        }
+    }
+
+    /// The agent that waits, or whose request was changed.
+    #[must_use]
+    pub fn agent(&self) -> &str {
+        match self {
+            Self::Waiting { agent, .. } | Self::Retrying { agent, .. } | Self::LeftOut { agent, .. } => agent,
         }
     }
 
@@ -80,6 +85,15 @@ impl RequestEvent {
             }
             _ => None,
         }
+    }
+}
+
+/// A delay in seconds, with a fraction only where it matters.
+fn seconds(millis: u64) -> String {
+    if millis < 2_000 {
+        format!("{}.{} s", millis / 1_000, millis % 1_000 / 100)
+    } else {
+        format!("{} s", millis.div_ceil(1_000))
     }
 }
 
@@ -105,5 +119,15 @@ mod tests {
             assert_eq!(RequestEvent::read(&payload), Some(event));
         }
         assert_eq!(RequestEvent::read(&EventPayload::PhaseStarted { phase: "x".into() }), None);
+    }
+
+    #[test]
+    fn a_retry_is_described_by_the_error_and_the_delay() {
+        let retry = |delay_ms| {
+            let (agent, message) = ("a".to_owned(), "429 slow down".to_owned());
+            RequestEvent::Retrying { agent, message, delay_ms }.describe()
+        };
+        assert_eq!(retry(400), "429 slow down; again in 0.4 s");
+        assert_eq!(retry(3_500), "429 slow down; again in 4 s");
     }
 }
