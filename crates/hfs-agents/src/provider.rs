@@ -399,9 +399,9 @@ impl ProviderModel {
                     Wait { stage: WaitStage::NextToken, since: token, limit }
                 }
             };
-            let has_stop_reason = reply.has_stop_reason();
+            let is_ended = reply.is_ended();
             let next = async {
-                if has_stop_reason {
+                if is_ended {
                     tokio::time::timeout(AFTER_STOP_REASON, response.chunk()).await.unwrap_or(Ok(None))
                 } else {
                     response.chunk().await
@@ -413,7 +413,7 @@ impl ProviderModel {
                 Ok(Some(bytes)) => (reader.push(&bytes), None),
                 Ok(None) => (reader.finish(), Some(Ok(()))),
                 // After a stop reason, all text has arrived. Many servers do not end their body properly.
-                Err(_) if has_stop_reason => (reader.finish(), Some(Ok(()))),
+                Err(_) if is_ended => (reader.finish(), Some(Ok(()))),
                 Err(error) => (reader.finish(), Some(Err(self.errors.connection_error(&error, &url)))),
             };
             for payload in payloads {
@@ -437,12 +437,13 @@ impl ProviderModel {
         match payload {
             Payload::Json { event, value, cut } => {
                 reply.cut = cut;
-                match self.config.provider {
+                match protocol_of(&value).unwrap_or(self.config.provider) {
                     Provider::OpenAi => openai::read(&value, reply),
                     Provider::Anthropic => anthropic::read(&event, &value, reply),
                     Provider::Gemini => gemini::read(&value, reply),
                     Provider::Ollama => ollama::read(&value, reply),
                 }
+                reply.is_done |= payloads::is_end_event(&event);
                 let error = ServerError::in_payload(&value)
                     .or_else(|| (event == "error").then(|| ServerError::from_body(&value.to_string())));
                 error.map_or(Ok(()), |error| Err(self.errors.error_in_stream(error)))
@@ -462,7 +463,7 @@ impl ProviderModel {
     }
 
     fn finish(&self, reply: ReplyBuilder) -> Result<ModelReply, AttemptError> {
-        if !reply.is_done && !reply.has_stop_reason() {
+        if !reply.is_done && !reply.is_ended() {
             return Err(match &reply.stray_text {
                 Some(text) if !reply.has_content() => self.errors.not_a_reply(text),
                 stray_text => {
@@ -546,6 +547,23 @@ impl ProviderModel {
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
+    }
+}
+
+/// The protocol that a payload clearly has. Gateways answer in another protocol than that of the address.
+fn protocol_of(payload: &Value) -> Option<Provider> {
+    let has = |name: &str| payload.get(name).is_some_and(|value| !value.is_null());
+    let kind = payload.get("type").and_then(Value::as_str).unwrap_or_default();
+    if has("choices") {
+        Some(Provider::OpenAi)
+    } else if has("candidates") {
+        Some(Provider::Gemini)
+    } else if has("done") {
+        Some(Provider::Ollama)
+    } else if kind == "message" || kind.starts_with("message_") || kind.starts_with("content_block_") {
+        Some(Provider::Anthropic)
+    } else {
+        None
     }
 }
 

@@ -149,11 +149,8 @@ impl Agent for Recall {
         let status = match &outcome {
             Ok(_) => AgentStatus::Complete,
             Err(AgentError::Cancelled) => AgentStatus::Idle,
-            Err(error) => {
-                let message = error.to_string();
-                sink.event(EventPayload::ErrorOccurred { agent: Some(ID.to_owned()), phase: None, message });
-                AgentStatus::Blocked
-            }
+            // The engine records the error of the run.
+            Err(_) => AgentStatus::Blocked,
         };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         sink.event(EventPayload::AgentEnded { agent: ID.to_owned(), status, duration_ms });

@@ -110,7 +110,19 @@ pub(super) fn read(event: &str, payload: &Value, reply: &mut ReplyBuilder) {
             reply.stop_reason(delta.get("stop_reason"));
             read_usage(payload.get("usage"), reply);
         }
-        "message_stop" => reply.is_done = true,
+        "message_stop" => {
+            // Bedrock counts here.
+            if let Some(metrics) = payload.get("amazon-bedrock-invocationMetrics") {
+                reply.usage_if_unknown(metrics.get("inputTokenCount"), metrics.get("outputTokenCount"));
+            }
+            read_usage(payload.get("usage"), reply);
+            reply.is_done = true;
+        }
+        // The API before messages.
+        "completion" => {
+            reply.text(payload.get("completion").and_then(Value::as_str).unwrap_or_default());
+            reply.stop_reason(payload.get("stop_reason"));
+        }
         "message" => {
             read_message(payload, reply);
             reply.is_done = true;

@@ -99,7 +99,15 @@ fn limit_in_ollama(description: &Value) -> Option<u64> {
 
 /// The limit that a refusal names, such as `maximum context length is 8192 tokens`.
 pub(super) fn limit_in_refusal(error: &super::ServerError) -> Option<u64> {
-    const PHRASES: [&str; 12] = [
+    const PHRASES: [&str; 20] = [
+        "maximum context length (",
+        "maximum allowed input length of ",
+        "maximum input length of ",
+        "exceeds the limit of ",
+        "model token limit: ",
+        "model's max of ",
+        "context length of only ",
+        "must have less than ",
         "maximum context length is ",
         "maximum context length of ",
         "context length is only ",
@@ -251,6 +259,18 @@ mod tests {
                 Some(4_096),
             ),
             (json!({"error": {"message": "context length of 32,768 tokens exceeded"}}), Some(32_768)),
+            (
+                json!({"error": {"message": "Input length (265330) exceeds model's maximum context length (262144)."}}),
+                Some(262_144),
+            ),
+            (
+                json!({"error": {"message": "Input length 877338 exceeds the maximum allowed input length of 639968 tokens", "code": "400"}}),
+                Some(639_968),
+            ),
+            (
+                json!({"error": "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000"}),
+                Some(4_096),
+            ),
             (json!({"error": {"message": "the prompt is too long"}}), None),
         ] {
             assert_eq!(limit_in_refusal(&ServerError::in_payload(&body).unwrap()), tokens, "{body}");

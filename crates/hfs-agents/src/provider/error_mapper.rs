@@ -258,6 +258,7 @@ impl ProviderErrorMapper {
             Some(Cause::Context) => self.rejected(message, Some(Suggestion::ReduceContext)),
             Some(Cause::Key) => self.denied(message, Some(self.set_key_suggestion())),
             Some(Cause::Permission) => self.denied(message, None),
+            Some(Cause::Filter) => self.denied(message, Some(Suggestion::RephraseMessage)),
             Some(Cause::Model) => self.rejected(message, Some(Suggestion::CheckModel)),
             Some(Cause::Address) => self.rejected(message, Some(Suggestion::CheckBaseUrl)),
             Some(Cause::Request) => self.rejected(message, None),
@@ -284,6 +285,8 @@ enum Cause {
     Context,
     Key,
     Permission,
+    /// A filter stopped the prompt or the reply.
+    Filter,
     Model,
     Address,
     Request,
@@ -299,6 +302,8 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
                 "insufficient_quota",
                 "insufficient credit",
                 "credit balance is too low",
+                "余额不足",
+                "欠费",
             ])
             || (!has_delay
                 && has(&[
@@ -324,9 +329,28 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
             "input token count",
             "maximum prompt length",
             "too many input tokens",
+            "maximum input length",
+            "maximum allowed input length",
+            "max input token",
+            "maximum number of input tokens",
+            "must have less than",
+            "exceeds the model's max",
+            "exceeds the limit of",
+            "model token limit",
+            "上下文长度",
         ]);
     if is_too_long {
         return Some(Cause::Context);
+    }
+    let is_filtered = error.has_code(&[
+        "content_filter",
+        "content_policy",
+        "responsibleaipolicy",
+        "data_inspection",
+        "datainspection",
+    ]) || has(&["content management policy", "inappropriate content"]);
+    if is_filtered {
+        return Some(Cause::Filter);
     }
     let is_denied = error.has_code(&[
         "authentication",
@@ -357,7 +381,7 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         Some(300..=399) => Cause::Address,
         Some(501 | 505) => Cause::Request,
         // Rate limits and failures of the server.
-        Some(408 | 409 | 425 | 429) => return None,
+        Some(408 | 409 | 425 | 429 | 498) => return None,
         Some(500..=599) | None if !is_invalid => return None,
         Some(404 | 405) | None if has(&["model"]) => Cause::Model,
         Some(404 | 405) => Cause::Address,

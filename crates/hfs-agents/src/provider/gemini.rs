@@ -49,8 +49,12 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
     let payload = payload.get("response").filter(|inner| inner.is_object()).unwrap_or(payload);
     reply.stop_reason(payload.pointer("/promptFeedback/blockReason"));
     if let Some(candidate) = payload.pointer("/candidates/0") {
-        let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
-        for part in parts.map(Vec::as_slice).unwrap_or_default() {
+        let parts = match candidate.pointer("/content/parts") {
+            Some(Value::Array(parts)) => parts.as_slice(),
+            Some(part) => std::slice::from_ref(part),
+            None => &[],
+        };
+        for part in parts {
             let text = part.get("text").and_then(Value::as_str).unwrap_or_default();
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
                 reply.thinking(text);
@@ -64,14 +68,35 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
                 reply.called_tools.push(name.to_owned());
             }
         }
-        reply.stop_reason(candidate.get("finishReason"));
+        let reason = candidate.get("finishReason").or_else(|| candidate.get("finish_reason"));
+        let is_unspecified = reason.and_then(Value::as_str) == Some("FINISH_REASON_UNSPECIFIED");
+        reply.stop_reason(reason.filter(|_| !is_unspecified));
+        if let Some(name) = reason.and_then(Value::as_u64).and_then(reason_of_number) {
+            reply.stop_reason(Some(&name.into()));
+        }
     }
-    if let Some(usage) = payload.get("usageMetadata") {
-        let count = |name: &str| usage.get(name).and_then(token_count);
-        let completion = match (count("candidatesTokenCount"), count("thoughtsTokenCount")) {
+    if let Some(usage) = payload.get("usageMetadata").or_else(|| payload.get("usage_metadata")) {
+        // Some gateways use the names of the protocol buffers.
+        let field = |camel: &str, snake: &str| usage.get(camel).or_else(|| usage.get(snake));
+        let count = |camel: &str, snake: &str| field(camel, snake).and_then(token_count);
+        let candidates = count("candidatesTokenCount", "candidates_token_count");
+        let completion = match (candidates, count("thoughtsTokenCount", "thoughts_token_count")) {
             (None, None) => None,
             (reply, thoughts) => Some(Value::from(reply.unwrap_or(0) + thoughts.unwrap_or(0))),
         };
-        reply.usage(usage.get("promptTokenCount"), completion.as_ref(), usage.get("totalTokenCount"));
+        let prompt = field("promptTokenCount", "prompt_token_count");
+        reply.usage(prompt, completion.as_ref(), field("totalTokenCount", "total_token_count"));
+    }
+}
+
+/// The name of a stop reason that a gateway sends as the number of the protocol buffers.
+const fn reason_of_number(number: u64) -> Option<&'static str> {
+    match number {
+        1 => Some("STOP"),
+        2 => Some("MAX_TOKENS"),
+        3 => Some("SAFETY"),
+        4 => Some("RECITATION"),
+        5 => Some("OTHER"),
+        _ => None,
     }
 }

@@ -86,6 +86,8 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
             }
         }
     }
+    // `/api/generate`, which some gateways use.
+    reply.text(payload.get("response").and_then(Value::as_str).unwrap_or_default());
     reply.stop_reason(payload.get("done_reason"));
     reply.usage(payload.get("prompt_eval_count"), payload.get("eval_count"), None);
     if payload.get("done").and_then(Value::as_bool) == Some(true) {

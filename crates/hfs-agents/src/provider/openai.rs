@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::refusal::{Restrictions, Sent};
-use super::reply::ReplyBuilder;
+use super::reply::{ReplyBuilder, token_count};
 use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
 
 /// The body of a request.
@@ -54,6 +54,9 @@ fn content_part(part: &ChatPart) -> Option<Value> {
 
 /// Reads a chunk of a stream, or a whole completion.
 pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
+    // Some gateways enclose the chunk.
+    let inner = ["data", "output", "result"].iter().find_map(|name| payload.get(*name));
+    let payload = inner.filter(|inner| inner.get("choices").is_some()).unwrap_or(payload);
     let choices = payload.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let index = |choice: &Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0);
     for choice in choices.iter().filter(|choice| index(choice) == 0) {
@@ -68,31 +71,63 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
                 }
             }
         }
-        reply.stop_reason(choice.get("finish_reason"));
+        let reasons = ["finish_reason", "finishReason", "stop_reason"];
+        reply.stop_reason(
+            reasons.iter().find_map(|name| choice.get(*name).filter(|reason| !reason.is_null())),
+        );
         read_usage(choice.get("usage"), reply);
+    }
+    // Workers AI has no choices.
+    if choices.is_empty()
+        && let Some(text) = payload.get("response").and_then(Value::as_str)
+    {
+        reply.text(text);
     }
     read_usage(payload.pointer("/x_groq/usage"), reply);
     read_usage(payload.get("usage"), reply);
+    let is_last = choices.is_empty() && payload.get("choices").is_some_and(Value::is_array);
+    if is_last && payload.get("usage").is_some_and(Value::is_object) {
+        reply.has_last_usage = true;
+    }
+    // llama.cpp counts here if it was not asked for the usage.
+    if let Some(timings) = payload.get("timings") {
+        let cached = timings.get("cache_n").and_then(token_count).unwrap_or(0);
+        let prompt = timings.get("prompt_n").and_then(token_count).map(|tokens| Value::from(tokens + cached));
+        reply.usage_if_unknown(prompt.as_ref(), timings.get("predicted_n"));
+    }
 }
 
 fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
+    /// Names of the prompt's and the reply's tokens, also those of other APIs.
+    const NAMES: [(&str, &str); 4] = [
+        ("prompt_tokens", "completion_tokens"),
+        ("input_tokens", "output_tokens"),
+        ("promptTokens", "completionTokens"),
+        ("inputTokens", "outputTokens"),
+    ];
     if let Some(usage) = usage {
-        reply.usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("total_tokens"));
-        // Some servers use the names of OpenAI's other API.
-        reply.usage(usage.get("input_tokens"), usage.get("output_tokens"), None);
+        let total = usage.get("total_tokens").or_else(|| usage.get("totalTokens"));
+        for (prompt, completion) in NAMES {
+            reply.usage(usage.get(prompt), usage.get(completion), total);
+        }
     }
 }
 
 fn read_message(fields: &Map<String, Value>, reply: &mut ReplyBuilder) {
     // Servers use different names for thinking, and some send it under two of them.
     let names = ["reasoning_content", "reasoning", "thinking", "reasoning_text"];
-    let plain = names.iter().find_map(|name| fields.get(*name)?.as_str().filter(|text| !text.is_empty()));
+    let plain = names.iter().find_map(|name| {
+        let value = fields.get(*name)?;
+        let inner = ["text", "content", "summary"].iter().find_map(|name| value.get(*name));
+        value.as_str().or_else(|| inner?.as_str()).filter(|text| !text.is_empty())
+    });
     match plain {
         Some(thinking) => reply.thinking(thinking),
         None => {
-            let details = fields.get("reasoning_details").and_then(Value::as_array);
-            for detail in details.map(Vec::as_slice).unwrap_or_default() {
-                let text = detail.get("text").or_else(|| detail.get("summary")).and_then(Value::as_str);
+            let details = ["reasoning_details", "thinking_blocks"].iter().find_map(|name| fields.get(*name));
+            for detail in details.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+                let names = ["text", "summary", "thinking"];
+                let text = names.iter().find_map(|name| detail.get(*name)?.as_str());
                 reply.thinking(text.unwrap_or_default());
             }
         }
@@ -123,7 +158,8 @@ fn read_content(content: &Value, reply: &mut ReplyBuilder) {
                 }
             }
         }
-        _ => {}
+        Value::Object(part) => reply.text(&text_of(part.get("text").or_else(|| part.get("content")))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -157,7 +157,7 @@ impl PayloadReader {
             if trimmed.is_empty() {
                 return;
             }
-            if trimmed.eq_ignore_ascii_case("[done]") {
+            if is_end_marker(trimmed) {
                 self.payloads.push(Payload::Done);
                 return;
             }
@@ -177,6 +177,9 @@ impl PayloadReader {
         let data = std::mem::take(&mut self.data);
         let trimmed = data.trim();
         if trimmed.is_empty() {
+            if is_end_event(&event) {
+                self.payloads.push(Payload::Done);
+            }
             return;
         }
         match parse(trimmed) {
@@ -229,6 +232,16 @@ impl PayloadReader {
             self.payloads.extend(elements.into_iter().map(payload));
         }
     }
+}
+
+/// Whether the data of an event marks the end of the stream.
+fn is_end_marker(data: &str) -> bool {
+    ["[done]", "\"[done]\"", "done", "[end]"].iter().any(|marker| data.eq_ignore_ascii_case(marker))
+}
+
+/// Whether the name of an event says that the stream ends.
+pub(super) fn is_end_event(name: &str) -> bool {
+    ["done", "end", "complete", "completed", "finish", "close"].contains(&name)
 }
 
 fn is_json_like(text: &str) -> bool {

@@ -39,9 +39,10 @@ impl Ending {
             "sensitive",
             "guardrail",
             "language",
+            "toxic",
         ]) {
             Self::Incomplete(IncompleteReason::ContentFilter)
-        } else if has(&["length", "token", "context", "limit"]) {
+        } else if has(&["length", "token", "context", "limit", "max", "truncat"]) {
             Self::Incomplete(IncompleteReason::Length)
         } else if has(&[
             "error",
@@ -53,6 +54,7 @@ impl Ending {
             "insufficient",
             "timeout",
             "interrupt",
+            "incomplete",
             "other",
         ]) {
             Self::Incomplete(IncompleteReason::Failure)
@@ -75,6 +77,8 @@ pub(super) struct ReplyBuilder {
     refused: bool,
     /// Whether the server's end marker arrived.
     pub is_done: bool,
+    /// Whether the usage arrived that only the last chunk has.
+    pub has_last_usage: bool,
     /// Tools that the model called although the request declares none.
     pub called_tools: Vec<String>,
     /// The last words that the server sent outside of its protocol.
@@ -152,15 +156,19 @@ impl ReplyBuilder {
         }
     }
 
-    /// Sets the stop reason. Null and empty reasons are ignored; a later reason replaces an earlier one.
+    /// Sets the stop reason, which may be enclosed in an object. Null and empty reasons are ignored; a later reason
+    /// replaces an earlier one.
     pub fn stop_reason(&mut self, reason: Option<&Value>) {
-        if let Some(reason) = reason.and_then(Value::as_str).filter(|reason| !reason.is_empty()) {
+        let inner = reason.and_then(|reason| reason.get("type").or_else(|| reason.get("reason")));
+        let text = reason.and_then(Value::as_str).or_else(|| inner?.as_str());
+        if let Some(reason) = text.filter(|reason| !reason.is_empty()) {
             self.stop_reason = Some(reason.to_owned());
         }
     }
 
-    pub fn has_stop_reason(&self) -> bool {
-        self.stop_reason.is_some()
+    /// Whether the model has ended its reply.
+    pub fn is_ended(&self) -> bool {
+        self.stop_reason.is_some() || (self.has_last_usage && self.has_content())
     }
 
     /// Sets the numbers of tokens. Numbers may be floats; null and other types are ignored.
@@ -169,6 +177,13 @@ impl ReplyBuilder {
         self.prompt_tokens = count(prompt).or(self.prompt_tokens);
         self.completion_tokens = count(completion).or(self.completion_tokens);
         self.total_tokens = count(total).or(self.total_tokens);
+    }
+
+    /// Sets numbers of tokens that no other field has.
+    pub fn usage_if_unknown(&mut self, prompt: Option<&Value>, completion: Option<&Value>) {
+        if self.prompt_tokens.is_none() && self.completion_tokens.is_none() {
+            self.usage(prompt, completion, None);
+        }
     }
 
     /// The tokens; `None` unless those of the prompt and of the reply are known. Servers that do not count send zeros.

@@ -37,7 +37,11 @@ impl ServerError {
             Ok(Value::Array(items)) => items.first().map_or_else(Self::default, Self::from_value),
             Ok(value) => Self::from_value(&value),
             Err(_) if is_html(body) => {
-                Self { message: html_title(body).unwrap_or_default(), ..Self::default() }
+                let lower = body.to_ascii_lowercase();
+                let is_page = lower.contains("<html") || lower.contains("<!doctype");
+                // The errors of XML APIs have no title.
+                let message = if is_page { html_title(body).unwrap_or_default() } else { html_words(body) };
+                Self { message, ..Self::default() }
             }
             Err(_) => Self::from_text(body),
         }
@@ -48,15 +52,28 @@ impl ServerError {
         let fields = payload.as_object()?;
         let is_set = |name: &str| fields.get(name).is_some_and(is_meaningful);
         let text = |name: &str| fields.get(name).and_then(Value::as_str);
-        let has_content = ["choices", "candidates", "content", "delta", "content_block", "usage", "done"]
-            .iter()
-            .any(|name| is_set(name));
-        let has_message = ["message", "msg", "error_msg"].iter().any(|name| text(name).is_some());
-        let has_code = ["code", "status", "status_code", "statusCode", "error_code", "error_type"]
-            .iter()
-            .any(|name| is_set(name) && text(name) != Some("ok"));
+        const CONTENT: [&str; 11] = [
+            "choices",
+            "candidates",
+            "content",
+            "delta",
+            "content_block",
+            "usage",
+            "done",
+            "data",
+            "output",
+            "result",
+            "response",
+        ];
+        let has_content = CONTENT.iter().any(|name| is_set(name));
+        let messages = ["message", "msg", "error_msg", "error_message", "errmsg"];
+        let has_message = messages.iter().any(|name| text(name).is_some());
+        let codes =
+            ["code", "status", "status_code", "statusCode", "error_code", "error_type", "errcode", "__type"];
+        let has_code =
+            codes.iter().any(|name| is_set(name) && fields.get(*name).is_some_and(|code| !is_success(code)));
         let has_failed = fields.get("success") == Some(&Value::Bool(false));
-        let is_error = is_set("error")
+        let is_error = ["error", "Error", "fault", "exception"].iter().any(|name| is_set(name))
             || text("object") == Some("error")
             || text("type") == Some("error")
             || (!has_content && (is_set("errors") || is_set("detail")))
@@ -93,12 +110,15 @@ impl ServerError {
                 for (name, value) in fields {
                     match name.as_str() {
                         "code" | "type" | "status" | "reason" | "param" | "status_code" | "statusCode"
-                        | "error_code" | "error_type" | "httpCode" => self.add_code(value, depth),
+                        | "error_code" | "error_type" | "httpCode" | "Code" | "__type" => {
+                            self.add_code(value, depth)
+                        }
                         "retryDelay" | "retry_after" | "retryAfter" | "retry_after_seconds" => {
                             self.delay = self.delay.or_else(|| retry::delay_of_value(value));
                         }
                         "n_ctx" => self.context_tokens = token_count(value),
-                        "error" | "errors" | "detail" | "details" | "metadata" | "innererror" | "cause" => {
+                        "error" | "Error" | "fault" | "errors" | "detail" | "details" | "metadata"
+                        | "innererror" | "cause" => {
                             self.collect(value, depth);
                         }
                         "raw" | "message" => {
@@ -142,6 +162,17 @@ impl ServerError {
     }
 }
 
+/// Whether a code stands for success.
+fn is_success(code: &Value) -> bool {
+    match code {
+        Value::Number(number) => matches!(number.as_u64(), Some(0 | 200)),
+        Value::String(text) => {
+            ["ok", "success", "0", "200"].iter().any(|word| text.eq_ignore_ascii_case(word))
+        }
+        _ => false,
+    }
+}
+
 fn is_meaningful(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -173,9 +204,16 @@ fn words(value: &Value, depth: usize) -> Option<String> {
             let of = |name: &str| fields.get(name).and_then(|value| words(value, depth));
             let general = [
                 "message",
+                "Message",
                 "msg",
                 "error_msg",
+                "error_message",
+                "errmsg",
+                "faultstring",
                 "error",
+                "Error",
+                "fault",
+                "exception",
                 "detail",
                 "errors",
                 "error_description",

@@ -296,6 +296,39 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
                 json!({"choices": [{"index": 0, "delta": {}, "message": {"content": "Hello world"}, "finish_reason": "stop"}]}),
             ],
         ),
+        openai(
+            "the end as an event",
+            events(&[content("Hello "), content("world")]) + "event: done\ndata: {}\n\n",
+        ),
+        openai("the end as an event without data", events(&[content("Hello world")]) + "event: end\n\n"),
+        openai("the marker in quotes", events(&[content("Hello world")]) + "data: \"[DONE]\"\n\n"),
+        openai(
+            "the usage of the last chunk and no stop reason",
+            events(&[content("Hello world"), json!({"choices": [], "usage": {"total_tokens": 1}})]),
+        ),
+        openai_stream(
+            "a stop reason in an object",
+            &[
+                content("Hello world"),
+                json!({"choices": [{"index": 0, "delta": {}, "finish_reason": {"type": "eos_token"}}]}),
+            ],
+        ),
+        openai(
+            "a stop reason under another name",
+            events(&[
+                content("Hello world"),
+                json!({"choices": [{"index": 0, "delta": {}, "finishReason": "stop"}]}),
+            ]),
+        ),
+        openai(
+            "chunks in an envelope",
+            events(&[json!({"code": 0, "msg": "success", "data": content("Hello world")}), stop("stop")]),
+        ),
+        openai_stream(
+            "content as an object",
+            &[chunk(&json!({"content": {"type": "text", "text": "Hello world"}}), None), stop("stop")],
+        ),
+        openai_stream("no choices", &[json!({"response": "Hello "}), json!({"response": "world", "p": "x"})]),
         openai("no stop reason but the marker", events(&[content("Hello world")]) + DONE),
         openai("an unknown stop reason", events(&[content("Hello world"), stop("eos_found")])),
     ];
@@ -365,8 +398,51 @@ async fn usage_is_found_wherever_a_server_puts_it() {
             &[content("Hello"), stop("stop"), json!({"usage": usage()})],
         ),
         openai_stream("under other names", &with_usage(json!({"input_tokens": 5, "output_tokens": 7}))),
+        openai_stream("under camel case", &with_usage(json!({"promptTokens": 5, "completionTokens": 7}))),
+        openai_stream(
+            "as a part and the total",
+            &with_usage(json!({"prompt_tokens": 5, "total_tokens": 12})),
+        ),
+        openai_stream(
+            "in llama.cpp's timings",
+            &[
+                content("Hello"),
+                json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+                       "timings": {"prompt_n": 3, "cache_n": 2, "predicted_n": 7}}),
+            ],
+        ),
     ];
     check_all(cases.into_iter().map(|case| case.text("Hello").usage(5, 7)).collect()).await;
+    let unknown = vec![
+        openai_stream("none", &[content("Hello"), stop("stop")]),
+        openai_stream(
+            "zeros",
+            &with_usage(json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})),
+        ),
+        openai_stream("only a part", &with_usage(json!({"prompt_tokens": 5}))),
+        openai_stream("nulls", &with_usage(json!({"prompt_tokens": null, "completion_tokens": null}))),
+    ];
+    check_all(unknown.into_iter().map(|case| case.text("Hello")).collect()).await;
+}
+
+#[tokio::test]
+async fn a_reply_in_another_protocol_than_that_of_the_address_is_read() {
+    let openai_body = hello() + DONE;
+    let anthropic_body = anthropic_start() + &text_delta("Hello world") + &anthropic_end("end_turn");
+    let gemini_body = events(&[candidate("Hello world", Some("STOP"))]);
+    let ollama_body = format!(
+        "{}\n{}\n",
+        json!({"message": {"content": "Hello world"}, "done": false}),
+        json!({"message": {"content": ""}, "done": true, "done_reason": "stop", "prompt_eval_count": 5, "eval_count": 7})
+    );
+    for provider in Provider::ALL {
+        for body in [&openai_body, &anthropic_body, &gemini_body, &ollama_body] {
+            let server = RawServer::with_responses(vec![RawResponse::events(body.as_str())]);
+            let (sink, outcome) = run(&Assistant::new(config(&server, provider)), question("?")).await;
+            assert!(outcome.is_ok(), "{provider}: {outcome:?}\n{body}");
+            assert_eq!(sink.text(), "Hello world", "{provider}\n{body}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -530,6 +606,11 @@ async fn an_error_within_a_successful_response_is_recognized_in_every_shape() {
         json!({"code": 500, "message": "the server's words"}),
         json!({"success": false, "message": "the server's words"}),
         json!({"type": "error", "error": {"type": "api_error", "message": "the server's words"}}),
+        json!({"choices": null, "error_type": "x", "error_message": "the server's words"}),
+        json!({"fault": {"faultstring": "the server's words", "detail": {"errorcode": "x"}}}),
+        json!({"Error": {"Code": "x", "Message": "the server's words"}}),
+        json!({"__type": "x", "message": "the server's words"}),
+        json!({"exception": "the server's words"}),
     ];
     for error in &after_text {
         let bodies = [
@@ -636,6 +717,20 @@ async fn error_statuses_have_the_servers_words_and_permanent_errors_are_not_repe
         status("413", error(413, "Request too large")).error(ErrorKind::Invalid, &["Request too large"]),
         status("422", RawResponse::error(422, &json!({"detail": [{"type": "missing", "loc": ["body", "messages"], "msg": "Field required"}]})))
             .error(ErrorKind::Invalid, &["body.messages: Field required"]),
+        status("filter", RawResponse::error(400, &json!({"error": {"code": "content_filter", "message": "The response was filtered", "status": 400,
+            "innererror": {"code": "ResponsibleAIPolicyViolation"}}})))
+            .error(ErrorKind::Denied, &["The response was filtered"])
+            .suggests(|suggestion| *suggestion == Suggestion::RephraseMessage),
+        status("context behind a gateway", RawResponse::error(503, &json!({"error": {
+            "message": "litellm.ServiceUnavailableError: OpenAIException - Requested token count exceeds the model's maximum context length of 131072 tokens."}})))
+            .error(ErrorKind::Invalid, &["131072"])
+            .suggests(|suggestion| *suggestion == Suggestion::ReduceContext),
+        status("too many tokens at once", RawResponse::error(429, &json!({"__type": "ThrottlingException", "message": "Too many tokens, please wait before trying again."})))
+            .error(ErrorKind::Unavailable, &["Too many tokens"])
+            .requests(3),
+        status("XML", RawResponse::status(403, "application/xml", "", "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>No access</Message></Error>"))
+            .error(ErrorKind::Denied, &["No access"]),
+        status("498", error(498, "capacity exceeded")).error(ErrorKind::Unavailable, &["capacity exceeded"]).requests(3),
         status("context", RawResponse::error(400, &json!({"error": {
             "message": "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.",
             "code": "context_length_exceeded"}})))
@@ -848,6 +943,13 @@ async fn a_gemini_stream_is_read_however_the_server_writes_it() {
             .text("Hello")
             .usage(5, 7),
         case("open after the stop reason", Provider::Gemini, RawResponse::events(events(&hello)).hang()).text("Hello world").usage(5, 7),
+        gemini("names of protocol buffers", &[json!({"candidates": [{"content": {"parts": {"text": "Hello"}}, "finish_reason": 1}],
+            "usage_metadata": {"prompt_token_count": 5, "candidates_token_count": 7}})])
+            .text("Hello")
+            .usage(5, 7),
+        gemini("the number of a stop reason", &[json!({"candidates": [{"content": {"parts": [{"text": "Cut"}]}, "finishReason": 2}]})])
+            .text("Cut")
+            .incomplete(IncompleteReason::Length, &["MAX_TOKENS"]),
         gemini("blocked", &[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 13}})])
             .usage(13, 0)
             .incomplete(IncompleteReason::ContentFilter, &["PROHIBITED_CONTENT"]),
