@@ -376,7 +376,8 @@ impl Engine {
             && let Some(shorter) = self.shorter_context(&user, &update).await
         {
             self.record_context(&recorder, &shorter.update);
-            let request = RunRequest { history: shorter.messages, ..request };
+            let mut request = request;
+            request.history = shorter.messages;
             result = self.stream(request, &recorder, handle, &observer).await;
         }
         let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;

@@ -316,7 +316,9 @@ const fn effect_of(key: Key) -> Effect {
         | Key::MaxTokens
         | Key::Temperature
         | Key::SystemPrompt
+        | Key::ContextTokens
         | Key::ContextChars
+        | Key::Compaction
         | Key::CheckpointRetention
         | Key::CheckpointOn => Effect::Engine,
         Key::StoreUrl

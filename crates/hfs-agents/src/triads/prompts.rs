@@ -82,7 +82,7 @@ impl Question {
 
     /// The beginning of every prompt.
     pub fn prompt(&self) -> String {
-        let Self { text, context } = self;
+        let Self { text, context, .. } = self;
         if context.is_empty() {
             format!("<question>\n{text}\n</question>")
         } else {
