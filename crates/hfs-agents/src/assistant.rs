@@ -110,7 +110,7 @@ impl Assistant {
             tools => format!("; the model called {}, and hfs offers no tools", tools.join(", ")),
         };
         Err(AgentError::Malformed {
-            provider: self.provider.title().to_owned(),
+            provider: self.model.label().to_owned(),
             message: format!("the reply contains no text (stop reason: {reason}){tools}"),
         })
     }
@@ -134,7 +134,7 @@ impl Agent for Assistant {
     }
 
     async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
-        summarize(&self.model, &request, self.provider.title()).await
+        summarize(&self.model, &request, self.model.label()).await
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {

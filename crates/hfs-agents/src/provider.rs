@@ -120,6 +120,11 @@ impl ProviderModel {
         }
     }
 
+    /// Display name of the provider or of the configured server.
+    pub fn label(&self) -> &str {
+        self.errors.label()
+    }
+
     fn base_url(&self) -> Result<&Url, AttemptError> {
         self.base_url.as_ref().ok_or_else(|| {
             let expected = "its base URL is not valid; expected a URL such as http://127.0.0.1:8080/v1";

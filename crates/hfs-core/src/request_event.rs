@@ -55,7 +55,7 @@ impl RequestEvent {
                 };
                 format!("waiting for {what} {server}, at most {} s", limit_ms / 1_000)
             }
-            Self::Retrying { message, delay_ms, .. } => format!("{message}; again in {}", seconds(*delay_ms)),
+            Self::Retrying { message, delay_ms, .. } => format!("{message}; again {}", after(*delay_ms)),
             Self::LeftOut { message, .. } => message.clone(),
         }
     }
@@ -89,11 +89,11 @@ impl RequestEvent {
 }
 
 /// A delay in seconds, with a fraction only where it matters.
-fn seconds(millis: u64) -> String {
-    if millis < 2_000 {
-        format!("{}.{} s", millis / 1_000, millis % 1_000 / 100)
-    } else {
-        format!("{} s", millis.div_ceil(1_000))
+fn after(millis: u64) -> String {
+    match millis {
+        0..100 => "at once".to_owned(),
+        100..2_000 => format!("in {}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => format!("in {} s", millis.div_ceil(1_000)),
     }
 }
 
@@ -127,6 +127,7 @@ mod tests {
             let (agent, message) = ("a".to_owned(), "429 slow down".to_owned());
             RequestEvent::Retrying { agent, message, delay_ms }.describe()
         };
+        assert_eq!(retry(0), "429 slow down; again at once");
         assert_eq!(retry(400), "429 slow down; again in 0.4 s");
         assert_eq!(retry(3_500), "429 slow down; again in 4 s");
     }

@@ -208,24 +208,40 @@ impl Engine {
             self.background().wait(session).await;
         }
         let next_message = (estimate_tokens(text), text.chars().count());
-        let mut limit = self.agent().describe().context.limit();
-        let context = self.context_at(conversation, limit, next_message).await?;
-        let uses_context = self.agent().describe().context != ModelContext::Unused;
-        if limit.is_none() && uses_context && context.whole_tokens() >= SHORT_CONVERSATION {
-            limit = self.agent().context_limit().await;
-        }
+        let context = self.context_within_limit(conversation, next_message).await?;
+        let limit = context.update.limit;
         let is_full = limit.is_some_and(|limit| context.whole_tokens() > limit.for_conversation() / 10 * 9);
-        if is_full && self.settings().compaction == CompactionMode::Automatic {
-            match self.compact(conversation, observer, cancel.clone()).await {
-                Ok(_) | Err(CompactError::TooShort | CompactError::Agent(AgentError::Cancelled)) => {}
-                Err(error) => {
-                    observer.update(Update::CompactionFailed { reason: hfs_core::error_chain(&error) });
-                }
-            }
-        } else if context.update.limit == limit {
+        if !is_full || self.settings().compaction == CompactionMode::Manual {
             return Ok(context);
         }
-        self.context_at(conversation, limit, next_message).await
+        match self.compact(conversation, observer, cancel.clone()).await {
+            Ok(_) => self.context_at(conversation, limit, next_message).await,
+            Err(CompactError::TooShort | CompactError::Agent(AgentError::Cancelled)) => Ok(context),
+            Err(error) => {
+                observer.update(Update::CompactionFailed { reason: hfs_core::error_chain(&error) });
+                Ok(context)
+            }
+        }
+    }
+
+    /// Reads the history at the position of the conversation. Asks the server for the limit of the model if it is not known
+    /// and the conversation is long.
+    pub(crate) async fn context_within_limit(
+        &self,
+        conversation: &Conversation,
+        next_message: (u64, usize),
+    ) -> ContextResult {
+        let known = self.agent().describe().context;
+        let context = self.context_at(conversation, known.limit(), next_message).await?;
+        // A first message cannot be shortened.
+        let is_long = !context.messages.is_empty() && context.whole_tokens() >= SHORT_CONVERSATION;
+        if known != ModelContext::Unknown || !is_long {
+            return Ok(context);
+        }
+        match self.agent().context_limit().await {
+            Some(limit) => self.context_at(conversation, Some(limit), next_message).await,
+            None => Ok(context),
+        }
     }
 
     /// Reads the history at the position of the conversation.
@@ -235,8 +251,10 @@ impl Engine {
         limit: Option<ContextLimit>,
         next_message: (u64, usize),
     ) -> ContextResult {
+        let description = self.agent().describe();
         let budget = ContextBudget {
-            model: self.agent().describe().model,
+            agent: description.name,
+            model: description.model,
             limit,
             chars: self.settings().context_chars,
             next_message,

@@ -14,6 +14,8 @@ const SUMMARY_SEARCH: u64 = 1_000;
 /// What an agent can be given.
 #[derive(Debug, Clone)]
 pub struct ContextBudget {
+    /// Name of the agent.
+    pub agent: String,
     /// Model, if the agent uses one.
     pub model: Option<String>,
     /// The model's limit, if it is known.
@@ -76,7 +78,7 @@ pub fn read_context(
     let room = budget.limit.map(|limit| limit.for_conversation().saturating_sub(next_tokens));
     let room_chars = budget.chars.saturating_sub(next_chars);
     let (newest_first, is_whole) = read_candidates(store, branch, last, room, room_chars)?;
-    let scale = scale(&newest_first, is_whole, budget.model.as_deref());
+    let scale = scale(&newest_first, is_whole, budget);
     let scaled = |tokens: u64| tokens.saturating_mul(scale) / SCALE_UNIT;
 
     let summary = newest_first.last().filter(|oldest| oldest.is_summary());
@@ -169,14 +171,16 @@ fn read_candidates(
 const SCALE_UNIT: u64 = 1_000;
 
 /// How many tokens an estimated token stands for, in thousandths: from the server's count of the newest reply of the same
-/// model, if the conversation up to that reply is known.
-fn scale(newest_first: &[Sized], is_whole: bool, model: Option<&str>) -> u64 {
+/// agent and model, if the conversation up to that reply is known.
+fn scale(newest_first: &[Sized], is_whole: bool, budget: &ContextBudget) -> u64 {
     /// Below, something was left out of the counted request.
     const MIN: u64 = 650;
     const MAX: u64 = 1_500;
     let counted = newest_first.iter().enumerate().find_map(|(index, candidate)| {
         let content = &candidate.message.content;
-        let is_own = content.is_reply_of_model() && content.model.as_deref() == model;
+        let is_own = content.is_reply_of_model()
+            && content.agent.as_ref() == Some(&budget.agent)
+            && content.model == budget.model;
         let usage = content.usage.filter(|_| is_own)?;
         let estimate: u64 = newest_first.iter().skip(index).map(|older| older.tokens).sum();
         usage.total().saturating_mul(SCALE_UNIT).checked_div(estimate)

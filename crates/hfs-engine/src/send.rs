@@ -310,8 +310,7 @@ impl Engine {
         };
         self.background().wait(session).await;
         let scope = ExchangeScope::new(self, session);
-        let limit = self.agent().context_limit().await;
-        let context = self.context_at(conversation, limit, (0, 0)).await;
+        let context = self.context_within_limit(conversation, (0, 0)).await;
         let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
         self.run_reply(session, &scope, user, begun, context, observer, cancel).await
     }
@@ -368,17 +367,19 @@ impl Engine {
         let started = scope.run_blocking(guard.save_started_run(recorder.run()));
         report_unsaved_run(started.await, observer.as_ref());
         self.record_context(&recorder, &update);
-        let request =
-            RunRequest::new(run, session, branch, history).with_memories(state.agents).with_cancel(cancel);
-        let mut result = self.stream(request.clone(), &recorder, handle, &observer).await;
+        let memories = state.agents;
+        let request_with = |history: Vec<Message>| {
+            RunRequest::new(run, session, branch, history)
+                .with_memories(memories.clone())
+                .with_cancel(cancel.clone())
+        };
+        let mut result = self.stream(request_with(history), &recorder, handle, &observer).await;
         if is_context_refusal(&result)
             && recorder.streamed().is_empty()
             && let Some(shorter) = self.shorter_context(&user, &update).await
         {
             self.record_context(&recorder, &shorter.update);
-            let mut request = request;
-            request.history = shorter.messages;
-            result = self.stream(request, &recorder, handle, &observer).await;
+            result = self.stream(request_with(shorter.messages), &recorder, handle, &observer).await;
         }
         let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;
         let ending = run_ending(failure.as_ref());
@@ -444,7 +445,8 @@ impl Engine {
     /// The history up to the message to answer, if a refusal has shown that the model's context is smaller than was
     /// assumed.
     async fn shorter_context(&self, user: &Message, update: &ContextUpdate) -> Option<AgentContext> {
-        let limit = self.agent().context_limit().await?;
+        // The refusal may have named the limit. The server is not asked: it was just asked for a reply.
+        let limit = self.agent().describe().context.limit()?;
         if update.limit.is_some_and(|assumed| assumed.tokens <= limit.tokens) {
             return None;
         }

@@ -515,8 +515,7 @@ impl Model {
             self.chat.error_banner = None;
         }
         let is_newest = messages.last().is_some_and(|newest| newest.seq == branch.head);
-        let limit = self.agent.context.limit().map(|limit| limit.tokens);
-        self.chat.context = ContextGauge::at_end(&messages, limit).filter(|_| is_newest);
+        self.chat.context = ContextGauge::at_end(&messages, &self.agent).filter(|_| is_newest);
         self.chat.transcript = Transcript::default();
         self.chat.transcript.open(messages, branch.head, at);
         self.screen.take_if(|screen| !screen.stays_open_after_switch());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag, Position,
-    RequestEvent, Role, RunSnapshot, SessionId, StoreError, TokenTotal,
+    AgentDescription, AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag,
+    ModelContext, Position, RequestEvent, Role, RunSnapshot, SessionId, StoreError, TokenTotal,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
@@ -57,16 +57,17 @@ impl ContextGauge {
     #[must_use]
     pub fn at_end<'a>(
         messages: impl IntoIterator<Item = &'a Message, IntoIter: DoubleEndedIterator>,
-        limit: Option<u64>,
+        agent: &AgentDescription,
     ) -> Option<Self> {
+        let limit = Self::known_limit(agent);
         let mut later = 0_u64;
         for message in messages.into_iter().rev() {
             let content = &message.content;
-            if content.has_flag(MessageFlag::CompactSummary) {
+            if content.has_flag(MessageFlag::CompactSummary) && agent.context != ModelContext::Unused {
                 let tokens = later.saturating_add(content.estimated_tokens());
                 return Some(Self { tokens, is_estimate: true, limit });
             }
-            if let Some(gauge) = Self::after_reply(content, None, limit) {
+            if let Some(gauge) = Self::after_reply(content, None, agent) {
                 let tokens = gauge.tokens.saturating_add(later);
                 return Some(Self { tokens, is_estimate: later > 0, limit });
             }
@@ -75,12 +76,18 @@ impl ContextGauge {
         None
     }
 
-    /// The state after a reply. `None` if the reply is not that of a model.
+    fn known_limit(agent: &AgentDescription) -> Option<u64> {
+        agent.context.limit().map(|limit| limit.tokens)
+    }
+
+    /// The state after a reply. `None` if the reply is not that of this agent and its model.
     #[must_use]
-    pub fn after_reply(reply: &MessageDraft, before: Option<Self>, limit: Option<u64>) -> Option<Self> {
-        let limit = before.and_then(|gauge| gauge.limit).or(limit);
+    pub fn after_reply(reply: &MessageDraft, before: Option<Self>, agent: &AgentDescription) -> Option<Self> {
+        let limit = before.and_then(|gauge| gauge.limit).or_else(|| Self::known_limit(agent));
         match (reply.usage, before) {
-            _ if !reply.is_reply_of_model() => None,
+            // The tokens of agents that work together are those of all their requests.
+            _ if agent.context == ModelContext::Unused => None,
+            _ if !reply.is_reply_of_model() || reply.agent.as_ref() != Some(&agent.name) => None,
             (Some(usage), _) => Some(Self { tokens: usage.total(), is_estimate: false, limit }),
             (None, Some(before)) => {
                 let tokens = before.tokens.saturating_add(reply.estimated_tokens());
@@ -259,8 +266,7 @@ impl Model {
                 if let Some(session) = chat.conversation.session() {
                     chat.conversation = Conversation::at(session, position);
                 }
-                let limit = chat.context.and_then(|gauge| gauge.limit);
-                chat.context = ContextGauge::at_end([message.as_ref()], limit);
+                chat.context = ContextGauge::at_end([message.as_ref()], &self.agent);
                 chat.transcript.push(message);
                 if let Some(exchange) = &mut chat.exchange {
                     exchange.progress = None;
@@ -412,8 +418,7 @@ impl Model {
 
     fn exchange_succeeded(&mut self, done: Exchange) -> Vec<Effect> {
         self.chat.save = SaveState::Saved;
-        let limit = self.agent.context.limit().map(|limit| limit.tokens);
-        self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, limit);
+        self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, &self.agent);
         let usage = &done.run.snapshot.usage;
         self.chat.tokens += usage.total_tokens;
         self.chat.has_unknown_tokens |= !matches!(usage.total(), TokenTotal::Exact(_));

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use hfs_core::{
-    AgentError, BranchId, ContextLimit, ContextUpdate, ErrorKind, Event, EventPayload, LimitSource, Message,
-    MessageDraft, MessageFlag, MessageStatus, Page, Part, Position, Project, ReplyDelta, RequestEvent, Role,
-    Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp, Usage,
+    AgentDescription, AgentError, BranchId, ContextLimit, ContextUpdate, ErrorKind, Event, EventPayload,
+    LimitSource, Message, MessageDraft, MessageFlag, MessageStatus, ModelContext, Page, Part, Position,
+    Project, ReplyDelta, RequestEvent, Role, Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
+    Usage,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
@@ -122,6 +123,7 @@ fn a_retry_is_shown_while_it_waits_and_disappears_with_the_reply() {
 #[test]
 fn the_gauge_shows_the_servers_count_or_an_estimate_and_what_was_left_out() {
     let mut harness = chat();
+    harness.model.agent = AgentDescription::new("assistant", "").with_context(ModelContext::Unknown);
     harness.submit("hello");
     let limit = Some(ContextLimit { tokens: 200_000, source: LimitSource::Table });
     let update =
@@ -131,6 +133,7 @@ fn the_gauge_shows_the_servers_count_or_an_estimate_and_what_was_left_out() {
     assert!(screen_text(&harness).contains("context ~84k of 200k (42%)"));
     let mut done = exchange(None);
     done.reply.content.model = Some("m".into());
+    done.reply.content.agent = Some("assistant".into());
     done.reply.content.usage = Some(Usage { prompt_tokens: 80_000, completion_tokens: 1_000 });
     end_exchange(&mut harness, Ok(done));
     assert!(screen_text(&harness).contains("context 81k of 200k (40%)"));

@@ -86,7 +86,7 @@ fn a_request_to_an_overloaded_provider_is_retried() {
     assert_eq!(server.requests().len(), 3);
     let lines: Vec<&str> = output.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{}", output.describe());
-    assert!(lines[0].contains("429 too many requests: slow down; again in "), "{}", output.describe());
+    assert!(lines[0].contains("429 too many requests: slow down; again "), "{}", output.describe());
     assert!(lines[1].contains("oops; again in "), "{}", output.describe());
     let run = hfs.run(&["run", "show", "@", "--json"]).ok().json();
     assert_eq!(run["run"]["errors"], 0, "a retry is not an error of the run");
