@@ -77,6 +77,8 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
         );
         read_usage(choice.get("usage"), reply);
     }
+    // A whole completion is complete, whether it has a stop reason or not.
+    reply.is_done |= payload.get("object").and_then(Value::as_str) == Some("chat.completion");
     // Workers AI has no choices.
     if choices.is_empty()
         && let Some(text) = payload.get("response").and_then(Value::as_str)

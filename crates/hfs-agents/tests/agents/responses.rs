@@ -328,6 +328,11 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
             "content as an object",
             &[chunk(&json!({"content": {"type": "text", "text": "Hello world"}}), None), stop("stop")],
         ),
+        openai(
+            "a whole completion without a stop reason",
+            json!({"object": "chat.completion", "choices": [{"message": {"content": "Hello world"}}]})
+                .to_string(),
+        ),
         openai_stream("no choices", &[json!({"response": "Hello "}), json!({"response": "world", "p": "x"})]),
         openai("no stop reason but the marker", events(&[content("Hello world")]) + DONE),
         openai("an unknown stop reason", events(&[content("Hello world"), stop("eos_found")])),
