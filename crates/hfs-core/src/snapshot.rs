@@ -229,6 +229,14 @@ impl TokenTotal {
         }
     }
 
+    /// The total with its unit, such as `12 tokens` or `tokens unknown`.
+    pub fn describe_with_unit(self, format: impl Fn(u64) -> String) -> String {
+        match self {
+            Self::Exact(_) | Self::AtLeast(_) => format!("{} tokens", self.describe(format)),
+            Self::Unknown => "tokens unknown".to_owned(),
+        }
+    }
+
     /// The total as text, with the number in the format of the caller.
     pub fn describe(self, format: impl Fn(u64) -> String) -> String {
         match self {
@@ -513,7 +521,10 @@ mod tests {
         assert_eq!(total(vec![unknown.clone()]), TokenTotal::Unknown);
         assert_eq!(total(vec![usage("a", "p", 1, 2), unknown]), TokenTotal::AtLeast(3));
         assert_eq!(total(vec![usage("a", "p", 1, 2)]), TokenTotal::Exact(3));
-        assert_eq!(TokenTotal::AtLeast(3).describe(|tokens| tokens.to_string()), "at least 3");
+        let number = |tokens: u64| tokens.to_string();
+        assert_eq!(TokenTotal::AtLeast(3).describe(number), "at least 3");
+        assert_eq!(TokenTotal::Exact(3).describe_with_unit(number), "3 tokens");
+        assert_eq!(TokenTotal::Unknown.describe_with_unit(number), "tokens unknown");
     }
 
     #[test]

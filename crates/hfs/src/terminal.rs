@@ -247,7 +247,7 @@ impl ConfigurationFiles {
             Some(_) => String::new(),
             None => format!("{}/", config.provider.as_str()),
         };
-        let names = runtime.block_on(list_models(config))?;
+        let names = runtime.block_on(list_models(config))?.names;
         Ok(names.into_iter().map(|name| format!("{prefix}{name}")).collect())
     }
 

@@ -105,8 +105,8 @@ fn phase_lines(model: &Model, run: &RunSnapshot, width: usize) -> Vec<Line<'stat
         ]));
     }
     let time = run.timeline.total_duration_ms.map_or_else(|| "in progress".to_owned(), format_duration);
-    let tokens = run.usage.total().describe(format_tokens);
-    lines.push(Line::styled(format!("{time} · tokens: {tokens}"), theme.dim));
+    let tokens = run.usage.total().describe_with_unit(format_tokens);
+    lines.push(Line::styled(format!("{time} · {tokens}"), theme.dim));
     lines
 }
 

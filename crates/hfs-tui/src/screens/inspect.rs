@@ -500,10 +500,7 @@ fn draw_tokens(
     let theme = &render.theme;
     let usage = &snapshot.usage;
     let mut lines = vec![Line::from(vec![
-        Span::styled(
-            format!("tokens: {}", usage.total().describe(|tokens| tokens.to_string())),
-            theme.title(),
-        ),
+        Span::styled(usage.total().describe_with_unit(|tokens| tokens.to_string()), theme.title()),
         Span::styled(ending(snapshot), theme.dim),
     ])];
     for (title, counts) in [("By phase", &usage.by_phase), ("By agent", &usage.by_agent)] {

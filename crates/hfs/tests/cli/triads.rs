@@ -115,7 +115,7 @@ fn slow_failing_and_malformed_agents_do_not_stop_the_run() {
         assert_eq!(phases(snapshot), PHASES);
         assert_eq!(snapshot["usage"]["total_tokens"], server.usage().0.total(), "{protocol:?}");
         let errors = snapshot["errors"].as_array().unwrap();
-        for expected in ["this agent is ill", "busy", "answered twice in a form that cannot be read"] {
+        for expected in ["this agent is ill", "answered twice in a form that cannot be read"] {
             assert!(errors.iter().any(|error| error.as_str().unwrap().contains(expected)), "{errors:?}");
         }
         for section in snapshot["negotiation"]["sections"].as_array().unwrap() {
