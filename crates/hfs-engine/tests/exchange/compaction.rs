@@ -274,7 +274,7 @@ async fn the_servers_count_corrects_the_estimate() {
     for name in ["first", "second", "third"] {
         let text = long(name, 1_200);
         let updates = Arc::new(Recorded::default());
-        engine.send(&mut conversation, &text, updates, CancellationToken::new()).await.unwrap();
+        engine.send(&mut conversation, text.as_str(), updates, CancellationToken::new()).await.unwrap();
     }
     // By the estimate alone, 3,600 tokens would not fit into 3,000.
     assert_eq!(inner.last_run().len(), 5);
