@@ -367,6 +367,9 @@ impl App {
             self.runner.perform(request);
         }
         self.schedule.record_frame(started, Instant::now());
+        if self.model.chat.exchange.as_ref().is_some_and(|exchange| exchange.reply.is_behind()) {
+            self.schedule.request_redraw(Instant::now());
+        }
         Ok(())
     }
 }

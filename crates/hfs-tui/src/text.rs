@@ -15,7 +15,7 @@ use crate::theme::Theme;
 
 pub use format::{clock_time, format_bytes, format_duration, format_tokens, plural};
 pub use fuzzy::fuzzy_score;
-pub use markdown::{StreamedMarkdown, markdown};
+pub use markdown::{Advance, StreamedMarkdown, markdown};
 pub use sanitize::{sanitize, sanitize_line};
 pub use syntax::Syntax;
 

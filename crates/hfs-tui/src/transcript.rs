@@ -124,6 +124,17 @@ impl Transcript {
         }
     }
 
+    /// Adds the reply that was received. The rows that it had are shown until a long reply has been laid out.
+    pub fn push_reply(&mut self, message: Arc<Message>, received: Option<(Lines, usize, u64)>) {
+        let seq = message.seq;
+        self.push(message);
+        if let (Some(view), Some(received)) = (self.messages.back_mut(), received)
+            && view.message.seq == seq
+        {
+            view.show_until_laid_out(received);
+        }
+    }
+
     /// Removes all messages after `last`, the last message of the branch that is now shown.
     pub fn truncate_after(&mut self, last: Seq) {
         while self.messages.back().is_some_and(|view| view.message.seq > last) {

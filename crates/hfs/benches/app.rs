@@ -21,6 +21,10 @@ const SCROLL: &str = "scroll up by a page";
 const MEMORY: &str = "peak memory after scrolling";
 const KEY: &str = "keystroke to screen";
 const IDLE: &str = "CPU time of ten idle seconds";
+const OPEN_CODE: &str = "slowest keystroke while a code block of 30,000 lines opens";
+const RESIZE_CODE: &str = "slowest keystroke while it is resized";
+const SHOW_CODE: &str = "resize until it is shown at the new width";
+const STREAM_CODE: &str = "slowest keystroke while it streams, and while it is resized";
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("app");
@@ -32,6 +36,12 @@ fn main() -> ExitCode {
     }
     if bench.wants(KEY) {
         keys(&mut bench);
+    }
+    if [OPEN_CODE, RESIZE_CODE, SHOW_CODE].iter().any(|row| bench.wants(row)) {
+        long_code(&mut bench);
+    }
+    if bench.wants(STREAM_CODE) {
+        streamed_code(&mut bench);
     }
     if bench.wants(IDLE) {
         idle(&mut bench);
@@ -192,12 +202,112 @@ fn latencies(terminal: &Terminal, count: usize) -> Vec<f64> {
     times
 }
 
+/// A server whose model answers with this script, and the binary that uses it.
+fn with_model(script: Script) -> (ModelServer, Hfs) {
+    let server = ModelServer::start();
+    server.then(script);
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+        .env("HFS_BASE_URL", server.url(Protocol::OpenAi))
+        .env("HFS_PROVIDER", "openai")
+        .env("HFS_MODEL", "test-model")
+        .env("OPENAI_API_KEY", "test-key-0123456789");
+    (server, hfs)
+}
+
+/// Lines of code with their numbers. A line fits into a terminal of 140 columns, but not into one of 80.
+fn code(lines: std::ops::Range<usize>) -> String {
+    let line = |n| {
+        format!(
+            "    let answer_{n} = compute(\"line\", {n}); // a comment, up to the margin of the text, end_{n}\n"
+        )
+    };
+    lines.map(line).collect()
+}
+
+/// Whether line `n` is shown, and the layout is that of the terminal's width.
+fn shows_code(screen: &Screen, n: usize) -> bool {
+    let columns = screen.size().1.get();
+    let end = format!("end_{n}");
+    let row = screen.rows(0, columns).find(|row| row.contains(&end));
+    row.is_some_and(|row| row.contains(&format!("answer_{n}")) == (columns > 100))
+}
+
+/// A key must be shown within this time.
+const KEY_LIMIT: Duration = Duration::from_millis(50);
+
+fn record_slowest(bench: &mut Bench, row: &str, mut times: Vec<f64>) {
+    let row = format!("{row}, compared with 50 ms");
+    let slowest = quantile(&mut times, 99);
+    bench.amounts(&row, slowest, KEY_LIMIT.as_secs_f64(), Unit::Seconds, Target::Under(KEY_LIMIT));
+}
+
+fn long_code(bench: &mut Bench) {
+    let count = bench.size(30_000, 3_000);
+    let hfs = hfs();
+    let transcript = hfs.project().join("code.json");
+    let messages = serde_json::json!([
+        {"role": "user", "content": "Write it."},
+        {"role": "assistant", "content": format!("```rust\n{}```\n", code(0..count))},
+    ]);
+    std::fs::write(&transcript, messages.to_string()).unwrap();
+    let _ = hfs.run(&["import", &transcript.display().to_string()]).ok();
+
+    let is_shown = |screen: &Screen| shows_code(screen, count - 1);
+    let (mut opening, mut resizing, mut showing) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.size(5, 1) {
+        let (terminal, _) = shown_after(&hfs, &["resume", "@"], "Type a message");
+        // The layout and the highlighting of the block take longer than these keys.
+        opening.extend(latencies(&terminal, bench.size(12, 1)));
+        terminal.wait_until("the code", is_shown);
+        for columns in [80, 140] {
+            let start = Instant::now();
+            terminal.resize(45, columns);
+            resizing.extend(latencies(&terminal, 2));
+            terminal.wait_until("the code at the new width", is_shown);
+            showing.push(start.elapsed().as_secs_f64());
+        }
+        terminal.kill();
+    }
+    record_slowest(bench, OPEN_CODE, opening);
+    record_slowest(bench, RESIZE_CODE, resizing);
+    let limit = Target::Under(Duration::from_secs(1));
+    bench.amounts(
+        &format!("{SHOW_CODE}, compared with one second"),
+        median(showing),
+        1.0,
+        Unit::Seconds,
+        limit,
+    );
+}
+
+fn streamed_code(bench: &mut Bench) {
+    const BATCH: usize = 50;
+    let count = bench.size(30_000, 1_000);
+    let mut script = Script::text("```rust\n");
+    for first in (0..count).step_by(BATCH) {
+        script = script.then_text(code(first..first + BATCH)).then_wait(Duration::from_millis(4));
+    }
+    let (_server, hfs) = with_model(script.then_hang());
+    let (terminal, _) = shown_after(&hfs, &[], "Type a message");
+    terminal.type_text("go");
+    terminal.press(Key::Enter);
+    terminal.wait_for("answer_");
+    let mut times = latencies(&terminal, bench.size(60, 2));
+    terminal.wait_until("all lines", |screen| shows_code(screen, count - 1));
+    for columns in [80, 140, 80, 140] {
+        terminal.resize(45, columns);
+        times.extend(latencies(&terminal, bench.size(10, 1)));
+    }
+    assert!(terminal.screen().contents().contains("stops it"), "the reply ended before the measurement");
+    record_slowest(bench, STREAM_CODE, times);
+    terminal.kill();
+}
+
 fn keys(bench: &mut Bench) {
     /// Five tokens every four milliseconds are a little more than a thousand per second.
     const BATCH: usize = 5;
     const PAUSE: Duration = Duration::from_millis(4);
     let count = bench.size(120, 2);
-    let server = ModelServer::start();
     let tokens =
         ["Here", " is", " a", " *list*", ":\n\n", "- one", "\n- two", " with `code`", "\n\n", "And so on. "];
     let mut script = Script::text("It begins. ");
@@ -208,12 +318,7 @@ fn keys(bench: &mut Bench) {
         }
         script = script.then_wait(PAUSE);
     }
-    server.then(script.then_hang());
-    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
-        .env("HFS_BASE_URL", server.url(Protocol::OpenAi))
-        .env("HFS_PROVIDER", "openai")
-        .env("HFS_MODEL", "test-model")
-        .env("OPENAI_API_KEY", "test-key-0123456789");
+    let (_server, hfs) = with_model(script.then_hang());
     let (terminal, _) = shown_after(&hfs, &[], "Type a message");
     let mut quiet = latencies(&terminal, count / 4 + 1);
     terminal.type_text("go");

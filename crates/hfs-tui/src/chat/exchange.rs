@@ -346,14 +346,14 @@ impl Model {
         outcome: Result<Exchange, SendError>,
     ) -> Vec<Effect> {
         let previous = std::mem::replace(&mut self.chat.conversation, conversation);
-        let exchange = self.chat.exchange.take();
+        let mut exchange = self.chat.exchange.take();
         let started_at = exchange.as_ref().map_or(self.render.now, |exchange| exchange.reply.started_at);
         let is_complete = matches!(&outcome, Ok(done) if done.failure.is_none());
         if !is_complete {
             self.move_queue_to_input();
         }
         let mut effects = match outcome {
-            Ok(done) => self.exchange_succeeded(done),
+            Ok(done) => self.exchange_succeeded(done, exchange.take().map(|exchange| exchange.reply)),
             Err(error) => {
                 self.exchange_failed(error, previous, exchange);
                 Vec::new()
@@ -416,14 +416,15 @@ impl Model {
         self.chat.completion = None;
     }
 
-    fn exchange_succeeded(&mut self, done: Exchange) -> Vec<Effect> {
+    fn exchange_succeeded(&mut self, done: Exchange, received: Option<StreamingReply>) -> Vec<Effect> {
         self.chat.save = SaveState::Saved;
         self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, &self.agent);
         let usage = &done.run.snapshot.usage;
         self.chat.tokens += usage.total_tokens;
         self.chat.has_unknown_tokens |= !matches!(usage.total(), TokenTotal::Exact(_));
         self.chat.run = done.run.snapshot;
-        self.chat.transcript.push(Arc::new(done.reply));
+        let received = received.and_then(StreamingReply::into_lines);
+        self.chat.transcript.push_reply(Arc::new(done.reply), received);
         match done.failure {
             None => Vec::new(),
             Some(AgentError::Cancelled) => {

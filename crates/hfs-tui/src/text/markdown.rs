@@ -4,71 +4,417 @@ use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Par
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::syntax::CodeBlock;
+use super::syntax::{CodeBlock, LineBudget, LineHighlighter};
 use super::{Fragment, TextStyle, display_width, hard_wrap, sanitize, wrap};
-use crate::theme::{CodeRole, Theme};
+use crate::theme::Theme;
 
 /// Renders a complete text.
 #[must_use]
 pub fn markdown(source: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Line<'static>> {
-    let mut code = CodeBlock::default();
-    Writer::new(text_style, width, &mut code).write(&sanitize(source)).lines
+    Writer::new(text_style, width, &mut CodeCache::complete()).write(&sanitize(source)).lines
 }
 
-/// Renders a text that is still growing. Complete blocks are rendered once, so the cost of an update depends on the
-/// newest block only and not on the length of the text.
+/// Bytes of a growing text that one call lays out at most.
+const MAX_PIECE: usize = 64 << 10;
+/// An open block that is longer than this is laid out in pieces.
+const MAX_OPEN_BLOCK: usize = 16 << 10;
+/// Bytes at the end of a long open block that are laid out again when it grows.
+const OPEN_END: usize = 2 << 10;
+
+/// Renders a text that is still growing. Everything but the end of the newest block is laid out once, so the cost of an
+/// update depends neither on the length of the text nor on that of the newest block.
+///
+/// A long block other than code is laid out in pieces. Emphasis that begins in one piece and ends in another is not shown;
+/// the layout of the complete text shows it.
 #[derive(Debug, Clone)]
 pub struct StreamedMarkdown {
-    /// Number of bytes of the source whose blocks are complete.
+    /// Number of bytes of the source that are laid out for good.
     complete_bytes: usize,
-    /// Number of lines rendered from these blocks.
+    /// Number of lines of these bytes.
     complete_lines: usize,
-    code: CodeBlock,
+    open: OpenBlock,
+    code: CodeCache,
+}
+
+/// How the source continues after the bytes that are laid out.
+#[derive(Debug, Clone)]
+enum OpenBlock {
+    /// With a new block.
+    New,
+    /// With the rest of a long block.
+    Rest,
+    /// With more rows of a long table.
+    Table { head: String, columns: Columns },
+    /// With more lines of a fenced code block.
+    Fence(Box<Fence>),
+}
+
+/// The layout of a text that has grown.
+#[derive(Debug, Default)]
+pub struct Advance {
+    /// Number of lines of the previous result that remain valid.
+    pub kept: usize,
+    /// The lines that follow them.
+    pub lines: Vec<Line<'static>>,
+    /// Whether a part of the source is not laid out yet.
+    pub is_behind: bool,
 }
 
 impl Default for StreamedMarkdown {
     fn default() -> Self {
-        Self { complete_bytes: 0, complete_lines: 0, code: CodeBlock::growing() }
+        Self { complete_bytes: 0, complete_lines: 0, open: OpenBlock::New, code: CodeCache::growing() }
     }
 }
 
 impl StreamedMarkdown {
     /// Renders `source`, which must begin with the source of the previous call; `width` must not change between calls.
-    /// Returns the number of lines of the previous result that remain valid, and the lines that follow them.
-    pub fn advance(
+    pub fn advance(&mut self, source: &str, width: usize, text_style: TextStyle<'_>) -> Advance {
+        let kept = self.complete_lines;
+        let rest = source.get(self.complete_bytes..).unwrap_or_default();
+        let piece = rest.get(..rest.floor_char_boundary(MAX_PIECE)).unwrap_or(rest);
+        self.code.budget = Some(LineBudget::default());
+        let mut lines = Vec::new();
+        let mut done = 0;
+        loop {
+            let open = piece.get(done..).unwrap_or_default();
+            let (bytes, rows) = self.complete(open, width, text_style);
+            if bytes == 0 {
+                break;
+            }
+            done += bytes;
+            self.complete_lines += rows.len();
+            lines.extend(rows);
+        }
+        self.complete_bytes += done;
+        lines.extend(self.open_end(piece.get(done..).unwrap_or_default(), width, text_style));
+        Advance { kept, lines, is_behind: piece.len() < rest.len() }
+    }
+
+    /// Lays out complete blocks at the beginning of `source`, or else the beginning of a long block. Returns the number of
+    /// bytes, and their rows.
+    fn complete(
         &mut self,
         source: &str,
         width: usize,
         text_style: TextStyle<'_>,
     ) -> (usize, Vec<Line<'static>>) {
-        let kept = self.complete_lines;
-        let mut lines = Vec::new();
-        let rest = source.get(self.complete_bytes..).unwrap_or_default();
-        let sanitized = sanitize(rest);
-        let newest_start = newest_block_start(&sanitized);
-        if newest_start > 0 {
-            let (complete, _) = sanitized.split_at_checked(newest_start).unwrap_or((&sanitized, ""));
-            let rendered = Writer::new(text_style, width, &mut self.code).write(complete).lines;
-            separate(kept, &mut lines, &rendered);
-            lines.extend(rendered);
-            // Offsets in the sanitized text differ from those in the source, but both have the same line breaks.
-            let breaks = complete.matches('\n').count();
-            self.complete_bytes += rest.split_inclusive('\n').take(breaks).map(str::len).sum::<usize>();
-            self.complete_lines += lines.len();
-            self.code = CodeBlock::growing();
+        if let OpenBlock::Fence(fence) = &mut self.open {
+            let budget = self.code.budget.get_or_insert_default();
+            let (bytes, rows, is_closed) = fence.complete(source, width, text_style, budget);
+            if is_closed {
+                self.open = OpenBlock::New;
+            }
+            return (bytes, rows);
         }
-        let tail = sanitized.get(newest_start..).unwrap_or_default();
-        let newest = Writer::new(text_style, width, &mut self.code).write(tail).lines;
-        separate(kept, &mut lines, &newest);
-        lines.extend(newest);
-        (kept, lines)
+        let sanitized = sanitize(source);
+        let newest = self.newest_block_start(&sanitized);
+        if newest > 0 {
+            let complete = sanitized.get(..newest).unwrap_or_default();
+            let rows = self.rows(complete, width, text_style);
+            self.open = OpenBlock::New;
+            self.code.blocks.clear();
+            return (same_lines(source, complete).len(), rows);
+        }
+        if matches!(self.open, OpenBlock::New)
+            && let Some(fence) = Fence::open(&sanitized)
+        {
+            let line = source.split_inclusive('\n').next().unwrap_or_default();
+            let mut rows: Vec<Line<'static>> = self.gap();
+            rows.extend(fence.label(text_style));
+            self.open = OpenBlock::Fence(Box::new(fence));
+            return (line.len(), rows);
+        }
+        if source.len() <= MAX_OPEN_BLOCK {
+            return (0, Vec::new());
+        }
+        let (bytes, next) = self.split(source, &sanitized, width, text_style);
+        let beginning = source.get(..bytes).unwrap_or_default();
+        let rows = self.rows(&sanitize(beginning), width, text_style);
+        self.open = next;
+        self.code.blocks.clear();
+        (bytes, rows)
+    }
+
+    /// Finds where a long block can be divided, and what its rest is.
+    fn split(
+        &self,
+        source: &str,
+        sanitized: &str,
+        width: usize,
+        text_style: TextStyle<'_>,
+    ) -> (usize, OpenBlock) {
+        let before = source.get(..source.floor_char_boundary(source.len() - OPEN_END)).unwrap_or_default();
+        let line_end = before.rfind('\n').map(|line_break| line_break + 1);
+        let block = Parser::new_ext(sanitized, options()).next();
+        match (&self.open, block, line_end) {
+            (OpenBlock::Table { head, columns }, _, Some(end)) => {
+                (end, OpenBlock::Table { head: head.clone(), columns: columns.clone() })
+            }
+            (OpenBlock::New, Some(Event::Start(Tag::Table(_))), Some(end)) => {
+                let head: String = sanitized.split_inclusive('\n').take(2).collect();
+                let end = end.max(same_lines(source, &head).len());
+                let beginning = sanitize(source.get(..end).unwrap_or_default());
+                let columns = table_columns(&beginning, width, text_style);
+                (end, OpenBlock::Table { head, columns })
+            }
+            (_, Some(Event::Start(Tag::List(_))), _) if last_item_start(sanitized) > 0 => {
+                let items = sanitized.get(..last_item_start(sanitized)).unwrap_or_default();
+                (same_lines(source, items).len(), OpenBlock::Rest)
+            }
+            _ => {
+                let space = || before.rfind(' ').map(|space| space + 1);
+                (line_end.or_else(space).unwrap_or(before.len()), OpenBlock::Rest)
+            }
+        }
+    }
+
+    /// Returns the start of the newest block in the open part of the source.
+    fn newest_block_start(&self, sanitized: &str) -> usize {
+        match &self.open {
+            OpenBlock::Table { head, .. } => {
+                newest_block_start(&format!("{head}{sanitized}")).saturating_sub(head.len())
+            }
+            OpenBlock::New | OpenBlock::Rest | OpenBlock::Fence(_) => newest_block_start(sanitized),
+        }
+    }
+
+    /// Lays out the end of the source, which may change when more arrives.
+    fn open_end(&mut self, source: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Line<'static>> {
+        match &mut self.open {
+            OpenBlock::Fence(fence) => fence.open_line(source, width, text_style),
+            OpenBlock::New | OpenBlock::Rest | OpenBlock::Table { .. } => {
+                self.rows(&sanitize(source), width, text_style)
+            }
+        }
+    }
+
+    /// Lays out a part of the source that continues with the open block.
+    fn rows(&mut self, sanitized: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Line<'static>> {
+        self.code.next = 0;
+        let mut writer = Writer::new(text_style, width, &mut self.code);
+        match &self.open {
+            OpenBlock::Table { head, columns } => {
+                writer.columns = Some(columns.clone());
+                let mut rows = writer.write(&format!("{head}{sanitized}")).lines;
+                let mut writer = Writer::new(text_style, width, &mut self.code);
+                writer.columns = Some(columns.clone());
+                let head_rows = writer.write(head).lines.len();
+                rows.drain(..head_rows.min(rows.len()));
+                rows
+            }
+            OpenBlock::Rest => writer.write(sanitized).lines,
+            OpenBlock::New | OpenBlock::Fence(_) => {
+                let rows = writer.write(sanitized).lines;
+                let mut lines = if rows.is_empty() { Vec::new() } else { self.gap() };
+                lines.extend(rows);
+                lines
+            }
+        }
+    }
+
+    /// The blank line before a block that is not the first.
+    fn gap(&self) -> Vec<Line<'static>> {
+        if self.complete_lines > 0 { vec![Line::default()] } else { Vec::new() }
     }
 }
 
-/// Adds a blank line if there are lines before and after it.
-fn separate(kept: usize, lines: &mut Vec<Line<'static>>, next: &[Line<'static>]) {
-    if (kept > 0 || !lines.is_empty()) && !next.is_empty() {
-        lines.push(Line::default());
+/// Returns the beginning of `source` that has as many lines as a sanitized text. Both have the same line breaks, at
+/// different offsets.
+fn same_lines<'a>(source: &'a str, sanitized: &str) -> &'a str {
+    let breaks = sanitized.matches('\n').count();
+    let bytes = source.split_inclusive('\n').take(breaks).map(str::len).sum();
+    source.get(..bytes).unwrap_or(source)
+}
+
+/// Returns the start of the last item of the list with which `source` begins.
+fn last_item_start(source: &str) -> usize {
+    let (mut depth, mut start) = (0_usize, 0);
+    for (event, range) in Parser::new_ext(source, options()).into_offset_iter() {
+        match event {
+            Event::Start(tag) => {
+                if depth == 1 && tag == Tag::Item {
+                    start = range.start;
+                }
+                depth += 1;
+            }
+            Event::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    source.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |line_break| line_break + 1)
+}
+
+/// Returns the columns of the table with which `source` begins.
+fn table_columns(source: &str, width: usize, text_style: TextStyle<'_>) -> Columns {
+    let mut cache = CodeCache::complete();
+    Writer::new(text_style, width, &mut cache).write(source).newest_columns.unwrap_or(Columns::Fields)
+}
+
+/// A fenced code block whose end has not arrived.
+#[derive(Debug, Clone)]
+struct Fence {
+    marker: char,
+    length: usize,
+    /// Spaces before the fence, which are removed from each line.
+    indent: usize,
+    language: String,
+    highlighter: LineHighlighter,
+    has_code: bool,
+    /// Whether the beginning of the next line is laid out already, because the line is long.
+    is_within_line: bool,
+}
+
+impl Fence {
+    /// Returns the fence that the first line of `source` opens, if that line is complete.
+    fn open(source: &str) -> Option<Self> {
+        let (line, _) = source.split_once('\n')?;
+        let fence = line.trim_start_matches(' ');
+        let indent = line.len() - fence.len();
+        let marker = fence.chars().next().filter(|c| matches!(c, '`' | '~'))?;
+        let info = fence.trim_start_matches(marker);
+        let length = fence.len() - info.len();
+        if indent > 3 || length < 3 || (marker == '`' && info.contains('`')) {
+            return None;
+        }
+        Some(Self {
+            marker,
+            length,
+            indent,
+            language: info.trim().to_owned(),
+            highlighter: LineHighlighter::default(),
+            has_code: false,
+            is_within_line: false,
+        })
+    }
+
+    fn is_closed_by(&self, line: &str) -> bool {
+        let fence = line.trim_start_matches(' ');
+        let rest = fence.trim_start_matches(self.marker);
+        !self.is_within_line
+            && line.len() - fence.len() <= 3
+            && fence.len() - rest.len() >= self.length
+            && rest.trim().is_empty()
+    }
+
+    fn label(&self, text_style: TextStyle<'_>) -> Option<Line<'static>> {
+        code_label(&self.language, text_style.theme).map(|label| code_row(vec![label], text_style.theme))
+    }
+
+    /// Lays out the complete lines of `source`. Returns their bytes, their rows, and whether the block ends after them.
+    fn complete(
+        &mut self,
+        source: &str,
+        width: usize,
+        text_style: TextStyle<'_>,
+        budget: &mut LineBudget,
+    ) -> (usize, Vec<Line<'static>>, bool) {
+        let complete = source.get(..source.rfind('\n').map_or(0, |at| at + 1)).unwrap_or_default();
+        self.highlighter.expect_lines(complete.matches('\n').count(), budget);
+        let (mut bytes, mut rows) = (0, Vec::new());
+        for line in complete.split_inclusive('\n') {
+            bytes += line.len();
+            if self.is_closed_by(line) {
+                rows.extend(self.empty_row(text_style));
+                return (bytes, rows, true);
+            }
+            rows.extend(self.line_rows(line, width, text_style));
+            self.is_within_line = false;
+        }
+        let open_line = source.get(bytes..).unwrap_or_default();
+        if open_line.len() > MAX_OPEN_BLOCK {
+            // Whole rows, if each character is one cell.
+            let whole = MAX_OPEN_BLOCK - MAX_OPEN_BLOCK % code_width(width);
+            let end = open_line.floor_char_boundary(whole);
+            self.highlighter.stop();
+            rows.extend(self.line_rows(open_line.get(..end).unwrap_or_default(), width, text_style));
+            self.is_within_line = true;
+            bytes += end;
+        }
+        (bytes, rows, false)
+    }
+
+    /// Lays out a line that is not complete.
+    fn open_line(&mut self, line: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Line<'static>> {
+        if self.without_indent(line).is_empty() || self.is_closed_by(line) {
+            return self.empty_row(text_style).into_iter().collect();
+        }
+        let mut next = self.clone();
+        next.line_rows(line, width, text_style)
+    }
+
+    fn line_rows(&mut self, line: &str, width: usize, text_style: TextStyle<'_>) -> Vec<Line<'static>> {
+        self.has_code = true;
+        let line = sanitize(self.without_indent(line));
+        let fragments = self.highlighter.line(text_style, &self.language, &line);
+        code_rows(&fragments, code_width(width), text_style.theme)
+    }
+
+    fn without_indent<'a>(&self, line: &'a str) -> &'a str {
+        let indent = if self.is_within_line { 0 } else { self.indent };
+        let spaces = line.len() - line.trim_start_matches(' ').len();
+        line.get(spaces.min(indent)..).unwrap_or_default()
+    }
+
+    /// The row of a block without code.
+    fn empty_row(&self, text_style: TextStyle<'_>) -> Option<Line<'static>> {
+        (!self.has_code).then(|| code_row(vec![Span::raw("")], text_style.theme))
+    }
+}
+
+/// Returns the width of the code in a block that is not inside of another one.
+fn code_width(width: usize) -> usize {
+    width.max(MIN_WIDTH).saturating_sub(display_width(CODE_BAR))
+}
+
+/// The bar at the left of code.
+const CODE_BAR: &str = "▎ ";
+
+fn code_row(content: Vec<Span<'static>>, theme: &Theme) -> Line<'static> {
+    let mut spans = vec![Span::styled(CODE_BAR, theme.border)];
+    spans.extend(content);
+    Line::from(spans)
+}
+
+/// Wraps a line of code.
+fn code_rows(fragments: &[Fragment], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    hard_wrap(fragments, width).into_iter().map(|line| code_row(line.spans, theme)).collect()
+}
+
+/// Returns the name of a code block's language, as its first row shows it.
+fn code_label(language: &str, theme: &Theme) -> Option<Span<'static>> {
+    let label = language.split_whitespace().next()?;
+    Some(Span::styled(sanitize(label).into_owned(), theme.dim))
+}
+
+/// The highlighted code blocks of a text, in their order.
+#[derive(Debug, Clone)]
+struct CodeCache {
+    blocks: Vec<CodeBlock>,
+    next: usize,
+    /// `None` for a complete text, whose blocks are not kept.
+    budget: Option<LineBudget>,
+}
+
+impl CodeCache {
+    const fn complete() -> Self {
+        Self { blocks: Vec::new(), next: 0, budget: None }
+    }
+
+    fn growing() -> Self {
+        Self { blocks: Vec::new(), next: 0, budget: Some(LineBudget::default()) }
+    }
+
+    /// Returns the highlighted lines of the next block.
+    fn lines(&mut self, text_style: TextStyle<'_>, language: &str, code: &str) -> Vec<Vec<Fragment>> {
+        if self.budget.is_none() {
+            return CodeBlock::default().lines(text_style, language, code, None);
+        }
+        if self.blocks.len() <= self.next {
+            self.blocks.resize_with(self.next + 1, CodeBlock::default);
+        }
+        let block = self.blocks.get_mut(self.next);
+        self.next += 1;
+        block.map(|block| block.lines(text_style, language, code, self.budget.as_mut())).unwrap_or_default()
     }
 }
 
@@ -117,18 +463,22 @@ struct Writer<'a> {
     /// Address of the open link, and the index of its first fragment in `inline`.
     link: Option<(String, usize)>,
     table: Option<Table>,
+    /// The columns of the next table, if they must not follow from its cells.
+    columns: Option<Columns>,
+    /// The columns of the newest table.
+    newest_columns: Option<Columns>,
     /// Language and text of the open code block.
     code: Option<(String, String)>,
-    code_cache: &'a mut CodeBlock,
+    code_cache: &'a mut CodeCache,
     /// Whether a list item or quote has just begun, whose first block needs no blank line before it.
     at_container_start: bool,
 }
 
 impl<'a> Writer<'a> {
-    fn new(text_style: TextStyle<'a>, width: usize, code_cache: &'a mut CodeBlock) -> Self {
+    fn new(text_style: TextStyle<'a>, width: usize, code_cache: &'a mut CodeCache) -> Self {
         Self {
             text_style,
-            width: width.max(8),
+            width: width.max(MIN_WIDTH),
             lines: Vec::new(),
             prefixes: Vec::new(),
             inline: Vec::new(),
@@ -136,6 +486,8 @@ impl<'a> Writer<'a> {
             lists: Vec::new(),
             link: None,
             table: None,
+            columns: None,
+            newest_columns: None,
             code: None,
             code_cache,
             at_container_start: false,
@@ -307,7 +659,11 @@ impl<'a> Writer<'a> {
             }
             TagEnd::Table => {
                 if let Some(table) = self.table.take() {
-                    for line in table.lines(self.available(), self.text_style.theme) {
+                    let width = self.available();
+                    let columns = self.columns.take().unwrap_or_else(|| table.columns(width));
+                    let lines = table.lines(&columns, width, self.text_style.theme);
+                    self.newest_columns = Some(columns);
+                    for line in lines {
                         self.emit(line.spans);
                     }
                 }
@@ -335,23 +691,19 @@ impl<'a> Writer<'a> {
 
     fn code_block(&mut self) {
         let Some((language, code)) = self.code.take() else { return };
-        let theme = self.text_style.theme;
-        let bar = || Span::styled("▎ ", theme.border);
-        let label = language.split_whitespace().next().unwrap_or_default();
-        if !label.is_empty() {
-            let label = Span::styled(sanitize(label).into_owned(), theme.dim);
-            self.emit(vec![bar(), label]);
+        let text_style = self.text_style;
+        let theme = text_style.theme;
+        if let Some(label) = code_label(&language, theme) {
+            self.emit(code_row(vec![label], theme).spans);
         }
-        let width = self.available().saturating_sub(2);
-        for fragments in self.code_cache.lines(self.text_style.syntax, theme, &language, &code) {
-            for line in hard_wrap(&fragments, width) {
-                let mut spans = vec![bar()];
-                spans.extend(line.spans);
-                self.emit(spans);
+        let width = self.available().saturating_sub(display_width(CODE_BAR));
+        for fragments in self.code_cache.lines(text_style, &language, &code) {
+            for line in code_rows(&fragments, width, theme) {
+                self.emit(line.spans);
             }
         }
         if code.is_empty() {
-            self.emit(vec![bar(), Span::styled(String::new(), theme.code(CodeRole::Plain))]);
+            self.emit(code_row(vec![Span::raw("")], theme).spans);
         }
     }
 
@@ -393,11 +745,22 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Minimum width of a text.
+const MIN_WIDTH: usize = 8;
 const SEPARATOR: &str = " │ ";
 /// Minimum width of a column. If the columns do not fit, each row is shown as a list of `name: value` lines.
 const MIN_COLUMN_WIDTH: usize = 4;
 
 type CellText = Vec<Fragment>;
+
+/// How a table is shown.
+#[derive(Debug, Clone)]
+enum Columns {
+    /// As columns of these widths.
+    Grid(Vec<usize>),
+    /// As `name: value` lines.
+    Fields,
+}
 
 struct Table {
     alignments: Vec<Alignment>,
@@ -418,16 +781,20 @@ impl Table {
         self.rows.push(std::mem::take(&mut self.current));
     }
 
-    fn lines(mut self, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    fn lines(mut self, columns: &Columns, width: usize, theme: &Theme) -> Vec<Line<'static>> {
         if let Some(head) = self.rows.first_mut() {
             for fragment in head.iter_mut().flatten() {
                 fragment.style = fragment.style.patch(theme.title());
             }
         }
-        match self.column_widths(width) {
-            Some(widths) => self.grid(&widths, theme),
-            None => self.field_list(width, theme),
+        match columns {
+            Columns::Grid(widths) => self.grid(widths, theme),
+            Columns::Fields => self.field_list(width, theme),
         }
+    }
+
+    fn columns(&self, width: usize) -> Columns {
+        self.column_widths(width).map_or(Columns::Fields, Columns::Grid)
     }
 
     /// Returns the width of each column, or `None` if the columns do not fit.
@@ -568,20 +935,89 @@ mod tests {
         assert_eq!(plain("a&#27;[31mb&#x9b;c", 40), "a␛[31mb<U+009B>c");
     }
 
+    /// Passes growing beginnings of `source` to a [`StreamedMarkdown`]. Calls `check` with each beginning, its lines, and
+    /// the number of lines that were laid out for it.
+    fn stream(
+        source: &str,
+        step: usize,
+        text_style: TextStyle<'_>,
+        mut check: impl FnMut(&str, &[Line<'static>], usize),
+    ) {
+        let mut streamed = StreamedMarkdown::default();
+        let mut lines: Vec<Line<'static>> = Vec::new();
+        let ends = (0..source.len()).step_by(step).chain([source.len()]);
+        for end in ends.filter(|end| source.is_char_boundary(*end)) {
+            loop {
+                let advance = streamed.advance(&source[..end], 40, text_style);
+                lines.truncate(advance.kept);
+                let count = advance.lines.len();
+                lines.extend(advance.lines);
+                if !advance.is_behind {
+                    check(&source[..end], &lines, count);
+                    break;
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_streamed_text_is_rendered_like_a_complete_text() {
-        let source = "# T\n\npara one\nstill\n\n- a\n\n- b\n  - c\n\n```rust\nfn x() {}\n\n// y\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nend\r\nof it";
+        let source = "# T\n\npara one\nstill\n\n- a\n\n- b\n  - c\n\n```rust\nfn x() {}\n\n// y\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n\
+            ~~~\n```\n~~~\n  ````md\n    x\n ```\n   `````  \n```\n```\n* one\n  ```rust\n  fn y() {}\n  ```\n* two\n\n> ```\n> quoted\n\nend\r\nof it";
         let theme = Theme::dark();
         let text_style = TextStyle { theme: &theme, syntax: Some(Syntax::load()) };
-        let mut streamed = StreamedMarkdown::default();
-        let mut rendered = Vec::new();
-        for end in 0..=source.len() {
-            let (kept, lines) = streamed.advance(&source[..end], 40, text_style);
-            rendered.truncate(kept);
-            rendered.extend(lines);
+        stream(source, 1, text_style, |source, lines, _| {
+            assert_eq!(lines, markdown(source, 40, text_style), "{source:?}");
+        });
+    }
+
+    /// Texts whose newest block has `bytes` bytes: code, a table, a list, a paragraph, and lines without spaces.
+    fn long_blocks(bytes: usize) -> [String; 7] {
+        let repeated = |text: &str| text.repeat(bytes / text.len());
+        [
+            format!("```rust\n{}", repeated("let answer = 42; // the answer\n")),
+            format!("~~~\n{}", repeated("x")),
+            format!("| a | b |\n|---|--:|\n{}", repeated("| some `words` | 1234567 |\n")),
+            repeated("- one item of a *list*\n"),
+            repeated("some words, and no line break, "),
+            repeated("日本語"),
+            format!("- item\n\n  ```\n{}", repeated("  nested code\n")),
+        ]
+    }
+
+    #[test]
+    fn the_cost_of_a_growing_block_does_not_depend_on_its_length() {
+        let theme = Theme::dark();
+        let text_style = TextStyle { theme: &theme, syntax: None };
+        for source in long_blocks(300_000) {
+            let mut most = 0;
+            stream(&source, 1_000, text_style, |_, _, laid_out| most = most.max(laid_out));
+            // At most the rows of an open block and of the new bytes: each row has at least eight bytes.
+            assert!(most < (MAX_OPEN_BLOCK + 2_000) / 8, "{most} rows at once of {:?}", &source[..30]);
         }
-        assert_eq!(rendered, markdown(source, 40, text_style));
-        assert!(streamed.complete_bytes > source.len() / 2);
+    }
+
+    #[test]
+    fn a_long_block_that_is_laid_out_in_pieces_has_all_of_its_text() {
+        let theme = Theme::dark();
+        let text_style = TextStyle { theme: &theme, syntax: None };
+        let text = |lines: &[Line<'static>]| {
+            let all: String = lines.iter().map(ToString::to_string).collect();
+            all.replace([' ', '▎', '│', '─', '┼', '•'], "")
+        };
+        for block in long_blocks(100_000) {
+            let source = format!("first\n\n{block}");
+            let mut streamed = String::new();
+            stream(&source, 7_001, text_style, |_, lines, _| streamed = text(lines));
+            assert!(streamed == text(&markdown(&source, 40, text_style)), "{:?}", &block[..30]);
+        }
+        // Rows of code are the same, because each line of code is laid out on its own.
+        for code in long_blocks(100_000).into_iter().take(2) {
+            let source = format!("{code}\n");
+            stream(&source, 50_000, text_style, |source, lines, _| {
+                assert!(lines == markdown(source, 40, text_style), "{:?}", &source[..30]);
+            });
+        }
     }
 
     proptest! {

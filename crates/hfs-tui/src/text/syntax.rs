@@ -9,7 +9,7 @@ use syntect::highlighting::{
 };
 use syntect::parsing::{ParseState, ScopeStack, SyntaxReference, SyntaxSet};
 
-use super::Fragment;
+use super::{Fragment, TextStyle};
 use crate::theme::{self, CodeRole};
 
 /// Lines longer than this many bytes, such as minified code, are not highlighted: the grammars are too slow on them.
@@ -17,8 +17,8 @@ const MAX_LINE_BYTES: usize = 2_000;
 
 /// Lines of a code block after these are not highlighted, because highlighting takes a third of a millisecond per line.
 const MAX_HIGHLIGHTED_LINES: usize = 3_000;
-/// A block that is still growing is highlighted on the thread that handles keys. If more lines than this arrive at once,
-/// the rest of it is not highlighted.
+/// Text that is still growing is highlighted on the thread that handles keys. If more lines of code than this arrive at
+/// once, the rest of their block is not highlighted.
 const MAX_LINES_AT_ONCE: usize = 100;
 
 /// Scope selectors, and the role of the code that they match. If several match, the most specific selector wins.
@@ -94,16 +94,12 @@ fn role_theme() -> Theme {
     }
 }
 
-/// The highlighted lines of a code block that may still grow. Each complete line is highlighted once.
+/// Highlights the lines of a code block in their order.
 #[derive(Debug, Clone, Default)]
-pub struct CodeBlock {
-    language: String,
-    /// The code up to the last line break; `lines` holds its highlighted lines.
-    complete_code: String,
-    lines: Vec<Vec<Fragment>>,
+pub struct LineHighlighter {
     state: Option<HighlighterState>,
-    /// Whether the block is still growing.
-    is_growing: bool,
+    /// Number of highlighted lines.
+    count: usize,
     /// Whether the rest of the block is not highlighted.
     is_plain: bool,
 }
@@ -114,57 +110,92 @@ struct HighlighterState {
     highlight: HighlightState,
 }
 
-impl CodeBlock {
-    /// Creates a block that is still growing.
-    #[must_use]
-    pub fn growing() -> Self {
-        Self { is_growing: true, ..Self::default() }
+/// The number of lines that may still be highlighted at once.
+#[derive(Debug, Clone)]
+pub struct LineBudget(usize);
+
+impl Default for LineBudget {
+    fn default() -> Self {
+        Self(MAX_LINES_AT_ONCE)
+    }
+}
+
+impl LineHighlighter {
+    /// Prepares for the next lines of a block that is still growing.
+    pub const fn expect_lines(&mut self, count: usize, budget: &mut LineBudget) {
+        match budget.0.checked_sub(count) {
+            Some(rest) => budget.0 = rest,
+            None => self.is_plain = true,
+        }
     }
 
-    /// Returns the highlighted lines of `code`. If the previous call was for a prefix of `code`, highlighting continues
-    /// after the last complete line of that prefix.
-    pub fn lines(
-        &mut self,
-        syntax: Option<Syntax>,
-        theme: &theme::Theme,
-        language: &str,
-        code: &str,
-    ) -> Vec<Vec<Fragment>> {
-        let grammar = syntax.and_then(|syntax| syntax.grammar(language).map(|grammar| (syntax, grammar)));
-        let Some((syntax, grammar)) = grammar else {
-            return code.lines().map(|line| vec![Fragment::new(line, theme.code(CodeRole::Plain))]).collect();
+    /// Does not highlight the rest of the block.
+    pub const fn stop(&mut self) {
+        self.is_plain = true;
+    }
+
+    /// Returns the next line. A line without a line break is still growing, and is passed again when it has grown.
+    pub fn line(&mut self, text_style: TextStyle<'_>, language: &str, line: &str) -> Vec<Fragment> {
+        let theme = text_style.theme;
+        let syntax = text_style.syntax.filter(|_| !self.is_plain && self.count < MAX_HIGHLIGHTED_LINES);
+        let Some((syntax, grammar)) =
+            syntax.and_then(|syntax| syntax.grammar(language).map(|grammar| (syntax, grammar)))
+        else {
+            return plain_line(line, theme);
         };
-        if self.language != language || !code.starts_with(&self.complete_code) {
-            *self = Self { language: language.to_owned(), is_growing: self.is_growing, ..Self::default() };
-        }
         let highlighter = Highlighter::new(&syntax.0.theme);
-        let mut state = self.state.take().unwrap_or_else(|| HighlighterState {
+        let state = self.state.get_or_insert_with(|| HighlighterState {
             parse: ParseState::new(grammar),
             highlight: HighlightState::new(&highlighter, ScopeStack::new()),
         });
+        if line.ends_with('\n') {
+            self.count += 1;
+            state.line(syntax, &highlighter, theme, line)
+        } else {
+            state.clone().line(syntax, &highlighter, theme, line)
+        }
+    }
+}
+
+/// The highlighted lines of a code block that may still grow. Each complete line is highlighted once.
+#[derive(Debug, Clone, Default)]
+pub struct CodeBlock {
+    language: String,
+    /// The code up to the last line break; `lines` holds its highlighted lines.
+    complete_code: String,
+    lines: Vec<Vec<Fragment>>,
+    highlighter: LineHighlighter,
+}
+
+impl CodeBlock {
+    /// Returns the highlighted lines of `code`. If the previous call was for a prefix of `code`, highlighting continues
+    /// after the last complete line of that prefix. A block without a `budget` is complete.
+    pub fn lines(
+        &mut self,
+        text_style: TextStyle<'_>,
+        language: &str,
+        code: &str,
+        budget: Option<&mut LineBudget>,
+    ) -> Vec<Vec<Fragment>> {
+        if self.language != language || !code.starts_with(&self.complete_code) {
+            *self = Self { language: language.to_owned(), ..Self::default() };
+        }
         let rest = code.get(self.complete_code.len()..).unwrap_or_default();
+        let is_growing = budget.is_some();
+        if let Some(budget) = budget {
+            self.highlighter.expect_lines(rest.matches('\n').count(), budget);
+        }
         let mut unfinished = None;
-        self.is_plain |= self.is_growing && rest.matches('\n').count() > MAX_LINES_AT_ONCE;
         for line in rest.split_inclusive('\n') {
-            let is_plain = self.is_plain || self.lines.len() >= MAX_HIGHLIGHTED_LINES;
-            if is_plain {
-                let plain = plain_line(line, theme);
-                if line.ends_with('\n') {
-                    self.lines.push(plain);
-                    self.complete_code.push_str(line);
-                } else {
-                    unfinished = Some(plain);
-                }
-            } else if line.ends_with('\n') {
-                let highlighted = state.line(syntax, &highlighter, theme, line);
+            let highlighted = self.highlighter.line(text_style, language, line);
+            if line.ends_with('\n') {
                 self.lines.push(highlighted);
                 self.complete_code.push_str(line);
             } else {
-                unfinished = Some(state.clone().line(syntax, &highlighter, theme, line));
+                unfinished = Some(highlighted);
             }
         }
-        self.state = Some(state);
-        let mut lines = self.lines.clone();
+        let mut lines = if is_growing { self.lines.clone() } else { std::mem::take(self).lines };
         lines.extend(unfinished);
         lines
     }
@@ -208,13 +239,13 @@ mod tests {
     #[test]
     fn growing_code_is_highlighted_like_complete_code() {
         let theme = theme::Theme::dark();
-        let syntax = Some(Syntax::load());
-        let whole = CodeBlock::default().lines(syntax, &theme, "rust", CODE);
+        let text_style = TextStyle { theme: &theme, syntax: Some(Syntax::load()) };
+        let whole = CodeBlock::default().lines(text_style, "rust", CODE, None);
         let mut growing = CodeBlock::default();
         for end in (0..=CODE.len()).step_by(3) {
-            growing.lines(syntax, &theme, "rust", &CODE[..end]);
+            growing.lines(text_style, "rust", &CODE[..end], Some(&mut LineBudget::default()));
         }
-        assert_eq!(growing.lines(syntax, &theme, "rust", CODE), whole);
+        assert_eq!(growing.lines(text_style, "rust", CODE, Some(&mut LineBudget::default())), whole);
         assert_eq!(whole.len(), 4);
         assert_eq!(whole[0][0].style, theme.code(CodeRole::Comment));
     }
@@ -222,13 +253,14 @@ mod tests {
     #[test]
     fn only_the_first_lines_of_a_long_block_and_of_a_burst_are_highlighted() {
         let theme = theme::Theme::dark();
-        let syntax = Some(Syntax::load());
+        let text_style = TextStyle { theme: &theme, syntax: Some(Syntax::load()) };
         let code = "// comment\n".repeat(MAX_HIGHLIGHTED_LINES + 1);
-        let lines = CodeBlock::default().lines(syntax, &theme, "rust", &code);
+        let lines = CodeBlock::default().lines(text_style, "rust", &code, None);
         assert_eq!(lines[MAX_HIGHLIGHTED_LINES - 1][0].style, theme.code(CodeRole::Comment));
         assert_eq!(lines[MAX_HIGHLIGHTED_LINES][0].style, theme.code(CodeRole::Plain));
         let burst = "// comment\n".repeat(MAX_LINES_AT_ONCE + 1);
-        let lines = CodeBlock::growing().lines(syntax, &theme, "rust", &burst);
+        let budget = &mut LineBudget::default();
+        let lines = CodeBlock::default().lines(text_style, "rust", &burst, Some(budget));
         assert_eq!(lines[0][0].style, theme.code(CodeRole::Plain));
         assert_eq!(lines.len(), MAX_LINES_AT_ONCE + 1);
     }
@@ -236,7 +268,8 @@ mod tests {
     #[test]
     fn an_unknown_language_is_not_highlighted() {
         let theme = theme::Theme::dark();
-        let lines = CodeBlock::default().lines(Some(Syntax::load()), &theme, "no-such", "a\nb");
+        let text_style = TextStyle { theme: &theme, syntax: Some(Syntax::load()) };
+        let lines = CodeBlock::default().lines(text_style, "no-such", "a\nb", None);
         assert_eq!(
             lines,
             [

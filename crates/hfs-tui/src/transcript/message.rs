@@ -29,7 +29,7 @@ pub const INDENT: &str = "  ";
 /// Text with at most this many lines is highlighted at once, on the thread that handles keys.
 const MAX_LINES_HIGHLIGHTED_AT_ONCE: usize = 60;
 /// Text of at most this many bytes is laid out at once, without highlighting.
-const MAX_BYTES_AT_ONCE: usize = 256 << 10;
+const MAX_BYTES_AT_ONCE: usize = 128 << 10;
 
 /// How much of the layout is done on the thread that handles keys. A background task does the rest, so that a message of
 /// any length delays no key.
@@ -166,6 +166,15 @@ impl MessageView {
     pub fn new(message: Arc<Message>) -> Self {
         let cost = LayoutCost::of(&message);
         Self { message, cost, toggles: 0, all_open: None, open: BTreeMap::new(), cache: RefCell::new(None) }
+    }
+
+    /// Shows these rows, of the reply while it was received, until a background task has laid out the message.
+    pub fn show_until_laid_out(&mut self, (lines, width, revision): (Lines, usize, u64)) {
+        if self.cost != LayoutCost::Low {
+            let key = LayoutKey { width, revision, is_joined: false, toggles: self.toggles };
+            let fold_headers = Arc::default();
+            self.cache.replace(Some(CachedLayout { key, is_complete: false, lines, fold_headers }));
+        }
     }
 
     /// Returns the number of folds: thinking, tool calls, tool results, opaque parts and summaries.
@@ -348,6 +357,9 @@ fn message_lines(
     (lines, fold_headers)
 }
 
+/// Bytes at the end of a message that are shown while it is saved, which takes milliseconds.
+const UNSAVED_BYTES: usize = 16 << 10;
+
 /// Returns the rows of a message that is not durable yet.
 pub fn unsaved_message_lines(text: &str, layout: MessageLayout<'_>) -> Lines {
     let theme = layout.text_style.theme;
@@ -355,6 +367,12 @@ pub fn unsaved_message_lines(text: &str, layout: MessageLayout<'_>) -> Lines {
     let mut head = header_line("▌ ", "You", theme.user.add_modifier(Modifier::BOLD), None, None, layout);
     head.spans.push(Span::styled("  not saved yet", theme.dim));
     let mut lines = vec![Line::default(), head];
+    let start = text.ceil_char_boundary(text.len().saturating_sub(UNSAVED_BYTES));
+    let text = text.get(start..).unwrap_or_default();
+    if start > 0 {
+        let hidden = format_bytes(u64::try_from(start).unwrap_or(u64::MAX));
+        lines.push(Line::styled(format!("{INDENT}{hidden} before this ..."), theme.dim));
+    }
     for line in wrap_text(&sanitize(text), theme.dim, width) {
         let mut spans = vec![Span::styled("▌ ", theme.dim)];
         spans.extend(line.spans);
@@ -419,6 +437,17 @@ fn fold(
     width: usize,
     body: impl FnOnce(usize) -> Vec<Line<'static>>,
 ) -> Vec<Line<'static>> {
+    let mut lines = vec![fold_header(header, is_open, theme, width)];
+    if is_open {
+        lines.extend(fold_body(body(width.saturating_sub(FOLD_BAR_WIDTH)), theme));
+    }
+    lines
+}
+
+/// Width of the bar beside the body of a fold.
+const FOLD_BAR_WIDTH: usize = 2;
+
+fn fold_header(header: Vec<Fragment>, is_open: bool, theme: &Theme, width: usize) -> Line<'static> {
     let mut spans = vec![Span::styled(if is_open { "▾ " } else { "▸ " }, theme.border)];
     let mut room = width.saturating_sub(2);
     for fragment in header {
@@ -426,34 +455,52 @@ fn fold(
         room = room.saturating_sub(display_width(&text));
         spans.push(Span::styled(text, fragment.style));
     }
-    let mut lines = vec![Line::from(spans)];
-    if is_open {
-        for line in body(width.saturating_sub(2)) {
-            let mut spans = vec![Span::styled("│ ", theme.border)];
-            spans.extend(line.spans);
-            lines.push(Line::from(spans));
-        }
-    }
-    lines
+    Line::from(spans)
 }
 
-/// Returns the rows of a thinking part. While it is received (`is_streaming`), its header shows its last line.
-pub fn thinking_lines(
+fn fold_body(body: Vec<Line<'static>>, theme: &Theme) -> impl Iterator<Item = Line<'static>> {
+    let border = theme.border;
+    body.into_iter().map(move |line| {
+        let mut spans = vec![Span::styled("│ ", border)];
+        spans.extend(line.spans);
+        Line::from(spans)
+    })
+}
+
+/// Returns the header of a thinking part. While it is received (`is_streaming`), the header shows its last line.
+pub fn thinking_header(
     text: &str,
     is_open: bool,
     is_streaming: bool,
     width: usize,
     theme: &Theme,
-) -> Vec<Line<'static>> {
-    let style = theme.dim.add_modifier(Modifier::ITALIC);
-    let title = match (is_streaming, text.lines().count()) {
-        (true, _) => format!("Thinking: {}", sanitize_line(last_line(text))),
-        (false, 0) => "Thought (hidden by the provider)".to_owned(),
-        (false, 1) => format!("Thought: {}", sanitize_line(text)),
-        (false, count) => format!("Thought · {count} lines"),
+) -> Line<'static> {
+    let title = if is_streaming {
+        format!("Thinking: {}", beginning(last_line(text)))
+    } else {
+        match text.lines().count() {
+            0 => "Thought (hidden by the provider)".to_owned(),
+            1 => format!("Thought: {}", beginning(text)),
+            count => format!("Thought · {count} lines"),
+        }
     };
-    let header = vec![Fragment::new(title, style)];
-    fold(header, is_open, theme, width, |width| wrap_text(&sanitize(text), style, width))
+    fold_header(vec![Fragment::new(title, thinking_style(theme))], is_open, theme, width)
+}
+
+/// Returns rows of the body of a thinking part.
+pub fn thinking_body(text: &str, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let rows = wrap_text(&sanitize(text), thinking_style(theme), width.saturating_sub(FOLD_BAR_WIDTH));
+    fold_body(rows, theme).collect()
+}
+
+fn thinking_style(theme: &Theme) -> Style {
+    theme.dim.add_modifier(Modifier::ITALIC)
+}
+
+/// Returns the beginning of a text on one line, more than fits into a row.
+fn beginning(text: &str) -> String {
+    const BYTES: usize = 2_000;
+    sanitize_line(text.get(..text.floor_char_boundary(BYTES)).unwrap_or(text))
 }
 
 /// Returns the rows of a summary, which the model sees instead of the messages above it.
@@ -474,7 +521,13 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
     let theme = layout.text_style.theme;
     match part {
         Part::Text { text } => markdown(text, width, layout.text_style),
-        Part::Thinking { text, .. } => thinking_lines(text, is_open, false, width, theme),
+        Part::Thinking { text, .. } => {
+            let mut lines = vec![thinking_header(text, is_open, false, width, theme)];
+            if is_open {
+                lines.extend(thinking_body(text, width, theme));
+            }
+            lines
+        }
         Part::ToolCall { name, input, .. } => {
             let header = vec![
                 Fragment::new(sanitize_line(name), theme.accent),
@@ -487,8 +540,8 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
             let rows = output.lines().count();
             let summary = match rows {
                 0 => "no output".to_owned(),
-                1 => sanitize_line(output),
-                rows if *is_error => format!("{} · {rows} lines", sanitize_line(last_line(output))),
+                1 => beginning(output),
+                rows if *is_error => format!("{} · {rows} lines", beginning(last_line(output))),
                 rows => format!("{rows} lines"),
             };
             let header = vec![Fragment::new(mark, style), Fragment::new(summary, theme.dim)];

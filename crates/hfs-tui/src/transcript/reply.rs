@@ -6,10 +6,11 @@ use std::sync::Arc;
 use hfs_core::{AgentDescription, Part, ReplyDelta, Timestamp, append_delta};
 use ratatui::text::{Line, Span};
 
-use super::message::{INDENT, Lines, header_line, thinking_lines};
+use super::message::{INDENT, Lines, header_line, thinking_body, thinking_header};
 use crate::ports::OutputMode;
 use crate::render::MessageLayout;
-use crate::text::{StreamedMarkdown, display_width, markdown, sanitize_line};
+use crate::text::{Advance, StreamedMarkdown, display_width, sanitize_line};
+use crate::theme::Theme;
 
 /// A reply that is being received.
 #[derive(Debug)]
@@ -25,18 +26,52 @@ pub struct StreamingReply {
     cache: RefCell<Option<CachedLayout>>,
 }
 
-/// The layout of the reply. While the reply grows, only the rows of its newest part are laid out again.
+/// The layout of the reply. Each call lays out a limited number of bytes, so that a reply of any length delays no key.
 #[derive(Debug)]
 struct CachedLayout {
     width: usize,
     revision: u64,
+    /// Number of bytes of the reply when it was laid out completely.
     received: usize,
-    /// Number of parts.
-    parts: usize,
-    /// First row of the newest part.
-    newest_row: usize,
-    markdown: StreamedMarkdown,
+    /// The part that is laid out next, or that may still grow, and its first row.
+    part: usize,
+    part_row: usize,
+    progress: PartProgress,
     lines: Lines,
+    /// Whether a part of the reply is not laid out yet.
+    is_behind: bool,
+    /// The rows of a previous layout, which are shown until this one is complete.
+    previous: Option<Lines>,
+}
+
+/// The state of the layout of one part.
+#[derive(Debug)]
+enum PartProgress {
+    /// Text, as Markdown.
+    Text(Box<StreamedMarkdown>),
+    /// The body of thinking. Its header is laid out each time.
+    Thinking(ThinkingBody),
+    /// Parts that a reply does not contain while it streams.
+    Other,
+}
+
+impl PartProgress {
+    fn new(part: Option<&Part>) -> Self {
+        match part {
+            Some(Part::Text { .. }) => Self::Text(Box::default()),
+            Some(Part::Thinking { .. }) => Self::Thinking(ThinkingBody::default()),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl CachedLayout {
+    fn shown(&self) -> Lines {
+        match &self.previous {
+            Some(previous) if self.is_behind => Arc::clone(previous),
+            _ => Arc::clone(&self.lines),
+        }
+    }
 }
 
 impl StreamingReply {
@@ -64,73 +99,212 @@ impl StreamingReply {
         self.parts.is_empty()
     }
 
-    /// Returns the rows.
+    /// Returns the rows. After a change of the width, the previous rows are returned until all are laid out again.
     #[must_use]
     pub fn lines(&self, layout: MessageLayout<'_>) -> Lines {
         let mut slot = self.cache.borrow_mut();
-        let is_valid = |cached: &CachedLayout| {
-            (cached.width, cached.revision, cached.parts) == (layout.width, layout.revision, self.parts.len())
+        let mut cached = match slot.take() {
+            Some(cached) if (cached.width, cached.revision) == (layout.width, layout.revision) => cached,
+            outdated => self.new_layout(layout, outdated.map(|outdated| outdated.shown())),
         };
-        let mut cached = slot.take().filter(is_valid).unwrap_or_else(|| self.layout_complete_parts(layout));
-        // The second condition detects a new layout, which does not contain the newest part yet.
-        if cached.received != self.received || cached.lines.len() == cached.newest_row {
-            self.layout_newest_part(&mut cached, layout);
+        if cached.received != self.received || cached.is_behind {
+            self.advance(&mut cached, layout);
         }
-        let lines = Arc::clone(&cached.lines);
+        let lines = cached.shown();
         *slot = Some(cached);
         lines
     }
 
-    /// Lays out the header and all parts but the newest one, which may still grow.
-    fn layout_complete_parts(&self, layout: MessageLayout<'_>) -> CachedLayout {
+    /// Whether [`lines`](Self::lines) must be called again, because it has not laid out everything yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.cache.borrow().as_ref().is_some_and(|cached| cached.is_behind)
+    }
+
+    /// Returns the complete rows with the width and the revision of their layout.
+    #[must_use]
+    pub fn into_lines(self) -> Option<(Lines, usize, u64)> {
+        let cached = self.cache.into_inner().filter(|cached| !cached.is_behind)?;
+        Some((cached.lines, cached.width, cached.revision))
+    }
+
+    fn new_layout(&self, layout: MessageLayout<'_>, previous: Option<Lines>) -> CachedLayout {
         let theme = layout.text_style.theme;
         let name =
             self.agent.as_ref().map_or_else(|| "Assistant".to_owned(), |agent| sanitize_line(&agent.name));
         let model = self.agent.as_ref().and_then(|agent| agent.model.as_deref());
-        let mut lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, layout)];
-        let width = layout.width.saturating_sub(display_width(INDENT));
-        let complete = self.parts.len().saturating_sub(1);
-        for part in self.parts.iter().take(complete) {
-            let rows = match part {
-                Part::Text { text } => markdown(text, width, layout.text_style),
-                Part::Thinking { text, .. } => thinking(text, false, width, layout),
-                _ => Vec::new(),
-            };
-            lines.extend(rows.into_iter().map(indented));
-        }
+        let lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, layout)];
         CachedLayout {
             width: layout.width,
             revision: layout.revision,
             received: 0,
-            parts: self.parts.len(),
-            newest_row: lines.len(),
-            markdown: StreamedMarkdown::default(),
+            part: 0,
+            part_row: lines.len(),
+            progress: PartProgress::new(self.parts.first()),
             lines: Arc::new(lines),
+            is_behind: !self.parts.is_empty(),
+            previous,
         }
     }
 
-    fn layout_newest_part(&self, cached: &mut CachedLayout, layout: MessageLayout<'_>) {
-        cached.received = self.received;
-        let Some(part) = self.parts.last() else { return };
+    /// Lays out what has arrived, but not more than one piece of it.
+    fn advance(&self, cached: &mut CachedLayout, layout: MessageLayout<'_>) {
+        let theme = layout.text_style.theme;
         let width = layout.width.saturating_sub(display_width(INDENT));
-        // The first `kept` rows of the part are unchanged; `rows` replaces the others.
-        let (kept, rows) = match part {
-            Part::Text { text } => cached.markdown.advance(text, width, layout.text_style),
-            Part::Thinking { text, .. } => (0, thinking(text, true, width, layout)),
-            _ => (0, Vec::new()),
-        };
         // The rows that were returned for the previous frame have been dropped, so `make_mut` does not clone.
         let lines = Arc::make_mut(&mut cached.lines);
-        lines.truncate(cached.newest_row + kept);
-        lines.extend(rows.into_iter().map(indented));
+        while let Some(part) = self.parts.get(cached.part) {
+            if matches!(cached.progress, PartProgress::Other) {
+                cached.progress = PartProgress::new(Some(part));
+            }
+            let is_growing = cached.part + 1 == self.parts.len();
+            let advance = match (part, &mut cached.progress) {
+                (Part::Text { text }, PartProgress::Text(markdown)) => {
+                    markdown.advance(text, width, layout.text_style)
+                }
+                (Part::Thinking { text, .. }, PartProgress::Thinking(body)) => {
+                    let is_open = layout.output == OutputMode::Verbose;
+                    let header = indented(thinking_header(text, is_open, is_growing, width, theme));
+                    match lines.get_mut(cached.part_row) {
+                        Some(row) => *row = header,
+                        None => lines.push(header),
+                    }
+                    if is_open {
+                        body.advance(text, width, theme)
+                    } else {
+                        Advance { kept: 1, ..Advance::default() }
+                    }
+                }
+                _ => Advance::default(),
+            };
+            lines.truncate(cached.part_row + advance.kept);
+            lines.extend(advance.lines.into_iter().map(indented));
+            cached.is_behind = advance.is_behind || !is_growing;
+            if advance.is_behind {
+                return;
+            }
+            if is_growing {
+                break;
+            }
+            cached.part += 1;
+            cached.part_row = lines.len();
+            cached.progress = PartProgress::new(self.parts.get(cached.part));
+        }
+        cached.received = self.received;
+        cached.previous = None;
     }
 }
 
-fn thinking(text: &str, is_streaming: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
-    thinking_lines(text, layout.output == OutputMode::Verbose, is_streaming, width, layout.text_style.theme)
+/// The rows of thinking below its header. Complete lines are laid out once.
+#[derive(Debug, Default)]
+struct ThinkingBody {
+    complete_bytes: usize,
+    complete_rows: usize,
+}
+
+impl ThinkingBody {
+    fn advance(&mut self, text: &str, width: usize, theme: &Theme) -> Advance {
+        /// Bytes that one call lays out at most.
+        const MAX_PIECE: usize = 64 << 10;
+        let kept = 1 + self.complete_rows;
+        let rest = text.get(self.complete_bytes..).unwrap_or_default();
+        let piece = rest.get(..rest.floor_char_boundary(MAX_PIECE)).unwrap_or(rest);
+        let is_behind = piece.len() < rest.len();
+        let whole_lines = piece.rfind('\n').map(|line_break| line_break + 1);
+        let complete = whole_lines.unwrap_or(if is_behind { piece.len() } else { 0 });
+        let (complete, open) = piece.split_at_checked(complete).unwrap_or((piece, ""));
+        let mut lines = Vec::new();
+        if !complete.is_empty() {
+            let text = complete.strip_suffix('\n').unwrap_or(complete);
+            lines.extend(thinking_body(text, width, theme));
+            self.complete_rows += lines.len();
+            self.complete_bytes += complete.len();
+        }
+        if !open.is_empty() && !is_behind {
+            lines.extend(thinking_body(open, width, theme));
+        }
+        Advance { kept, lines, is_behind }
+    }
 }
 
 fn indented(mut line: Line<'static>) -> Line<'static> {
     line.spans.insert(0, Span::raw(INDENT));
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::DeltaKind;
+
+    use super::*;
+    use crate::text::TextStyle;
+
+    fn layout(theme: &Theme, width: usize) -> MessageLayout<'_> {
+        let zone = Box::leak(Box::new(jiff::tz::TimeZone::UTC));
+        let text_style = TextStyle { theme, syntax: None };
+        MessageLayout { width, text_style, revision: 1, output: OutputMode::Verbose, time_zone: zone }
+    }
+
+    fn delta(kind: DeltaKind, text: &str) -> ReplyDelta {
+        ReplyDelta { kind, ..ReplyDelta::text(text) }
+    }
+
+    fn all_rows(reply: &StreamingReply, layout: MessageLayout<'_>) -> Vec<String> {
+        loop {
+            let lines = reply.lines(layout);
+            if !reply.is_behind() {
+                return lines.iter().map(ToString::to_string).collect();
+            }
+        }
+    }
+
+    #[test]
+    fn a_resize_of_a_long_reply_shows_the_previous_rows_until_all_are_laid_out_again() {
+        let theme = Theme::dark();
+        let mut reply = StreamingReply::new(Timestamp::UNIX_EPOCH);
+        reply.append(&delta(DeltaKind::Text, &format!("```\n{}", "let answer = 42;\n".repeat(30_000))));
+        let wide = all_rows(&reply, layout(&theme, 80));
+        assert_eq!(wide.len(), 30_002);
+        let mut calls = 0;
+        loop {
+            let lines = reply.lines(layout(&theme, 12));
+            calls += 1;
+            if !reply.is_behind() {
+                assert_eq!(lines.len(), 2 + 60_000);
+                break;
+            }
+            assert_eq!(lines.len(), wide.len(), "the previous rows");
+        }
+        assert!(calls > 5, "{calls} calls laid out 500 KB");
+        reply.append(&delta(DeltaKind::Text, "the end"));
+        let lines = reply.lines(layout(&theme, 12));
+        assert!(!reply.is_behind());
+        assert!(lines.last().unwrap().to_string().contains("the end"));
+    }
+
+    #[test]
+    fn thinking_and_text_that_arrive_in_pieces_have_all_their_rows() {
+        let theme = Theme::dark();
+        let parts = [
+            (DeltaKind::Thinking, "first thought\nsecond thought\n".repeat(10_000)),
+            (DeltaKind::Text, "Some *words*.\n\n".repeat(2_000)),
+            (DeltaKind::Thinking, "one more".to_owned()),
+            (DeltaKind::Text, "The end.".to_owned()),
+        ];
+        let (mut in_pieces, mut whole) =
+            (StreamingReply::new(Timestamp::UNIX_EPOCH), StreamingReply::new(Timestamp::UNIX_EPOCH));
+        for (kind, text) in &parts {
+            for piece in text.as_bytes().chunks(4_999) {
+                in_pieces.append(&delta(*kind, std::str::from_utf8(piece).unwrap()));
+                let _ = in_pieces.lines(layout(&theme, 60));
+            }
+            whole.append(&delta(*kind, text));
+        }
+        let rows = all_rows(&whole, layout(&theme, 60));
+        assert_eq!(all_rows(&in_pieces, layout(&theme, 60)), rows);
+        assert_eq!(rows.iter().filter(|row| row.contains("second thought")).count(), 10_000);
+        assert!(rows.iter().any(|row| row.contains("Thought · 20000 lines")));
+        assert!(rows.iter().any(|row| row.contains("Thought: one more")));
+        assert!(rows.last().unwrap().contains("The end."));
+    }
 }
