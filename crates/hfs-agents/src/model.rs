@@ -94,7 +94,7 @@ pub(crate) enum TriadTask {
     /// Concede, revise or hold each contested section.
     Decide { contested: Vec<ContestedSection> },
     /// Decide which of the claimants owns a section.
-    Arbitrate { claimants: Vec<String> },
+    Arbitrate { section: String, claimants: Vec<String> },
     /// Write a section, or a part of it.
     Write {
         /// Index of the section in the reply.

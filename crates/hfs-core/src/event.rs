@@ -91,6 +91,16 @@ pub enum EventPayload {
     /// An agent stopped working; `status` is `complete`, `idle` or `blocked`.
     #[serde(rename = "agent.ended")]
     AgentEnded { agent: String, status: AgentStatus, duration_ms: u64 },
+    /// An agent answered a prompt of its run. `subject` names the answer in a word or two, such as `draft`; `sections` are
+    /// the sections that it is about. The reply itself is not an answer.
+    #[serde(rename = "agent.answered")]
+    AgentAnswered {
+        agent: String,
+        subject: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sections: Vec<String>,
+        text: String,
+    },
     /// A triad claimed a section.
     #[serde(rename = "negotiation.claimed")]
     NegotiationClaimed { section: String, claimant: String },
@@ -165,6 +175,7 @@ impl EventPayload {
         "phase.ended",
         "agent.started",
         "agent.ended",
+        "agent.answered",
         "negotiation.claimed",
         "negotiation.contested",
         "negotiation.decided",
@@ -195,6 +206,7 @@ impl EventPayload {
             Self::PhaseEnded { .. } => "phase.ended",
             Self::AgentStarted { .. } => "agent.started",
             Self::AgentEnded { .. } => "agent.ended",
+            Self::AgentAnswered { .. } => "agent.answered",
             Self::NegotiationClaimed { .. } => "negotiation.claimed",
             Self::NegotiationContested { .. } => "negotiation.contested",
             Self::NegotiationDecided { .. } => "negotiation.decided",
@@ -230,6 +242,7 @@ mod tests {
             json!({"phase": "p", "duration_ms": 1}),
             json!({"agent": "a", "role": "r"}),
             json!({"agent": "a", "status": "complete", "duration_ms": 1}),
+            json!({"agent": "a", "subject": "s", "text": "t"}),
             json!({"section": "s", "claimant": "c"}),
             json!({"section": "s", "claimants": ["c"], "round": 1, "temperature": 0.5}),
             json!({"section": "s", "claimant": "c", "decision": "hold", "round": 1}),

@@ -56,6 +56,7 @@ mod store;
 mod suggestion;
 mod sync;
 mod time;
+mod tool_input;
 mod widget;
 
 pub use agent::{
@@ -103,4 +104,5 @@ pub use store::{
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
+pub use tool_input::{COMMAND_FIELDS, DiffLine, ToolInput, diff_lines, patched_files};
 pub use widget::{Node, Slot, Tone};

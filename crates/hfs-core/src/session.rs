@@ -90,10 +90,27 @@ pub struct SessionSummary {
 pub struct SessionFilter {
     /// Only sessions of the project with this [`Project::key`].
     pub project: Option<String>,
+    /// Only sessions whose project has this text in its directory or its repository, in any case of ASCII letters.
+    pub project_contains: Option<String>,
+    /// Only sessions of this tool: the format of their [`Origin`], or [`SessionFilter::HFS`] for those without an origin.
+    pub tool: Option<String>,
     /// Select the sessions in the trash instead of the others.
     pub trashed: bool,
     /// Only the session with this origin (format and id).
     pub origin: Option<(String, String)>,
+}
+
+impl SessionFilter {
+    /// The tool of sessions that were not imported.
+    pub const HFS: &'static str = "hfs";
+}
+
+impl Session {
+    /// The tool that the session comes from, as [`SessionFilter::tool`] names it.
+    #[must_use]
+    pub fn tool(&self) -> &str {
+        self.origin.as_ref().map_or(SessionFilter::HFS, |origin| &origin.format)
+    }
 }
 
 /// How a user refers to a session.

@@ -389,7 +389,8 @@ impl RunSnapshot {
                 self.section_or_new(section).arbiter =
                     Some(ArbiterDecision { decision: *decision, reason: reason.clone() });
             }
-            EventPayload::Custom(_) => {}
+            // The texts stay in the events: a snapshot is part of each checkpoint.
+            EventPayload::AgentAnswered { .. } | EventPayload::Custom(_) => {}
         }
     }
 

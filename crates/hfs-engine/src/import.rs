@@ -350,7 +350,7 @@ impl<'a> Importer<'a> {
         }
         let origin = (session.origin.format.clone(), session.origin.id.clone());
         for trashed in [false, true] {
-            let filter = SessionFilter { project: None, trashed, origin: Some(origin.clone()) };
+            let filter = SessionFilter { trashed, origin: Some(origin.clone()), ..SessionFilter::default() };
             let page = self.store.list_sessions(&filter, &PageRequest::first(1))?;
             if let Some(found) = page.items.into_iter().next() {
                 return Ok(Some(found));

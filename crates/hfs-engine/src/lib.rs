@@ -73,6 +73,7 @@ mod send;
 mod session_graph;
 mod timeline;
 mod unanswered;
+mod words;
 
 pub use blocking::BlockingEngine;
 pub use compaction::{CompactError, Compaction};
@@ -86,3 +87,4 @@ pub use send::{Exchange, ORIGINAL_TEXT, OutgoingAttachment, OutgoingMessage};
 pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
 pub use timeline::{ReversalPlan, Reversed, RewindPlan, RewindTarget, Rewound, StateAtPlace};
 pub use tokio_util::sync::CancellationToken;
+pub use words::words_at;

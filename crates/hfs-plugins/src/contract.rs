@@ -94,7 +94,7 @@ impl Export {
         match self {
             Self::OnStart => "be notified when a session is opened",
             Self::OnMessage => "see every message, and change or stop it before it is saved",
-            Self::OnEvent => "see what happens during a run",
+            Self::OnEvent => "see what happens during a run, and what each agent writes in it",
             Self::OnRunComplete => "see the result of a run",
             Self::OnExit => "be notified when a session is closed",
             Self::Commands => "add commands",

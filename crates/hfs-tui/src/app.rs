@@ -266,7 +266,7 @@ impl App {
                 Effect::Terminal(TerminalCommand::Edit(text)) => self.edit(&text).await?,
                 Effect::Terminal(TerminalCommand::Suspend) => self.suspend().await?,
                 Effect::Terminal(TerminalCommand::Redraw) => self.redraw()?,
-                Effect::Terminal(TerminalCommand::Bell) => self.terminal.ring_bell()?,
+                Effect::Terminal(TerminalCommand::Alert(text)) => self.terminal.alert(&text)?,
                 Effect::Terminal(TerminalCommand::Quit) => self.is_finished = true,
             }
         }

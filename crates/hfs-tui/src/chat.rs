@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{Message, Role, RunSnapshot};
+use hfs_core::{Event, Message, Role, RunSnapshot};
 use hfs_engine::{Conversation, RewindTarget};
 use ratatui::layout::Rect;
 
@@ -64,6 +64,8 @@ pub struct Chat {
     pub save: SaveState,
     /// The newest run.
     pub run: RunSnapshot,
+    /// The events of the newest run, if it ran while the session was open.
+    pub events: Vec<Arc<Event>>,
     /// Tokens used since the session was opened, without those that a server did not report.
     pub tokens: u64,
     /// Whether a server did not report its tokens since the session was opened.
@@ -87,6 +89,8 @@ pub struct InputHistory {
     pub is_requested: bool,
     /// Index of the entry in the input; `None` if the input contains the draft.
     pub position: Option<usize>,
+    /// Whether Up was pressed before the stored messages arrived, so that the newest of them is still to be shown.
+    pub is_awaited: bool,
     /// The text that the user was writing before Up. Down puts it back into the input after the newest entry.
     pub draft: String,
 }
@@ -122,6 +126,7 @@ impl Chat {
             moves_in_progress: 0,
             save: SaveState::Nothing,
             run: RunSnapshot::default(),
+            events: Vec::new(),
             tokens: 0,
             has_unknown_tokens: false,
             context: None,
@@ -247,6 +252,7 @@ impl Model {
                 Vec::new()
             }
             KeyCode::Enter => self.submit(),
+            KeyCode::Tab if self.chat.input.unfold() => Vec::new(),
             KeyCode::Up if alt => self.select_message(false),
             KeyCode::Down if alt => self.select_message(true),
             KeyCode::PageUp => self.scroll_page(-1),
@@ -427,22 +433,25 @@ impl Model {
     }
 
     /// Puts an older or newer message of the user into the input.
-    fn walk_history(&mut self, older: bool) -> Vec<Effect> {
+    pub(crate) fn walk_history(&mut self, older: bool) -> Vec<Effect> {
         // Queued messages come first, because they are newer than the history.
         if older
             && self.chat.input.is_empty()
             && let Some(text) = self.chat.queue.pop_back()
         {
-            self.chat.input.set(&text);
+            self.chat.input.set_folded(&text);
             self.chat.completion = None;
             return Vec::new();
         }
         let effects = self.read_history();
         let history = &mut self.chat.history;
         let next = match (history.position, older) {
-            (None, true) if history.entries.is_empty() => return effects,
+            (None, true) if history.entries.is_empty() => {
+                history.is_awaited = !effects.is_empty();
+                return effects;
+            }
             (None, true) => {
-                self.chat.input.text().clone_into(&mut history.draft);
+                history.draft = self.chat.input.full_text();
                 Some(0)
             }
             (Some(position), true) => Some((position + 1).min(history.entries.len().saturating_sub(1))),
@@ -452,7 +461,7 @@ impl Model {
         };
         history.position = next;
         let text = next.and_then(|position| history.entries.get(position)).unwrap_or(&history.draft).clone();
-        self.chat.input.set(&text);
+        self.chat.input.set_folded(&text);
         // With the completion open, Up and Down would move in it instead of in the history.
         self.chat.completion = None;
         effects

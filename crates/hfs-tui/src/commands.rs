@@ -322,7 +322,7 @@ impl Model {
             Command::Copy => self.copy_newest_reply(),
             Command::Compact => self.with_session(|model, _| model.compact()),
             Command::Retry => self.retry(),
-            Command::Edit => vec![TerminalCommand::Edit(self.chat.input.text().to_owned()).into()],
+            Command::Edit => vec![TerminalCommand::Edit(self.chat.input.full_text()).into()],
             Command::Sidebar => {
                 self.sidebar = Some(!self.has_sidebar());
                 Vec::new()
@@ -368,7 +368,7 @@ impl Model {
         let history = std::mem::take(&mut self.chat.history);
         let moves_in_progress = self.chat.moves_in_progress;
         self.chat = Chat::new(Conversation::new(self.project.clone()));
-        self.chat.input.set(&draft);
+        self.chat.input.set_folded(&draft);
         self.chat.history = history;
         self.chat.moves_in_progress = moves_in_progress;
         self.screen = None;

@@ -1,14 +1,18 @@
 //! A multi-line text field with undo, and with standard, vim or emacs keys. The cursor moves by graphemes.
 
 mod buffer;
+mod fold;
 mod layout;
 mod vim;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 pub use buffer::Buffer;
+pub use fold::label as fold_label;
 pub use layout::Layout;
 pub use vim::VimMode;
+
+use fold::Folds;
 
 /// The key bindings of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,13 +33,26 @@ pub struct Editor {
     vim: vim::Vim,
     /// Whether the whole text is selected, so that the next character replaces it.
     is_selected: bool,
+    /// Long texts, each of which is one character of the buffer.
+    folds: Folds,
 }
 
 impl Editor {
-    /// Returns the text.
+    /// Returns the text. Each folded text is one character; see [`full_text`](Self::full_text).
     #[must_use]
     pub fn text(&self) -> &str {
         self.buffer.text()
+    }
+
+    /// Returns the text, with folded texts in full.
+    #[must_use]
+    pub fn full_text(&self) -> String {
+        self.folds.unfolded(self.text())
+    }
+
+    /// Returns the label and the text of each fold.
+    pub fn folds(&self) -> impl Iterator<Item = (String, &str)> {
+        self.folds.in_text(self.text())
     }
 
     /// Whether the field is empty.
@@ -53,8 +70,44 @@ impl Editor {
     /// Replaces the text by one that the user may want to keep, and selects it: typing replaces it, and any other key
     /// deselects it.
     pub fn offer(&mut self, text: &str) {
-        self.set(text);
+        self.set_folded(text);
         self.is_selected = !text.is_empty();
+    }
+
+    /// Like [`set`](Self::set), for a text of any length: a very long one is folded.
+    pub fn set_folded(&mut self, text: &str) {
+        if fold::is_too_long(text) || fold::has_fold_character(text) {
+            self.set("");
+            self.insert_fold(text.to_owned());
+        } else {
+            self.set(text);
+        }
+    }
+
+    /// Inserts pasted text at the cursor; a long one is folded.
+    pub fn paste(&mut self, text: &str) {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        self.end_selection(true);
+        if fold::is_long_paste(&text) || fold::has_fold_character(&text) {
+            self.insert_fold(text);
+        } else {
+            self.buffer.insert(&text);
+        }
+    }
+
+    fn insert_fold(&mut self, text: String) {
+        if let Some(c) = self.folds.add(text) {
+            self.buffer.insert(c.encode_utf8(&mut [0; 4]));
+        }
+    }
+
+    /// Replaces the fold before the cursor by its text. Returns `false` if there is none, or if its text is too long.
+    pub fn unfold(&mut self) -> bool {
+        let before = self.text().get(..self.cursor()).and_then(|before| before.chars().next_back());
+        let folded = before.and_then(|c| self.folds.get(c)).filter(|text| !fold::is_too_long(text));
+        let Some(text) = folded.map(str::to_owned) else { return false };
+        self.replace_before(&text);
+        true
     }
 
     /// Whether the whole text is selected.
@@ -70,11 +123,12 @@ impl Editor {
         }
     }
 
-    /// Takes the text out and resets the field.
+    /// Takes the text out, with folded texts in full, and resets the field.
     pub fn take(&mut self) -> String {
         self.is_selected = false;
         self.vim = vim::Vim::default();
-        std::mem::take(&mut self.buffer).into_text()
+        let text = std::mem::take(&mut self.buffer).into_text();
+        std::mem::take(&mut self.folds).unfolded(&text)
     }
 
     /// Inserts text at the cursor, with line breaks normalised.
@@ -317,6 +371,45 @@ mod tests {
         editor.handle_key(named("left"), KeyMode::Standard, 40);
         editor.handle_key(named("x"), KeyMode::Standard, 40);
         assert_eq!(editor.text(), "the old prompxt");
+    }
+
+    #[test]
+    fn a_long_paste_is_one_character_and_is_taken_out_whole() {
+        let lines: String = (0..400).map(|number| format!("line {number}\r\n")).collect();
+        let whole = lines.replace("\r\n", "\n");
+        let mut editor = typed(KeyMode::Standard, "see ");
+        editor.paste(&lines);
+        editor.handle_key(named("!"), KeyMode::Standard, 40);
+        assert_eq!(editor.text().chars().count(), "see _!".len());
+        assert_eq!(editor.layout(40).rows.len(), 1);
+        assert_eq!(editor.full_text(), format!("see {whole}!"));
+        let folds: Vec<(String, &str)> = editor.folds().collect();
+        assert_eq!(folds, [("[long text 1]".to_owned(), whole.as_str())]);
+        for _ in 0..2 {
+            editor.handle_key(named("bs"), KeyMode::Standard, 40);
+        }
+        assert_eq!(editor.full_text(), "see ");
+        editor.handle_key(named("c-_"), KeyMode::Standard, 40);
+        editor.paste("short");
+        editor.paste(&"wide ".repeat(1_000));
+        assert_eq!(editor.take(), format!("see {whole}short{}", "wide ".repeat(1_000)));
+        assert_eq!(editor.full_text(), "");
+    }
+
+    #[test]
+    fn a_fold_before_the_cursor_can_be_unfolded() {
+        let mut editor = Editor::default();
+        let text = "one line\n".repeat(30);
+        editor.paste(&text);
+        assert!(editor.unfold());
+        assert_eq!(editor.text(), text);
+        assert!(!editor.unfold());
+        editor.paste(&"x".repeat(1_000_000));
+        assert!(!editor.unfold(), "the layout of such a text would delay every key");
+        // A character that stands for a fold in the field's text cannot be confused with one.
+        let mut editor = Editor::default();
+        editor.paste("\u{100000}\u{100001}");
+        assert_eq!(editor.full_text(), "\u{100000}\u{100001}");
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Model {
             agent: &self.agent,
             plugins: &self.plugins,
             run: &self.chat.run,
+            events: &self.chat.events,
             is_busy: self.chat.is_busy(),
             render: &self.render,
             ids: &self.ids,

@@ -118,6 +118,8 @@ pub enum ScreenMsg {
     Preview { request_id: u64, result: UiResult<Vec<Message>> },
     /// The checkpoints of a session, oldest first.
     Checkpoints { session: SessionId, result: UiResult<Vec<Checkpoint>> },
+    /// The words that the user wrote before each of these messages.
+    Words(Vec<(BranchId, Seq, String)>),
     /// The result of planning a rewind.
     RewindPlanned(UiResult<Box<RewindPlan>>),
     /// The branches of a session.
@@ -326,8 +328,9 @@ pub enum TerminalCommand {
     Suspend,
     /// Clears the terminal and draws everything again.
     Redraw,
-    /// Rings the bell, because something ended while the user was not watching.
-    Bell,
+    /// Rings the bell and shows a desktop notification with this text, because something ended while the user was not
+    /// watching.
+    Alert(String),
     /// Ends the event loop.
     Quit,
 }
@@ -372,6 +375,8 @@ pub enum Request {
     Search { query: SearchQuery, request_id: u64 },
     /// Lists the checkpoints of a session.
     ListCheckpoints(SessionId),
+    /// Reads the words that the user wrote before each of these messages.
+    ReadWords(Vec<(BranchId, Seq)>),
     /// Plans a rewind without performing it.
     PlanRewind(RewindTarget),
     /// Plans an undo of the newest operation of a session. Performs it, unless it takes messages out of view.

@@ -18,9 +18,10 @@ pub mod sessions;
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{AgentDescription, BranchId, Message, Project, RunSnapshot, SessionId};
+use hfs_core::{AgentDescription, BranchId, Event, Message, Project, RunSnapshot, SessionId};
 use hfs_engine::Conversation;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -119,6 +120,8 @@ pub struct Context<'a> {
     pub plugins: &'a PluginView,
     /// The newest run.
     pub run: &'a RunSnapshot,
+    /// The events of the newest run, if it ran while the session was open.
+    pub events: &'a [Arc<Event>],
     /// Whether a reply is in progress. During a reply, the conversation must stay on its session and branch.
     pub is_busy: bool,
     /// Settings, styles and the time.

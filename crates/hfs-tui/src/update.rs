@@ -123,7 +123,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         }
         Msg::Edited(result) => match result {
             Ok(text) => {
-                model.chat.input.set(text.trim_end_matches('\n'));
+                model.chat.input.set_folded(text.trim_end_matches('\n'));
                 model.chat.completion = None;
                 Vec::new()
             }
@@ -147,10 +147,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
                 model.notify(Tone::Warn, text)
             }
         },
-        Msg::History(entries) => {
-            model.add_stored_history(entries);
-            Vec::new()
-        }
+        Msg::History(entries) => model.add_stored_history(entries),
         Msg::SyntaxReady(syntax) => {
             model.render.set_syntax(syntax);
             Vec::new()
@@ -248,7 +245,7 @@ impl Model {
             ModalOutcome::Text(purpose, text) => self.handle_prompt(purpose, text.trim()),
             ModalOutcome::Insert(text) => {
                 self.screen = None;
-                self.chat.input.set(&text);
+                self.chat.input.set_folded(&text);
                 self.chat.completion = Some(0);
                 Vec::new()
             }
@@ -290,7 +287,7 @@ impl Model {
         }
         let Some(mut screen) = self.screen.take() else {
             let mention = mention_of_picture(text);
-            self.chat.input.insert(mention.as_deref().unwrap_or(text));
+            self.chat.input.paste(mention.as_deref().unwrap_or(text));
             self.chat.completion = Some(0);
             return Vec::new();
         };
@@ -432,6 +429,7 @@ impl Model {
             | ScreenMsg::TypingPaused(_)
             | ScreenMsg::Preview { .. }
             | ScreenMsg::Checkpoints { .. }
+            | ScreenMsg::Words(_)
             | ScreenMsg::Branches { .. }
             | ScreenMsg::Runs { .. }
             | ScreenMsg::Run { .. }
@@ -503,6 +501,7 @@ impl Model {
             }
             effects.extend(self.end_session_model());
             self.chat.run = hfs_core::RunSnapshot::default();
+            self.chat.events.clear();
             self.chat.tokens = 0;
             self.chat.has_unknown_tokens = false;
             self.chat.history = InputHistory::default();
@@ -683,7 +682,7 @@ impl Model {
     }
 
     /// Adds messages from the store to the history, after those that were written since the app started.
-    fn add_stored_history(&mut self, stored: Vec<String>) {
+    fn add_stored_history(&mut self, stored: Vec<String>) -> Vec<Effect> {
         let entries = &mut self.chat.history.entries;
         for text in stored {
             if !entries.contains(&text) {
@@ -693,6 +692,9 @@ impl Model {
         if let Some(Modal::History { entries, .. }) = self.modals.last_mut() {
             entries.clone_from(&self.chat.history.entries);
         }
+        let is_awaited = std::mem::take(&mut self.chat.history.is_awaited);
+        let is_idle = self.chat.input.is_empty() && self.chat.queue.is_empty();
+        if is_awaited && is_idle { self.walk_history(true) } else { Vec::new() }
     }
 }
 

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ValueOrigin};
-pub use file::{list_in_file, read as read_layer, read_text, set_in_file, unset_in_file};
+pub use file::{check_argument, list_in_file, read as read_layer, read_text, set_in_file, unset_in_file};
 pub use key::{Key, ProjectPolicy, ValueType};
 pub use secret::{SecretReason, contains_secret};
 pub use settings::{AgentKind, ColorMode, Settings, Theme, TriadsSetting};

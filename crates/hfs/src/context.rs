@@ -12,7 +12,7 @@ use hfs_engine::BlockingEngine;
 use hfs_plugins::Plugins;
 
 use crate::args::GlobalArgs;
-use crate::config::{ColorMode, Config, ConfigError, ConfigPaths, Key, Settings, ValueOrigin};
+use crate::config::{ColorMode, Config, ConfigError, ConfigPaths, Key, Override, Settings, ValueOrigin};
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::console::{Console, OutputOptions};
@@ -89,6 +89,17 @@ impl Context {
         })
     }
 
+    /// The context that results from a change of the user's file.
+    ///
+    /// # Errors
+    /// If the value is not valid.
+    pub fn with_override(self, key: Key, text: &str) -> Result<Self, CliError> {
+        let mut overrides = self.global.overrides();
+        overrides.push(Override { key, option: "VALUE", text: text.to_owned() });
+        let config = Config::load(&self.config_paths, &self.environment, &overrides)?;
+        Ok(Self { settings: config.settings(), config, ..self })
+    }
+
     /// Uses a store that is already open.
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self { store: OnceCell::from(store), ..self }
@@ -102,7 +113,8 @@ impl Context {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let store = wiring::open_store(&self.home, &self.settings)?;
+        let store = wiring::open_store(&self.home, &self.settings)
+            .map_err(|error| self.name_settings(error, &[Key::StoreUrl]))?;
         Ok(self.store.get_or_init(|| store))
     }
 
@@ -214,6 +226,37 @@ impl Context {
             ValueOrigin::File { path, .. } if *path == self.config_paths.user => None,
             ValueOrigin::File { .. } | ValueOrigin::Variable(_) | ValueOrigin::CommandLine(_) => Some(origin),
         }
+    }
+
+    /// Adds to an error which of these settings were set, where, and how to unset them.
+    pub fn name_settings(&self, error: CliError, keys: &[Key]) -> CliError {
+        let settings: Vec<String> = keys.iter().filter_map(|key| self.how_to_unset(*key)).collect();
+        if settings.is_empty() {
+            return error;
+        }
+        CliError::FromSettings { error: Box::new(error), settings: settings.join("; ") }
+    }
+
+    /// Names the value of a key and its origin, and says how to unset it; `None` for a default.
+    fn how_to_unset(&self, key: Key) -> Option<String> {
+        let setting = self.config.get(key)?;
+        let (name, value) = (key.name(), sanitize::line(&setting.value.to_string()));
+        Some(match &setting.origin {
+            // The user has just typed an option.
+            ValueOrigin::Default | ValueOrigin::CommandLine(_) => return None,
+            ValueOrigin::Variable(variable) => {
+                format!("{name} is {value}, set by the variable {variable}: unset {variable}")
+            }
+            origin @ ValueOrigin::File { path, .. } => {
+                let origin = sanitize::line(&origin.to_string());
+                let how = if *path == self.config_paths.user {
+                    format!("hfs config unset {name}")
+                } else {
+                    format!("remove it from {}", sanitize::line(&path.display().to_string()))
+                };
+                format!("{name} is {value}, set in {origin}: {how}")
+            }
+        })
     }
 
     /// Prints the warnings of the configuration, and why the project's folder is ignored.

@@ -46,6 +46,9 @@ use crate::output::sanitize;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    if completions::complete() {
+        return ExitCode::SUCCESS;
+    }
     match run(&std::env::args_os().collect::<Vec<_>>(), Environment::capture()) {
         Ok(Outcome::Terminated(signal)) => {
             // By now the store is closed and the terminal restored. The shell sees the signal, not an ordinary end.

@@ -273,13 +273,17 @@ impl ConfigurationFiles {
         let before = self.context()?;
         before.home.create()?;
         let text = value_to_save(key, text, &before.environment)?;
+        let effect = effect_of(key);
+        if effect == Effect::Engine && before.overriding_origin(key).is_none() {
+            // A value with which no agent can be built is not saved: the app could not start with it.
+            wiring::runtime()?.block_on(build_agent(&self.context()?.with_override(key, &text)?))?;
+        }
         let value = set_in_file(&before.config_paths.user, key, &text)?;
         if key == Key::Model {
             // The new setting applies to the open session, too.
             *lock_unpoisoned(&self.session_model) = None;
         }
         let context = self.context()?;
-        let effect = effect_of(key);
         let engine = if effect == Effect::Engine { Some(self.engine(&context)?) } else { None };
         let note = match context.overriding_origin(key) {
             Some(origin) => format!("{name} is also set by {origin}, which takes precedence"),

@@ -263,6 +263,16 @@ pub fn sessions_can_be_filtered_by_project_origin_and_trash(fixture: &Fixture<'_
     assert_eq!(listed(from("1")), [here]);
     assert_eq!(listed(SessionFilter { origin: Some(("other".into(), "1".into())), ..of("git:x") }), []);
     assert_eq!(listed(SessionFilter { project: Some("git:x".into()), ..from("2") }), [there]);
+    let within =
+        |text: &str| SessionFilter { project_contains: Some(text.into()), ..SessionFilter::default() };
+    assert_eq!(listed(within("/A")), [here, plain]);
+    assert_eq!(listed(within("GIT")), [there, here]);
+    assert_eq!(listed(within("%")), []);
+    let by = |tool: &str| SessionFilter { tool: Some(tool.into()), ..SessionFilter::default() };
+    assert_eq!(listed(by("codex")), [nowhere, there, here]);
+    assert_eq!(listed(by(SessionFilter::HFS)), [plain]);
+    assert_eq!(listed(by("other")), []);
+    assert_eq!(listed(SessionFilter { tool: Some("codex".into()), ..within("/b") }), [there]);
 
     fixture.store.trash_session(here, fixture.drafts.now()).unwrap();
     fixture.store.trash_session(plain, fixture.drafts.now()).unwrap();

@@ -102,7 +102,7 @@ async fn decide(
     let text = format!(
         "{}\n\n{}\n\nThese sections that your triad claims are contested, in round {} at a temperature of \
          {:.2} (the lower, the more you should insist only on what your triad is responsible for):\n{}\n\nFor \
-         each, concede it, revise your claim to a part of it, or hold it.",
+         each, concede it, revise your claim to a part of it, or hold it, and say why.",
         context.question.prompt(),
         material("position", &position.position),
         round.number,
@@ -164,7 +164,7 @@ async fn ask_arbiter(
     let prompt = Prompt {
         temperature: Some(config.temperature),
         max_tokens: Some(config.max_tokens),
-        ..Prompt::new(TriadTask::Arbitrate { claimants: claimants.clone() }, text)
+        ..Prompt::new(TriadTask::Arbitrate { section: section.clone(), claimants: claimants.clone() }, text)
     };
     let answer = arbiter.ask_for::<ArbiterAnswer>(context, None, prompt, ArbiterAnswer::SHAPE).await?;
     Some(match answer {

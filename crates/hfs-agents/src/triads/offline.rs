@@ -63,14 +63,17 @@ impl OfflineModel {
                 let decisions: Vec<_> = contested
                     .iter()
                     .map(|section| {
-                        let decision =
-                            if section.is_primary { ClaimDecision::Hold } else { ClaimDecision::Concede };
-                        json!({"section": section.name, "decision": decision})
+                        let (decision, reason) = if section.is_primary {
+                            (ClaimDecision::Hold, "this triad is responsible for it")
+                        } else {
+                            (ClaimDecision::Concede, "another triad is responsible for it")
+                        };
+                        json!({"section": section.name, "decision": decision, "reason": reason})
                     })
                     .collect();
                 json!({"decisions": decisions}).to_string()
             }
-            TriadTask::Arbitrate { claimants } => {
+            TriadTask::Arbitrate { claimants, .. } => {
                 let reason = "without a model, the first claimant gets the section";
                 json!({"decision": "assign", "owner": claimants.first(), "reason": reason}).to_string()
             }

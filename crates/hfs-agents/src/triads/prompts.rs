@@ -7,11 +7,12 @@
 //! prompt forbids it, and not every provider offers constrained output. [`parse_answer`] therefore takes the
 //! first JSON object of the expected shape and ignores the rest.
 
-use hfs_core::{ClaimDecision, Message, Part, Role as MessageRole};
+use hfs_core::{ClaimDecision, EventPayload, Message, Part, Role as MessageRole};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::{Role, SectionConfig, TriadConfig};
+use crate::model::TriadTask;
 
 /// Limit for the conversation before the question, in characters.
 const MAX_CONTEXT: usize = 6_000;
@@ -225,7 +226,7 @@ pub(super) struct ClaimDecisions {
 }
 
 impl ClaimDecisions {
-    pub const SHAPE: &'static str = r#"{"decisions": [{"section": "name", "decision": "concede | revise | hold", "part": "if revise: what you still want"}]}"#;
+    pub const SHAPE: &'static str = r#"{"decisions": [{"section": "name", "decision": "concede | revise | hold", "part": "if revise: what you still want", "reason": "why, in one sentence"}]}"#;
 }
 
 #[derive(Debug, Deserialize)]
@@ -234,6 +235,8 @@ pub(super) struct SectionClaim {
     pub decision: ClaimDecision,
     #[serde(default)]
     pub part: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// The arbiter's decision about a section.
@@ -255,6 +258,95 @@ pub(super) struct Share {
     pub triad: String,
     #[serde(default)]
     pub part: String,
+}
+
+/// The event of an answer, with JSON as readable text. `None` for the reply, which is a message.
+pub(super) fn answer_event(
+    agent: &str,
+    task: &TriadTask,
+    answer: &str,
+    known_sections: &[SectionConfig],
+) -> Option<EventPayload> {
+    let list = |items: &[String]| items.iter().map(|item| format!("\n- {item}")).collect::<String>();
+    let mut sections = Vec::new();
+    let (subject, text) = match task {
+        TriadTask::Decompose => {
+            ("tasks", parse_answer::<WorkerTasks>(answer).map(|tasks| list(&tasks.tasks)))
+        }
+        TriadTask::Research { .. } => ("report", None),
+        TriadTask::Propose => ("draft", None),
+        TriadTask::Critique => ("critique", None),
+        TriadTask::Position { .. } => {
+            let position = parse_answer::<Position>(answer);
+            sections.extend(position.iter().flat_map(|position| position.claims.iter().cloned()));
+            let text = |position: Position| {
+                let claims = if position.claims.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    position.claims.join(", ")
+                };
+                let proposals = match list(&position.proposals) {
+                    proposals if proposals.is_empty() => proposals,
+                    proposals => format!("\n{proposals}"),
+                };
+                format!("{}{proposals}\n\nClaims {claims}.", position.position)
+            };
+            ("position", position.map(text))
+        }
+        TriadTask::Vote => {
+            ("vote", parse_answer::<Vote>(answer).map(|vote| format!("For position {}.", vote.vote)))
+        }
+        TriadTask::Decide { contested } => {
+            sections.extend(contested.iter().map(|section| section.name.clone()));
+            let decisions = parse_answer::<ClaimDecisions>(answer).map(|answer| answer.decisions);
+            let text = |decisions: Vec<SectionClaim>| {
+                list(&decisions.iter().map(SectionClaim::text).collect::<Vec<_>>())
+            };
+            ("decision", decisions.map(text))
+        }
+        TriadTask::Arbitrate { section, .. } => {
+            sections.push(section.clone());
+            ("ruling", parse_answer::<ArbiterAnswer>(answer).map(|ruling| ruling.text()))
+        }
+        TriadTask::Write { index, .. } => {
+            sections.extend(known_sections.get(*index).map(|section| section.name.clone()));
+            ("section", None)
+        }
+        TriadTask::Integrate { .. } => return None,
+    };
+    let text = text.as_deref().unwrap_or(answer).trim().to_owned();
+    (!text.is_empty()).then(|| EventPayload::AgentAnswered {
+        agent: agent.to_owned(),
+        subject: subject.to_owned(),
+        sections,
+        text,
+    })
+}
+
+impl SectionClaim {
+    fn text(&self) -> String {
+        let decision = match (self.decision, &self.part) {
+            (ClaimDecision::Concede, _) => "concedes it".to_owned(),
+            (ClaimDecision::Revise, Some(part)) => format!("wants only a part of it, {part}"),
+            (ClaimDecision::Revise | ClaimDecision::Hold, _) => "holds it".to_owned(),
+        };
+        let reason = self.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("{}: {decision}{reason}", self.section)
+    }
+}
+
+impl ArbiterAnswer {
+    fn text(&self) -> String {
+        let (decision, reason) = match self {
+            Self::Assign { owner, reason } => (format!("Assigns it to {owner}"), reason),
+            Self::Split { shares, reason } => {
+                let shares = shares.iter().map(|share| format!("{} ({})", share.triad, share.part));
+                (format!("Splits it among {}", shares.collect::<Vec<_>>().join(", ")), reason)
+            }
+            Self::Merge { into, reason } => (format!("Merges it into {into}"), reason),
+        };
+        format!("{decision}: {reason}")
+    }
 }
 
 #[cfg(test)]
@@ -311,6 +403,33 @@ mod tests {
             assert!(parse_answer::<Vote>(text).is_none(), "{text}");
         }
         assert!(parse_answer::<ArbiterAnswer>(r#"{"decision": "burn", "reason": "x"}"#).is_none());
+    }
+
+    #[test]
+    fn structured_answers_are_recorded_as_readable_text() {
+        let text = |task: &TriadTask, answer: &str| match answer_event("a", task, answer, &[]) {
+            Some(EventPayload::AgentAnswered { subject, sections, text, .. }) => (subject, sections, text),
+            other => panic!("{other:?}"),
+        };
+        let position = r#"Sure: {"position": "It is safe.", "claims": ["answer"], "proposals": ["say so"]}"#;
+        assert_eq!(
+            text(&TriadTask::Position { claims: Vec::new() }, position),
+            ("position".into(), vec!["answer".into()], "It is safe.\n\n- say so\n\nClaims answer.".into())
+        );
+        let decisions = r#"{"decisions": [{"section": "risks", "decision": "concede", "reason": "they know more"},
+            {"section": "answer", "decision": "revise", "part": "the how"}]}"#;
+        assert_eq!(
+            text(&TriadTask::Decide { contested: Vec::new() }, decisions).2,
+            "- risks: concedes it: they know more\n- answer: wants only a part of it, the how"
+        );
+        let ruling = r#"{"decision": "assign", "owner": "makers", "reason": "they asked first"}"#;
+        let arbitrate = TriadTask::Arbitrate { section: "risks".into(), claimants: Vec::new() };
+        assert_eq!(
+            text(&arbitrate, ruling),
+            ("ruling".into(), vec!["risks".into()], "Assigns it to makers: they asked first".into())
+        );
+        assert_eq!(text(&TriadTask::Vote, "no JSON").2, "no JSON", "an answer in another form is kept");
+        assert_eq!(answer_event("a", &TriadTask::Integrate { sections: Vec::new() }, "x", &[]), None);
     }
 
     proptest! {

@@ -251,6 +251,12 @@ impl AgentHandle {
                 let spent = reply.usage.map_or_else(|| estimated_tokens(&request, &reply), Usage::total);
                 triad_meter.into_iter().chain([&context.meter]).for_each(|meter| meter.spend(spent));
                 emitter.usage(&self.identity, reply.usage);
+                emitter.events(prompts::answer_event(
+                    id,
+                    &prompt.task,
+                    &reply_text(&reply),
+                    context.sections,
+                ));
                 if let Some(incomplete) = &reply.incomplete {
                     emitter.error(Some(id), incomplete.to_string());
                 }

@@ -504,6 +504,13 @@ fn matches(filter: &SessionFilter, session: &Session) -> bool {
             .project
             .as_deref()
             .is_none_or(|key| session.project.as_ref().is_some_and(|project| project.key() == key))
+        && filter.project_contains.as_ref().is_none_or(|text| {
+            let contains = |place: &str| place.to_ascii_lowercase().contains(&text.to_ascii_lowercase());
+            session.project.as_ref().is_some_and(|project| {
+                contains(&project.directory) || project.repository.as_deref().is_some_and(contains)
+            })
+        })
+        && filter.tool.as_deref().is_none_or(|tool| session.tool() == tool)
         && filter.origin.as_ref().is_none_or(|(format, id)| {
             session.origin.as_ref().is_some_and(|origin| origin.format == *format && origin.id == *id)
         })

@@ -242,6 +242,23 @@ impl SessionStore for SqliteStore {
                 sql.push_str(" AND session.project = ?");
                 values.push(project.clone().into());
             }
+            if let Some(text) = &filter.project_contains {
+                // `instr` instead of LIKE, in whose patterns % and _ have a meaning.
+                sql.push_str(
+                    " AND (instr(lower(session.directory), ?) > 0 OR instr(lower(session.repository), ?) > 0)",
+                );
+                let text = text.to_ascii_lowercase();
+                values.extend([text.clone().into(), text.into()]);
+            }
+            match filter.tool.as_deref() {
+                None => {}
+                Some(SessionFilter::HFS) => sql.push_str(" AND session.origin_format IS NULL"),
+                Some(tool) => {
+                    // The plus keeps SQLite from using the index of origins, after which it would have to sort.
+                    sql.push_str(" AND +session.origin_format = ?");
+                    values.push(tool.to_owned().into());
+                }
+            }
             if let Some((format, id)) = &filter.origin {
                 sql.push_str(" AND session.origin_format = ? AND session.origin_id = ?");
                 values.extend([format.clone().into(), id.clone().into()]);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use hfs_core::{
     AgentDescription, AgentStatus, Branch, BranchId, Checkpoint, CheckpointId, ClaimDecision, ContentHash,
     Event, EventPayload, ImportReport, Message, MessageDraft, MessageId, MessageStatus, Operation,
-    OperationId, OperationKind, Part, PassthroughFields, Position, Project, Role, Run, RunEnding, RunId,
-    RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes, SessionId,
-    SessionSummary, StateCost, Timestamp, Usage,
+    OperationId, OperationKind, Origin, Part, PassthroughFields, Position, Project, Role, Run, RunEnding,
+    RunId, RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes,
+    SessionId, SessionSummary, StateCost, Timestamp, Usage,
 };
 use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
 use serde_json::json;
@@ -282,6 +282,18 @@ fn events() -> Vec<Event> {
             for claimant in &claimants {
                 let (section, claimant) = (section.clone(), claimant.clone());
                 let decision = if round == 1 { ClaimDecision::Hold } else { ClaimDecision::Revise };
+                let (agent, text) = match (claimant.as_str(), round) {
+                    ("backend", 1) => ("backend.orchestrator", "- fix: holds it: the loop is in our code"),
+                    ("backend", _) => (
+                        "backend.orchestrator",
+                        "- fix: wants only a part of it, the loop: the bound is not ours",
+                    ),
+                    (_, 1) => {
+                        ("reliability.synthesizer", "- fix: holds it: a bound that is not tested is no bound")
+                    }
+                    _ => ("reliability.synthesizer", "- fix: wants only a part of it, the bound"),
+                };
+                log.answer(agent, "decision", &["fix"], text);
                 log.push(20, EventPayload::NegotiationDecided { section, claimant, decision, round });
             }
         }
@@ -304,6 +316,8 @@ fn events() -> Vec<Event> {
     });
     log.phase("execution", |log| {
         log.usage("backend.orchestrator", "execution", 1_900, 420);
+        let text = "`client.rs` had a loop of its own. It is gone; the one in `retry.rs` is bounded.";
+        log.answer("backend.orchestrator", "section", &["fix"], text);
         log.push(
             900,
             EventPayload::ErrorOccurred {
@@ -350,6 +364,23 @@ impl EventLog {
         };
         self.push(80, started);
         self.usage(agent, "deliberation", 700, 150);
+        let (subject, sections, text) = match role {
+            "orchestrator" => (
+                "position",
+                &["cause", "fix"][..],
+                "The client's own loop is the cause: it repeats what the proxy repeats already.\n\n- remove the loop in `client.rs`\n- keep the bound in one place",
+            ),
+            "worker 1" => ("report", &[][..], "`client.rs` retries three times without a pause."),
+            "worker 2" => ("report", &[][..], "The proxy retries three times, 100 ms apart."),
+            "proposer" => ("draft", &[][..], "Retries need a bound and a pause that doubles."),
+            "critic" => ("critique", &[][..], "The draft does not say who honours `Retry-After`."),
+            _ => (
+                "position",
+                &["fix", "tests"][..],
+                "A bound of **five** attempts, with a pause that doubles and honours `Retry-After`.",
+            ),
+        };
+        self.answer(agent, subject, sections, text);
         // The scenes show the mark of each status, so one agent does not end and the others end differently.
         let status = match role {
             "critic" => AgentStatus::Blocked,
@@ -359,6 +390,12 @@ impl EventLog {
         if role != "worker 2" {
             self.push(700, EventPayload::AgentEnded { agent: agent.into(), status, duration_ms: 900 });
         }
+    }
+
+    fn answer(&mut self, agent: &str, subject: &str, sections: &[&str], text: &str) {
+        let sections = sections.iter().map(|section| (*section).to_owned()).collect();
+        let (agent, subject, text) = (agent.to_owned(), subject.to_owned(), text.to_owned());
+        self.push(0, EventPayload::AgentAnswered { agent, subject, sections, text });
     }
 
     fn usage(&mut self, agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) {
@@ -413,7 +450,14 @@ pub fn sessions() -> Vec<SessionSummary> {
     .into_iter()
     .zip(1..)
     .map(|((name, minutes, messages, branches), number)| SessionSummary {
-        session: session(number, name, minutes),
+        session: Session {
+            // Two of the sessions are imported.
+            origin: [(2, "claude-code"), (5, "codex")]
+                .into_iter()
+                .find(|(imported, _)| *imported == number)
+                .map(|(_, format)| Origin { format: format.into(), id: number.to_string(), path: None }),
+            ..session(number, name, minutes)
+        },
         messages,
         branches,
         checkpoints: 4,
@@ -454,6 +498,17 @@ pub fn checkpoints() -> Vec<Checkpoint> {
             cost: StateCost { state_bytes: 21_400, stored_bytes: 430 },
         })
         .collect()
+}
+
+/// The words of the user before each checkpoint.
+pub fn words() -> Vec<(BranchId, Seq, String)> {
+    [
+        (2, "Why do retries double the load on the backend?"),
+        (4, "Why do retries double the load on the backend?"),
+        (6, "Good. Make that change, and add some jitter to the pause."),
+    ]
+    .map(|(seq, words)| (branch_id(1), seq, words.to_owned()))
+    .into()
 }
 
 pub fn rewind_plan() -> RewindPlan {

@@ -89,6 +89,7 @@ impl HostileText {
                     self.insert_all(&mut checkpoint.label);
                 }
             }
+            ScreenMsg::Words(words) => self.insert_all(words.iter_mut().map(|(_, _, words)| words)),
             ScreenMsg::RewindPlanned(Ok(plan)) => self.insert_into_plan(plan),
             ScreenMsg::Branches { result: Ok(branches), .. } => {
                 branches.iter_mut().for_each(|row| self.insert_into_branch(row));

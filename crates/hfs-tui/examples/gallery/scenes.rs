@@ -425,6 +425,7 @@ fn checkpoints(harness: &mut Harness) {
     let session = data::session_id(1);
     harness.send_to_screen(ScreenMsg::Branches { session, result: Ok(data::branches()) });
     harness.send_to_screen(ScreenMsg::Checkpoints { session, result: Ok(data::checkpoints()) });
+    harness.send_to_screen(ScreenMsg::Words(data::words()));
     harness.answer_preview();
 }
 

@@ -13,7 +13,7 @@ use hfs_core::{
 };
 use hfs_engine::{
     BlockingEngine, Conversation, Engine, EngineError, Observer, OutgoingMessage, ReversalPlan, Reversed,
-    SendError, Update,
+    SendError, Update, words_at,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -194,6 +194,14 @@ impl Runner {
             Request::ListCheckpoints(session) => self.read(move |backend| {
                 let result = backend.ui_result(backend.store().list_checkpoints(session));
                 ScreenMsg::Checkpoints { session, result }
+            }),
+            Request::ReadWords(places) => self.read(move |backend| {
+                let words = places.into_iter().filter_map(|(branch, seq)| {
+                    // A row without its words can still be used, so an error is not shown.
+                    let words = words_at(backend.store(), branch, seq).ok()?;
+                    Some((branch, seq, words))
+                });
+                ScreenMsg::Words(words.collect())
             }),
             Request::PlanRewind(target) => self.read(move |backend| {
                 ScreenMsg::RewindPlanned(

@@ -227,12 +227,13 @@ impl AppTerminal {
         Ok(())
     }
 
-    /// Rings the bell.
+    /// Rings the bell, and shows a desktop notification (OSC 9), which terminals that have none ignore. The text must not
+    /// contain control characters.
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be written to.
-    pub fn ring_bell(&mut self) -> Result<(), TuiError> {
-        self.write("\x07")
+    pub fn alert(&mut self, text: &str) -> Result<(), TuiError> {
+        self.write(&format!("\x1b]9;{text}\x1b\\\x07"))
     }
 
     /// Copies the first [`copied_bytes`] of a text to the clipboard with OSC 52, which also works over SSH.

@@ -14,9 +14,11 @@ use crate::model::Model;
 use crate::ports::{ErrorReport, Tone};
 use crate::protocol::{Effect, Request, TerminalCommand, Timer};
 use crate::screens::StaleData;
-use crate::text::plural;
+use crate::text::{plural, sanitize_line, truncate};
 use crate::transcript::StreamingReply;
 
+/// Maximum width of a session's name in an alert.
+const ALERT_NAME_WIDTH: usize = 60;
 /// The bell rings after a reply that took at least this long, if the user was not watching.
 const LONG_REPLY_MS: u64 = 10_000;
 /// Time between two frames of the spinner.
@@ -135,9 +137,8 @@ impl Model {
     /// Sends a message on a new branch, after a conflict.
     pub(crate) fn send_on_fork(&mut self, conversation: Conversation, text: String) -> Vec<Effect> {
         // The failed send put the text into the input, before the text that the user had written during the send.
-        if let Some(rest) = self.chat.input.text().strip_prefix(&text) {
-            let rest = rest.trim_start().to_owned();
-            self.chat.input.set(&rest);
+        if let Some(rest) = self.chat.input.full_text().strip_prefix(&text) {
+            self.chat.input.set_folded(rest.trim_start());
         }
         let mut effects = self.start_exchange(Some(text.clone()), None);
         effects.push(Request::SendOnFork { conversation, text }.into());
@@ -169,6 +170,7 @@ impl Model {
         self.chat.plugin_output = None;
         self.chat.save = SaveState::Saving;
         self.chat.run = RunSnapshot::default();
+        self.chat.events.clear();
         self.chat.exchange = Some(ExchangeInProgress {
             created_session: None,
             unsaved_text,
@@ -305,7 +307,9 @@ impl Model {
             }
             Update::Event(event) => {
                 chat.run.apply(&event);
-                return self.apply_agent_event(&event.payload);
+                let payload = event.payload.clone();
+                chat.events.push(event);
+                return self.apply_agent_event(&payload);
             }
             Update::Saved => chat.save = SaveState::Saved,
             Update::NotSaved { reason } => chat.save = SaveState::NotSaved(reason),
@@ -361,7 +365,11 @@ impl Model {
         };
         let is_long = self.render.now.millis_since(started_at) >= LONG_REPLY_MS;
         if is_long && self.chat.queue.is_empty() && !self.is_watched_since(started_at) {
-            effects.push(TerminalCommand::Bell.into());
+            let how = if is_complete { "is complete" } else { "has ended early" };
+            let name = self.chat.name.as_deref().map_or_else(String::new, |name| {
+                format!(" in {}", truncate(&sanitize_line(name), ALERT_NAME_WIDTH))
+            });
+            effects.push(TerminalCommand::Alert(format!("hfs: the reply{name} {how}")).into());
         }
         effects.extend(self.send_queued());
         effects.extend(self.refresh_screen(StaleData::Runs));
@@ -401,7 +409,7 @@ impl Model {
     fn return_to_input(&mut self, text: &str) {
         let draft = self.chat.input.take();
         let input = if draft.is_empty() { text.to_owned() } else { format!("{text}\n\n{draft}") };
-        self.chat.input.set(&input);
+        self.chat.input.set_folded(&input);
         self.chat.completion = None;
     }
 
@@ -412,7 +420,7 @@ impl Model {
         }
         let mut texts: Vec<String> = self.chat.queue.drain(..).collect();
         texts.extend(Some(self.chat.input.take()).filter(|draft| !draft.is_empty()));
-        self.chat.input.set(&texts.join("\n\n"));
+        self.chat.input.set_folded(&texts.join("\n\n"));
         self.chat.completion = None;
     }
 

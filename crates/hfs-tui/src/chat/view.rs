@@ -5,17 +5,19 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
+use unicode_segmentation::UnicodeSegmentation;
 
 use super::{ChatLayout, sidebar};
 use crate::canvas;
-use crate::editor::{KeyMode, VimMode};
+use crate::editor::{KeyMode, VimMode, fold_label};
 use crate::modal::draw_suggestion;
 use crate::model::{Model, PendingConfirmation};
 use crate::ports::Slot;
 use crate::screens::ListSelection;
 use crate::screens::sessions::draw_session_row;
 use crate::text::{
-    Fragment, display_width, format_duration, markdown, sanitize, sanitize_line, truncate, wrap,
+    Fragment, display_width, format_bytes, format_duration, markdown, plural, sanitize, sanitize_line,
+    truncate, wrap,
 };
 use crate::view::widget_lines;
 
@@ -24,6 +26,8 @@ const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "�
 const COMPLETION_ROWS: usize = 8;
 /// Maximum rows of a plugin command's output.
 const PLUGIN_OUTPUT_ROWS: usize = 16;
+/// Bytes of a plugin command's output that are laid out.
+const PLUGIN_OUTPUT_BYTES: usize = 16 << 10;
 
 /// Draws the chat and returns the position of the cursor.
 pub fn draw(model: &Model, buffer: &mut Buffer) -> (u16, u16) {
@@ -128,7 +132,7 @@ fn draw_recent_sessions(model: &Model, buffer: &mut Buffer, inner: Rect, top: us
         let area = Rect { width: inner.width.min(90), ..canvas::row(inner, y) };
         y += 1;
         if area.height > 0 {
-            draw_session_row(buffer, area, &model.render, row, false);
+            draw_session_row(buffer, area, &model.render, row, false, false);
         }
         if index == 0 {
             let below = Rect { y: area.y + 1, height: inner.bottom().saturating_sub(area.y + 1), ..inner };
@@ -144,12 +148,15 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     let theme = &model.render.theme;
     let mut lines = Vec::new();
     if let Some((command, text)) = &model.chat.plugin_output {
+        // Only the first rows are shown.
+        let shown = text.get(..text.floor_char_boundary(PLUGIN_OUTPUT_BYTES)).unwrap_or(text);
         lines.push(Line::from(vec![
             Span::styled(format!("/{}", sanitize_line(command)), theme.title()),
             Span::styled("  Esc closes it", theme.dim),
         ]));
-        let body = markdown(text, width, model.render.text_style());
-        let rest = body.len().saturating_sub(PLUGIN_OUTPUT_ROWS);
+        let body = markdown(shown, width, model.render.text_style());
+        let below = text.get(shown.len()..).unwrap_or_default().lines().count();
+        let rest = body.len().saturating_sub(PLUGIN_OUTPUT_ROWS) + below;
         lines.extend(body.into_iter().take(PLUGIN_OUTPUT_ROWS));
         if rest > 0 {
             lines.push(Line::styled(format!("… {rest} more lines"), theme.dim));
@@ -176,6 +183,11 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
+/// More than fits into a row, of a text of any length.
+fn beginning_of(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(2_000)).unwrap_or(text)
+}
+
 fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     const ROWS: usize = 3;
     let theme = &model.render.theme;
@@ -183,7 +195,7 @@ fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     let row = |text: &String| {
         Line::from(vec![
             Span::styled("↳ ", theme.accent),
-            Span::styled(truncate(&sanitize_line(text), width.saturating_sub(2)), theme.dim),
+            Span::styled(truncate(&sanitize_line(beginning_of(text)), width.saturating_sub(2)), theme.dim),
         ])
     };
     let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
@@ -233,7 +245,7 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
     // Scrolls so that the row of the cursor is visible, but not beyond the last row.
     let top = row.saturating_sub(height.saturating_sub(1)).min(layout.rows.len().saturating_sub(height));
     for (at, line) in layout.rows.iter().skip(top).take(height).enumerate() {
-        let content = sanitize(text.get(line.start..line.end).unwrap_or_default()).into_owned();
+        let content = shown_text(text.get(line.start..line.end).unwrap_or_default());
         let style = if model.chat.input.is_selected() {
             theme.selected
         } else if text.starts_with('/') && crate::commands::is_command(text) {
@@ -244,6 +256,12 @@ fn draw_input(model: &Model, buffer: &mut Buffer, area: Rect) -> (u16, u16) {
         canvas::line(buffer, canvas::row(field, at), &Line::styled(content, style));
     }
     (field.x + canvas::as_u16(column), field.y + canvas::as_u16(row - top))
+}
+
+/// Returns the text of a row of the input, with the labels of folds.
+fn shown_text(row: &str) -> String {
+    let row = sanitize(row);
+    row.graphemes(true).map(|grapheme| fold_label(grapheme).unwrap_or_else(|| grapheme.to_owned())).collect()
 }
 
 /// Returns the text in the upper border of the input: a pending confirmation, a notice, or the exchange in progress.
@@ -314,6 +332,15 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
         line.spans.insert(0, Span::styled(format!("message {seq}  "), theme.title()));
         return line;
     }
+    let folds: Vec<String> =
+        model.chat.input.folds().map(|(label, text)| describe_fold(&label, text)).collect();
+    if !folds.is_empty() {
+        let keys = [("Tab", "unfold"), ("Ctrl+G", "editor")];
+        let mut line = canvas::hints(&keys, theme, width / 2);
+        let room = width.saturating_sub(line.width() + 2);
+        line.spans.insert(0, Span::styled(format!("{}  ", truncate(&folds.join(", "), room)), theme.dim));
+        return line;
+    }
     if text.contains('\n') || display_width(text) > width {
         return canvas::hints(
             &[("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")],
@@ -328,6 +355,12 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
         return canvas::hints(&[("/", "commands"), ("Esc Esc", "rewind"), ("F1", "help")], theme, width);
     }
     Line::default()
+}
+
+/// Names a fold with the length of its text: `[long text 1] 400 lines, 12.3 KiB`.
+fn describe_fold(label: &str, text: &str) -> String {
+    let bytes = format_bytes(u64::try_from(text.len()).unwrap_or(u64::MAX));
+    format!("{label} {}, {bytes}", plural(text.lines().count(), "line"))
 }
 
 fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {

@@ -20,9 +20,10 @@ pub struct Layout {
     pub rows: Vec<Row>,
 }
 
-/// Returns the width of a grapheme after it is sanitized.
+/// Returns the width of a grapheme after it is sanitized, or of the label of a fold.
 fn grapheme_width(grapheme: &str) -> usize {
-    display_width(&sanitize(grapheme))
+    super::fold_label(grapheme)
+        .map_or_else(|| display_width(&sanitize(grapheme)), |label| display_width(&label))
 }
 
 impl Layout {

@@ -1,7 +1,9 @@
 //! The list of a session's checkpoints, where the user rewinds.
 
+use std::collections::BTreeMap;
+
 use crossterm::event::{KeyCode, KeyEvent};
-use hfs_core::{Branch, Checkpoint, CheckpointId, MessageRange, SessionId, Trigger};
+use hfs_core::{Branch, BranchId, Checkpoint, CheckpointId, MessageRange, Seq, SessionId, Trigger};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, RewindTarget, StateAtPlace};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,7 +15,7 @@ use crate::commands::Command;
 use crate::modal::{Confirm, Modal, Prompt, PromptPurpose};
 use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
-use crate::text::{plural, sanitize_line, truncate};
+use crate::text::{display_width, plural, sanitize_line, truncate};
 
 /// Number of messages in the preview.
 const PREVIEW_MESSAGES: u32 = 12;
@@ -24,6 +26,8 @@ pub struct Checkpoints {
     /// Newest first.
     checkpoints: Vec<Checkpoint>,
     branches: Vec<Branch>,
+    /// What the user wrote before each checkpoint.
+    words: BTreeMap<(BranchId, Seq), String>,
     selection: ListSelection,
     preview: Preview,
     previewed: Option<CheckpointId>,
@@ -39,6 +43,7 @@ impl Checkpoints {
             session,
             checkpoints: Vec::new(),
             branches: Vec::new(),
+            words: BTreeMap::new(),
             selection: ListSelection::default(),
             preview: Preview::default(),
             previewed: None,
@@ -56,10 +61,19 @@ impl Checkpoints {
                 checkpoints.reverse();
                 self.checkpoints = checkpoints;
                 self.selection.clamp(self.checkpoints.len());
-                self.load_preview(cx)
+                let mut actions = self.load_preview(cx);
+                actions.extend(self.request_words());
+                actions
             }
             Err(report) => vec![Action::error(report)],
         }
+    }
+
+    fn request_words(&self) -> Option<Action> {
+        let places = self.checkpoints.iter().map(|checkpoint| (checkpoint.branch, checkpoint.seq));
+        let mut places: Vec<_> = places.filter(|place| !self.words.contains_key(place)).collect();
+        places.dedup();
+        (!places.is_empty()).then(|| Action::run(Request::ReadWords(places)))
     }
 
     fn confirm_rewind(&mut self, result: UiResult<Box<RewindPlan>>) -> Vec<Action> {
@@ -123,15 +137,28 @@ impl Checkpoints {
         } else {
             ("◇", theme.dim)
         };
-        let name = checkpoint
-            .label
-            .as_deref()
-            .map_or_else(|| trigger_description(&checkpoint.trigger), sanitize_line);
-        let line = Line::from(vec![
+        let words = self.words.get(&(checkpoint.branch, checkpoint.seq)).map(|words| sanitize_line(words));
+        let words = words.filter(|words| !words.is_empty());
+        let name = match (&checkpoint.label, &words) {
+            (Some(label), _) => Some(sanitize_line(label)),
+            // The words stand for the end of a turn.
+            (None, Some(_)) if is_end_of_turn(&checkpoint.trigger) => None,
+            (None, _) => Some(trigger_description(&checkpoint.trigger)),
+        };
+        let mut spans = vec![
             Span::styled(format!("{:>3} ", checkpoint.number), style(theme.dim)),
             Span::styled(format!("{timeline}{mark} "), style(mark_style)),
-            Span::styled(truncate(&name, room), style(theme.text)),
-        ]);
+        ];
+        let name = name.map(|name| truncate(&name, room)).unwrap_or_default();
+        let gap = if name.is_empty() { "" } else { "  " };
+        let rest = room.saturating_sub(display_width(&name) + gap.len());
+        let is_labelled = checkpoint.label.is_some();
+        spans.push(Span::styled(name, style(if is_labelled { theme.accent } else { theme.text })));
+        if let Some(words) = words.filter(|_| rest > MIN_WORDS_WIDTH) {
+            let text = format!("{gap}{}", truncate(&words, rest));
+            spans.push(Span::styled(text, style(if gap.is_empty() { theme.text } else { theme.dim })));
+        }
+        let line = Line::from(spans);
         canvas::line(buffer, Rect { width: area.width.saturating_sub(used + 1), ..area }, &line);
     }
 }
@@ -201,6 +228,10 @@ impl Screen for Checkpoints {
                 self.branches = branches;
                 Handled::Yes(Vec::new())
             }
+            ScreenMsg::Words(words) => {
+                self.words.extend(words.into_iter().map(|(branch, seq, words)| ((branch, seq), words)));
+                Handled::Yes(Vec::new())
+            }
             ScreenMsg::RewindPlanned(result) => Handled::Yes(self.confirm_rewind(result)),
             ScreenMsg::Preview { request_id, result } => {
                 self.preview.set_messages(request_id, result);
@@ -245,6 +276,13 @@ impl Screen for Checkpoints {
         self.preview.draw(buffer, preview, cx.render, "messages up to this checkpoint");
         None
     }
+}
+
+/// The beginning of a word says nothing, so words get at least this width.
+const MIN_WORDS_WIDTH: usize = 8;
+
+fn is_end_of_turn(trigger: &Trigger) -> bool {
+    matches!(trigger, Trigger::Event(kind) if kind == "run.ended")
 }
 
 /// Describes the trigger of a checkpoint.

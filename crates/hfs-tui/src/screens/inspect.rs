@@ -1,8 +1,10 @@
-//! The inspector of a run: its agents, their negotiation, token usage, and a trace of its events.
+//! The inspector of a run: its agents and what they wrote, their negotiation, token usage, and a trace of its events.
+
+use std::cell::Cell;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    AgentNode, AgentStatus, ClaimDecision, EventPayload, Run, RunEnding, RunId, RunSnapshot, Section,
+    AgentNode, AgentStatus, ClaimDecision, Event, EventPayload, Run, RunEnding, RunId, RunSnapshot, Section,
     SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount, TokenTotal, Usage,
 };
 use ratatui::buffer::Buffer;
@@ -12,9 +14,12 @@ use ratatui::text::{Line, Span};
 
 use super::{Action, Context, Handled, ListSelection, Screen, StaleData};
 use crate::canvas;
+use crate::ports::Tone;
 use crate::protocol::{Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
-use crate::text::{Fragment, display_width, format_duration, format_tokens, sanitize_line, truncate, wrap};
+use crate::text::{
+    Fragment, display_width, format_duration, format_tokens, markdown, sanitize_line, truncate, wrap,
+};
 use crate::theme::Theme;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,40 @@ pub struct Inspect {
     run_index: usize,
     run: Option<Box<Run>>,
     is_loading: bool,
+    /// The first visible line of what the selected agent wrote, or of what was written about the selected section, while
+    /// the user reads it.
+    reading: Option<Cell<usize>>,
+}
+
+/// What an agent wrote.
+struct Answer<'a> {
+    agent: &'a str,
+    subject: &'a str,
+    sections: &'a [String],
+    text: &'a str,
+    at: Timestamp,
+}
+
+impl<'a> Answer<'a> {
+    fn of_event(event: &'a Event) -> Option<Self> {
+        match &event.payload {
+            EventPayload::AgentAnswered { agent, subject, sections, text } => {
+                Some(Self { agent, subject, sections, text, at: event.at })
+            }
+            _ => None,
+        }
+    }
+
+    /// Names the answer: `draft`, or `section risks`.
+    fn title(&self) -> String {
+        let sections = sanitize_line(&self.sections.join(", "));
+        let gap = if sections.is_empty() { "" } else { "  " };
+        format!("{}{gap}{sections}", sanitize_line(self.subject))
+    }
+
+    fn is_about(&self, section: &str) -> bool {
+        self.sections.iter().any(|name| name == section)
+    }
 }
 
 impl Inspect {
@@ -57,6 +96,7 @@ impl Inspect {
             run_index: 0,
             run: None,
             is_loading: session.is_some(),
+            reading: None,
         };
         let actions = screen.list_runs();
         (screen, actions)
@@ -97,6 +137,7 @@ impl Inspect {
 
     fn read_run(&mut self) -> Vec<Action> {
         self.selection = ListSelection::default();
+        self.reading = None;
         self.run = None;
         let run = self.runs.get(self.run_index);
         self.is_loading = run.is_some();
@@ -117,7 +158,42 @@ impl Inspect {
         self.run.as_ref().map(|run| &run.snapshot).or(self.runs.is_empty().then_some(cx.run))
     }
 
-    fn row_count(&self, snapshot: &RunSnapshot) -> usize {
+    /// Returns the events of the run that is shown.
+    fn events<'a>(&'a self, cx: &Context<'a>) -> Vec<&'a Event> {
+        match &self.run {
+            Some(run) if !self.shows_run_in_progress(cx) => run.events.iter().collect(),
+            Some(_) => cx.events.iter().map(AsRef::as_ref).collect(),
+            None if self.shows_run_in_progress(cx) || self.runs.is_empty() => {
+                cx.events.iter().map(AsRef::as_ref).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Returns a title, and what the selected agent wrote, or what was written about the selected section.
+    fn answers<'a>(&'a self, cx: &Context<'a>) -> (String, Vec<Answer<'a>>) {
+        let Some(snapshot) = self.snapshot(cx) else { return Default::default() };
+        let all = self.events(cx).into_iter().filter_map(Answer::of_event);
+        match self.tab {
+            Tab::Agents => match agents(snapshot).nth(self.selection.row) {
+                Some((_, agent)) => {
+                    let own = all.filter(|answer| answer.agent == agent.agent_id);
+                    (sanitize_line(&agent.agent_id), own.collect())
+                }
+                None => Default::default(),
+            },
+            Tab::Negotiation => match snapshot.negotiation.sections.get(self.selection.row) {
+                Some(section) => {
+                    let about = all.filter(|answer| answer.is_about(&section.name));
+                    (format!("section {}", sanitize_line(&section.name)), about.collect())
+                }
+                None => Default::default(),
+            },
+            Tab::Tokens | Tab::Trace => Default::default(),
+        }
+    }
+
+    fn row_count(&self, snapshot: &RunSnapshot, events: usize) -> usize {
         // On these pages the selection is the first visible line. The counts of titles and blank lines need not be
         // exact, because drawing limits the scroll position.
         const TOKENS_FIXED_ROWS: usize = 4;
@@ -127,7 +203,6 @@ impl Inspect {
             Tab::Negotiation => snapshot.negotiation.sections.len(),
             Tab::Tokens => snapshot.usage.by_agent.len() + snapshot.usage.by_phase.len() + TOKENS_FIXED_ROWS,
             Tab::Trace => {
-                let events = self.run.as_ref().map_or(0, |run| run.events.len());
                 snapshot.timeline.phases.len() + agents(snapshot).count() + events + TRACE_FIXED_ROWS
             }
         }
@@ -148,11 +223,32 @@ impl Screen for Inspect {
     }
 
     fn key_hints(&self) -> Vec<(&'static str, &'static str)> {
-        vec![("Tab", "next page"), ("↑ ↓", "move"), ("[ ]", "older, newer run"), ("Esc", "back")]
+        if self.reading.is_some() {
+            return vec![("↑ ↓", "scroll"), ("Esc", "back")];
+        }
+        let mut keys =
+            vec![("Tab", "next page"), ("↑ ↓", "move"), ("[ ]", "older, newer run"), ("Esc", "back")];
+        if matches!(self.tab, Tab::Agents | Tab::Negotiation) {
+            keys.insert(0, ("Enter", "read"));
+        }
+        keys
     }
 
     fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
-        let rows = self.snapshot(cx).map_or(0, |snapshot| self.row_count(snapshot));
+        if let Some(scroll) = &mut self.reading {
+            // Drawing limits the position to the last page.
+            let mut selection = ListSelection { row: scroll.get() };
+            if !selection.handle_key_with_letters(key, usize::MAX)
+                && matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q'))
+            {
+                self.reading = None;
+            } else {
+                scroll.set(selection.row);
+            }
+            return Vec::new();
+        }
+        let events = self.events(cx).len();
+        let rows = self.snapshot(cx).map_or(0, |snapshot| self.row_count(snapshot, events));
         if self.selection.handle_key_with_letters(key, rows) {
             return Vec::new();
         }
@@ -161,6 +257,14 @@ impl Screen for Inspect {
             |count: usize| TABS.get((index + count) % TABS.len()).map_or(Tab::Agents, |(tab, _)| *tab);
         match key.code {
             KeyCode::Esc | KeyCode::Char('q') => return vec![Action::Close],
+            KeyCode::Enter if matches!(self.tab, Tab::Agents | Tab::Negotiation) => {
+                if self.answers(cx).1.is_empty() {
+                    let text = "nothing was recorded; runs of earlier versions have no texts of agents";
+                    return vec![Action::Notify(Tone::Dim, text.to_owned())];
+                }
+                self.reading = Some(Cell::default());
+                return Vec::new();
+            }
             KeyCode::Tab | KeyCode::Right if key.modifiers == KeyModifiers::NONE => self.tab = tab_after(1),
             KeyCode::BackTab | KeyCode::Left => self.tab = tab_after(TABS.len() - 1),
             KeyCode::Char(digit @ '1'..='4') => {
@@ -220,13 +324,19 @@ impl Screen for Inspect {
             canvas::line(buffer, canvas::row(page, 0), &Line::styled(text, theme.dim));
             return None;
         };
+        let (title, answers) = self.answers(cx);
+        if let Some(scroll) = &self.reading {
+            draw_answers(buffer, page, cx.render, snapshot, &title, &answers, scroll);
+            return None;
+        }
         match self.tab {
-            Tab::Agents => draw_agents(buffer, page, cx.render, snapshot, self.selection),
-            Tab::Negotiation => draw_negotiation(buffer, page, cx.render, snapshot, self.selection),
+            Tab::Agents => draw_agents(buffer, page, cx.render, snapshot, self.selection, &answers),
+            Tab::Negotiation => {
+                draw_negotiation(buffer, page, cx.render, snapshot, self.selection, &answers);
+            }
             Tab::Tokens => draw_tokens(buffer, page, cx.render, snapshot, self.selection),
             Tab::Trace => {
-                let run = self.run.as_deref().filter(|run| run.snapshot.run_id == snapshot.run_id);
-                draw_trace(buffer, page, cx.render, snapshot, run, self.selection);
+                draw_trace(buffer, page, cx.render, snapshot, &self.events(cx), self.selection);
             }
         }
         None
@@ -282,12 +392,67 @@ fn split(page: Rect) -> (Rect, Rect) {
     (list, Rect { y: list.bottom(), height: detail, ..page })
 }
 
+/// Draws all of what was written by an agent, or about a section.
+fn draw_answers(
+    buffer: &mut Buffer,
+    page: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    title: &str,
+    answers: &[Answer<'_>],
+    scroll: &Cell<usize>,
+) {
+    let theme = &render.theme;
+    let title = Line::styled(format!(" {title} "), theme.title());
+    let inner = canvas::panel(buffer, page, title, theme, true);
+    let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+    let lines = answer_lines(answers, snapshot, render, usize::from(inner.width), usize::MAX);
+    scroll.set(scroll.get().min(lines.len().saturating_sub(usize::from(inner.height))));
+    canvas::lines(buffer, inner, lines.into_iter().skip(scroll.get()));
+}
+
+/// Lays out answers, each below its title, in at most `rows` rows.
+fn answer_lines(
+    answers: &[Answer<'_>],
+    snapshot: &RunSnapshot,
+    render: &RenderContext,
+    width: usize,
+    rows: usize,
+) -> Vec<Line<'static>> {
+    /// Bytes of an answer that are laid out; more than any agent writes.
+    const MAX_BYTES: usize = 64 << 10;
+    let theme = &render.theme;
+    let start = snapshot.timeline.started_at;
+    let mut lines = Vec::new();
+    for answer in answers {
+        if lines.len() >= rows {
+            break;
+        }
+        if !lines.is_empty() {
+            lines.push(Line::default());
+        }
+        let after = start.map(|start| format_duration(answer.at.millis_since(start))).unwrap_or_default();
+        lines.push(Line::from(vec![
+            Span::styled(answer.title(), theme.accent),
+            Span::styled(format!("  {} after {after}", sanitize_line(answer.agent)), theme.dim),
+        ]));
+        let text = answer.text.get(..answer.text.floor_char_boundary(MAX_BYTES)).unwrap_or_default();
+        lines.extend(markdown(text, width, render.text_style()));
+        if text.len() < answer.text.len() {
+            lines.push(Line::styled("… the rest is in `hfs run show --json`", theme.dim));
+        }
+    }
+    lines.truncate(rows);
+    lines
+}
+
 fn draw_agents(
     buffer: &mut Buffer,
     page: Rect,
     render: &RenderContext,
     snapshot: &RunSnapshot,
     selection: ListSelection,
+    answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
     let (list, detail) = split(page);
@@ -322,7 +487,7 @@ fn draw_agents(
         }
     }
     if let Some((triad, agent)) = agents(snapshot).nth(selection.row) {
-        draw_agent_detail(buffer, detail, render, snapshot, triad, agent);
+        draw_agent_detail(buffer, detail, render, snapshot, triad, agent, answers);
     } else {
         canvas::line(buffer, canvas::row(list, 0), &Line::styled("no agent has started yet", theme.dim));
     }
@@ -351,24 +516,56 @@ fn draw_agent_detail(
     snapshot: &RunSnapshot,
     triad: Option<&str>,
     agent: &AgentNode,
+    answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
     let title = Line::styled(format!(" {} ", sanitize_line(&agent.agent_id)), theme.title());
     let inner = canvas::panel(buffer, area, title, theme, false);
+    let width = usize::from(inner.width);
     let count = snapshot.usage.by_agent.get(&agent.agent_id).copied().unwrap_or_default();
-    let fields = [
-        ("role", sanitize_line(&agent.role)),
-        ("triad", triad.map_or_else(|| "none".to_owned(), sanitize_line)),
-        ("status", status_word(agent.status).to_owned()),
-        ("model", agent.model.as_deref().map_or_else(|| "none".to_owned(), sanitize_line)),
-        ("time", agent_time(agent, render.now).map_or_else(|| "not started".to_owned(), format_duration)),
-        ("tokens", tokens_in_and_out(&count, |tokens| tokens.to_string())),
-        ("calls", count.calls.to_string()),
-    ];
-    let lines = fields.into_iter().map(|(name, value)| {
-        Line::from(vec![Span::styled(format!("{name:<8}"), theme.dim), Span::styled(value, theme.text)])
-    });
+    let mut role = sanitize_line(&agent.role);
+    if let Some(triad) = triad {
+        role = format!("{role} of {}", sanitize_line(triad));
+    }
+    let time = agent_time(agent, render.now).map_or_else(
+        || "not started".to_owned(),
+        |time| format!("{} after {}", status_word(agent.status), format_duration(time)),
+    );
+    let model = agent.model.as_deref().map_or_else(|| "no model".to_owned(), sanitize_line);
+    let tokens = format!("{} · {}", call_count(count.calls), tokens_in_and_out(&count, format_tokens));
+    let mut lines: Vec<Line<'static>> = [format!("{role} · {time}"), format!("{model} · {tokens}")]
+        .map(|text| Line::styled(truncate(&text, width), theme.dim))
+        .into();
+    lines.extend(beginning_of(answers, snapshot, render, inner, lines.len()));
     canvas::lines(buffer, inner, lines);
+}
+
+/// Returns the beginning of answers for the rest of an area, of which `used` rows are used.
+fn beginning_of(
+    answers: &[Answer<'_>],
+    snapshot: &RunSnapshot,
+    render: &RenderContext,
+    area: Rect,
+    used: usize,
+) -> Vec<Line<'static>> {
+    let free = usize::from(area.height).saturating_sub(used);
+    if answers.is_empty() || free == 0 {
+        return Vec::new();
+    }
+    // A blank line, if there is room for it.
+    let gap = usize::from(free > 4);
+    let rows = free - gap;
+    let mut lines = answer_lines(answers, snapshot, render, usize::from(area.width), rows + 1);
+    if lines.len() > rows {
+        lines.truncate(rows - 1);
+        lines.push(canvas::hints(&[("Enter", "shows all")], &render.theme, usize::from(area.width)));
+    }
+    lines.splice(0..0, vec![Line::default(); gap]);
+    lines
+}
+
+fn call_count(calls: u64) -> String {
+    if calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") }
 }
 
 fn draw_negotiation(
@@ -377,6 +574,7 @@ fn draw_negotiation(
     render: &RenderContext,
     snapshot: &RunSnapshot,
     selection: ListSelection,
+    answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
     let negotiation = &snapshot.negotiation;
@@ -431,7 +629,7 @@ fn draw_negotiation(
         }
     }
     if let Some(section) = negotiation.sections.get(selection.row) {
-        draw_section_detail(buffer, detail, render, section);
+        draw_section_detail(buffer, detail, render, snapshot, section, answers);
     }
 }
 
@@ -452,7 +650,14 @@ fn owners(section: &Section) -> String {
     }
 }
 
-fn draw_section_detail(buffer: &mut Buffer, area: Rect, render: &RenderContext, section: &Section) {
+fn draw_section_detail(
+    buffer: &mut Buffer,
+    area: Rect,
+    render: &RenderContext,
+    snapshot: &RunSnapshot,
+    section: &Section,
+    answers: &[Answer<'_>],
+) {
     let theme = &render.theme;
     let title = Line::styled(format!(" {} ", sanitize_line(&section.name)), theme.title());
     let inner = canvas::panel(buffer, area, title, theme, false);
@@ -487,6 +692,7 @@ fn draw_section_detail(buffer: &mut Buffer, area: Rect, render: &RenderContext, 
             width,
         ));
     }
+    lines.extend(beginning_of(answers, snapshot, render, inner, lines.len()));
     canvas::lines(buffer, inner, lines);
 }
 
@@ -533,7 +739,7 @@ fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Them
     let bar_width = width.saturating_sub(name_width + 44).clamp(6, 40);
     let total = count.usage.total();
     let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bar_width);
-    let calls = if count.calls == 1 { "1 call".to_owned() } else { format!("{} calls", count.calls) };
+    let calls = call_count(count.calls);
     Line::from(vec![
         Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
         Span::styled(format!("{bar:<bar_width$} "), theme.accent),
@@ -562,7 +768,7 @@ fn draw_trace(
     page: Rect,
     render: &RenderContext,
     snapshot: &RunSnapshot,
-    run: Option<&Run>,
+    events: &[&Event],
     selection: ListSelection,
 ) {
     let theme = &render.theme;
@@ -596,10 +802,10 @@ fn draw_trace(
             bar(name, from, agent.ended_at, theme.good);
         }
     }
-    if let Some(run) = run {
+    if !events.is_empty() {
         lines.push(Line::default());
-        lines.push(Line::styled(format!("{} events", run.events.len()), theme.title()));
-        for event in &run.events {
+        lines.push(Line::styled(format!("{} events", events.len()), theme.title()));
+        for event in events {
             lines.push(Line::from(vec![
                 Span::styled(format!("{:>9} ", format_duration(event.at.millis_since(start))), theme.dim),
                 Span::styled(
@@ -634,6 +840,7 @@ fn event_style(payload: &EventPayload, theme: &Theme) -> Style {
         | EventPayload::NegotiationContested { .. }
         | EventPayload::TriadDegraded { .. } => theme.warn,
         EventPayload::RunStarted { .. } | EventPayload::RunEnded { .. } => theme.accent,
+        EventPayload::AgentAnswered { .. } => theme.text,
         _ => theme.dim,
     }
 }
@@ -649,6 +856,11 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::AgentStarted { agent, role, .. } => format!("{agent} as {role}"),
         EventPayload::AgentEnded { agent, status, duration_ms } => {
             format!("{agent} {} after {}", status_word(*status), format_duration(*duration_ms))
+        }
+        EventPayload::AgentAnswered { agent, subject, text, .. } => {
+            /// More than fits into a row.
+            const BYTES: usize = 500;
+            format!("{agent} {subject}: {}", text.get(..text.floor_char_boundary(BYTES)).unwrap_or(text))
         }
         EventPayload::NegotiationClaimed { section, claimant } => format!("{claimant} claims {section}"),
         EventPayload::NegotiationContested { section, claimants, round, temperature } => {

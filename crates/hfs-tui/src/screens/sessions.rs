@@ -14,7 +14,7 @@ use crate::modal::{Modal, Prompt, PromptPurpose, confirm_trash, draw_field};
 use crate::ports::{SessionScope, Tone};
 use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
-use crate::text::{fuzzy_score, sanitize_line, truncate};
+use crate::text::{display_width, fuzzy_score, sanitize_line, truncate};
 
 /// Sessions read per request.
 const PAGE: u32 = 200;
@@ -35,6 +35,8 @@ pub struct Sessions {
     scope: Scope,
     project: Option<String>,
     query: Editor,
+    /// The words of the query whose sessions are listed.
+    words: QueryWords,
     selection: ListSelection,
     rows: Vec<SessionSummary>,
     next_page: Option<Cursor>,
@@ -53,6 +55,34 @@ pub struct Sessions {
     last_trashed: Option<SessionId>,
 }
 
+/// The words of a query: `project:TEXT` and `tool:NAME` are filters, and all others are a part of the name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct QueryWords {
+    project: Option<String>,
+    tool: Option<String>,
+    name: String,
+}
+
+impl QueryWords {
+    fn of(query: &str) -> Self {
+        let mut words = Self::default();
+        for word in query.split_whitespace() {
+            let filter = |name: &str| word.strip_prefix(name).filter(|text: &&str| !text.is_empty());
+            if let Some(project) = filter("project:") {
+                words.project = Some(project.to_owned());
+            } else if let Some(tool) = filter("tool:") {
+                words.tool = Some(tool.to_owned());
+            } else if !matches!(word, "project:" | "tool:") {
+                if !words.name.is_empty() {
+                    words.name.push(' ');
+                }
+                words.name.push_str(word);
+            }
+        }
+        words
+    }
+}
+
 impl Sessions {
     /// Opens the list with `query` in its search field.
     pub fn open(scope: SessionScope, query: &str, cx: &Context<'_>) -> (Self, Vec<Action>) {
@@ -67,6 +97,7 @@ impl Sessions {
             scope,
             project,
             query: editor,
+            words: QueryWords::default(),
             selection: ListSelection::default(),
             rows: Vec::new(),
             next_page: None,
@@ -85,6 +116,7 @@ impl Sessions {
     }
 
     fn reload(&mut self, cx: &Context<'_>) -> Vec<Action> {
+        self.words = QueryWords::of(self.query.text());
         self.rows.clear();
         self.next_page = None;
         self.request_id = cx.ids.next();
@@ -96,8 +128,13 @@ impl Sessions {
 
     fn request_page(&mut self) -> Action {
         self.is_loading = true;
+        let words = &self.words;
+        // A project that the user names is one of all projects.
+        let in_project = self.scope == Scope::Project && words.project.is_none();
         let filter = SessionFilter {
-            project: self.project.clone().filter(|_| self.scope == Scope::Project),
+            project: self.project.clone().filter(|_| in_project),
+            project_contains: words.project.clone(),
+            tool: words.tool.clone(),
             trashed: self.scope == Scope::Trash,
             origin: None,
         };
@@ -135,7 +172,7 @@ impl Sessions {
     /// Reads the next page while the user searches by name, or when the selection comes near the end of the list.
     fn request_more(&mut self) -> Option<Action> {
         let count = self.matching_rows().len();
-        let is_wanted = !self.query.is_empty() || self.selection.row + PREFETCH_ROWS > count;
+        let is_wanted = !self.words.name.is_empty() || self.selection.row + PREFETCH_ROWS > count;
         (is_wanted && !self.is_loading && self.next_page.is_some() && self.rows.len() < MAX_LOADED)
             .then(|| self.request_page())
     }
@@ -144,7 +181,7 @@ impl Sessions {
     fn matching_rows(&self) -> Vec<&SessionSummary> {
         /// Score of a matching id, higher than that of any name.
         const ID_SCORE: u32 = 10_000;
-        let query = self.query.text();
+        let query = self.words.name.as_str();
         if query.is_empty() {
             return self.rows.iter().collect();
         }
@@ -178,12 +215,24 @@ impl Sessions {
         vec![Action::run(Request::ReadPreview { source: PreviewSource::Session(session), request_id })]
     }
 
+    /// Shows the rows that match the query, and reads them if its filters have changed.
+    fn query_changed(&mut self, cx: &Context<'_>) -> Vec<Action> {
+        self.selection = ListSelection::default();
+        let words = QueryWords::of(self.query.text());
+        if (&words.project, &words.tool) != (&self.words.project, &self.words.tool) {
+            return self.reload(cx);
+        }
+        self.words = words;
+        self.selection_changed(cx)
+    }
+
     fn empty_message(&self, render: &RenderContext) -> Line<'static> {
         let theme = &render.theme;
         let text = match (&self.error, self.is_loading, self.scope) {
             (Some(error), _, _) => return Line::styled(sanitize_line(error), theme.bad),
             (None, true, _) => "loading ...",
-            (None, false, _) if !self.query.is_empty() => "no name matches; / searches the messages",
+            (None, false, _) if !self.words.name.is_empty() => "no name matches; / searches the messages",
+            (None, false, _) if !self.query.is_empty() => "no session of this project or tool",
             (None, false, Scope::Project) => {
                 "no sessions in this project yet; Tab shows those of all projects"
             }
@@ -273,7 +322,7 @@ impl Screen for Sessions {
             }
             _ => {
                 if self.query.handle_key(key, KeyMode::Standard, usize::MAX) {
-                    self.selection = ListSelection::default();
+                    return self.query_changed(cx);
                 }
                 self.selection_changed(cx)
             }
@@ -282,8 +331,7 @@ impl Screen for Sessions {
 
     fn handle_paste(&mut self, text: &str, cx: &Context<'_>) -> Vec<Action> {
         self.query.insert(&sanitize_line(text));
-        self.selection = ListSelection::default();
-        self.selection_changed(cx)
+        self.query_changed(cx)
     }
 
     fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
@@ -314,7 +362,16 @@ impl Screen for Sessions {
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
         let (list, preview) = split_for_preview(area);
-        let cursor = draw_field(buffer, canvas::row(list, 0), cx.render, "❯ ", &self.query);
+        let field = canvas::row(list, 0);
+        let cursor = draw_field(buffer, field, cx.render, "❯ ", &self.query);
+        if self.query.is_empty() {
+            let hint = Line::styled("a name, project:TEXT or tool:NAME", cx.render.theme.dim);
+            canvas::line(
+                buffer,
+                Rect { x: field.x + 2, width: field.width.saturating_sub(2), ..field },
+                &hint,
+            );
+        }
         let rows = self.matching_rows();
         let list = Rect { y: list.y + 2, height: list.height.saturating_sub(2), ..list };
         if rows.is_empty() || self.error.is_some() {
@@ -324,7 +381,9 @@ impl Screen for Sessions {
         for (at, index) in visible.enumerate() {
             if let Some(row) = rows.get(index) {
                 let is_selected = index == self.selection.row;
-                draw_session_row(buffer, canvas::row(list, at), cx.render, row, is_selected);
+                let with_project = self.scope != Scope::Project || self.words.project.is_some();
+                let area = canvas::row(list, at);
+                draw_session_row(buffer, area, cx.render, row, is_selected, with_project);
             }
         }
         self.preview.draw(buffer, preview, cx.render, "newest messages");
@@ -352,14 +411,19 @@ pub fn damage_note(unreadable: u64) -> String {
     }
 }
 
-/// Draws a session in one row.
+/// Draws a session in one row, with the tool that it comes from and, if wanted and if there is room, its project.
 pub fn draw_session_row(
     buffer: &mut Buffer,
     area: Rect,
     render: &RenderContext,
     row: &SessionSummary,
     is_selected: bool,
+    with_project: bool,
 ) {
+    /// Width of the name that the tool and the project leave free.
+    const MIN_NAME_WIDTH: usize = 24;
+    /// Width of the id and the space after it.
+    const ID_WIDTH: usize = 10;
     let theme = &render.theme;
     let style = |normal| if is_selected { theme.selected } else { normal };
     if is_selected {
@@ -369,12 +433,42 @@ pub fn draw_session_row(
     if row.branches > 1 {
         details.push_str(&format!(" · {} branches", row.branches));
     }
-    let details = format!("{details}  {:>14}", render.relative_time(row.session.updated_at));
+    let mut details = format!("{details}  {:>14}", render.relative_time(row.session.updated_at));
+    let session = &row.session;
+    let project =
+        session.project.as_ref().filter(|_| with_project).map(|project| project_name(&project.directory));
+    let tool = session.origin.as_ref().map(|_| session.tool());
+    for place in [tool, project].into_iter().flatten().filter(|place| !place.is_empty()) {
+        let place = truncate(&sanitize_line(place), 20);
+        let name_width = usize::from(area.width).saturating_sub(display_width(&details) + ID_WIDTH);
+        if name_width >= MIN_NAME_WIDTH + display_width(&place) + 3 {
+            details = format!("{place} · {details}");
+        }
+    }
     let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
-    let room = usize::from(area.width).saturating_sub(usize::from(used) + 10);
+    let room = usize::from(area.width).saturating_sub(usize::from(used) + ID_WIDTH);
     let line = Line::from(vec![
         Span::styled(format!("{} ", row.session.id.short().shown()), style(theme.border)),
         Span::styled(truncate(&sanitize_line(row.session.title()), room), style(theme.text)),
     ]);
     canvas::line(buffer, Rect { width: area.width.saturating_sub(used + 1), ..area }, &line);
+}
+
+/// The last part of a project's directory.
+fn project_name(directory: &str) -> &str {
+    directory.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_has_filters_for_the_project_and_the_tool() {
+        let words = QueryWords::of("tool:codex fix  project:gate login");
+        assert_eq!(words.name, "fix login");
+        assert_eq!((words.project.as_deref(), words.tool.as_deref()), (Some("gate"), Some("codex")));
+        assert_eq!(QueryWords::of("tool: project:"), QueryWords::default(), "while the user types a filter");
+        assert_eq!(project_name("/home/you/gateway/"), "gateway");
+    }
 }

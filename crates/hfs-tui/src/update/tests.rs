@@ -900,8 +900,14 @@ fn after_a_rewind_typing_replaces_the_old_prompt() {
 }
 
 #[test]
-fn the_bell_rings_after_a_long_reply_that_the_user_did_not_watch() {
-    let bell = |harness: &Harness| harness.effects.contains(&TerminalCommand::Bell.into());
+fn the_user_is_alerted_after_a_long_reply_that_was_not_watched() {
+    let alert = |harness: &Harness| {
+        harness.effects.iter().any(|effect| {
+            let name = "Why do retries double the load?";
+            let text = format!("hfs: the reply in {name} is complete");
+            *effect == TerminalCommand::Alert(text).into()
+        })
+    };
     for (focus, seconds, input_during, expected) in [
         (Some(false), 20, true, true),
         (Some(true), 20, false, false),
@@ -926,7 +932,7 @@ fn the_bell_rings_after_a_long_reply_that_the_user_did_not_watch() {
         later(&mut harness, seconds * 1_000_000);
         harness.effects.clear();
         end_exchange(&mut harness, Ok(exchange(None)));
-        assert_eq!(bell(&harness), expected, "{focus:?} {seconds} {input_during}");
+        assert_eq!(alert(&harness), expected, "{focus:?} {seconds} {input_during}");
     }
 }
 
@@ -940,6 +946,93 @@ fn without_animations_nothing_moves_during_a_reply() {
     let later = harness.model.render.now.as_micros() + 5_000_000;
     harness.model.render.now = Timestamp::from_micros(later).unwrap();
     assert_eq!(screen_text(&harness), before);
+}
+
+#[test]
+fn a_long_paste_is_folded_and_sent_whole() {
+    let mut harness = chat();
+    let pasted = "one line\n".repeat(500);
+    harness.type_text("Explain ");
+    harness.send(Msg::Paste(pasted.clone()));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("❯ Explain [long text 1]") && screen.contains("500 lines, 4.3 KiB"), "{screen}");
+    assert!(!screen.contains("one line"), "{screen}");
+    // The draft survives a look at the history.
+    harness.send(Msg::History(vec!["older".into()]));
+    harness.press(KeyCode::Up, NONE);
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let sent = harness.requests().find_map(|request| match request {
+        Request::Send { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(sent, Some(format!("Explain {pasted}")));
+}
+
+#[test]
+fn up_shows_the_newest_stored_message_as_soon_as_it_arrives() {
+    let mut harness = empty();
+    harness.press(KeyCode::Up, NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::ReadHistory { .. })));
+    assert_eq!(harness.model.chat.input.text(), "");
+    harness.send(Msg::History(vec!["of another session".into(), "older".into()]));
+    assert_eq!(harness.model.chat.input.text(), "of another session");
+    harness.press(KeyCode::Up, NONE);
+    assert_eq!(harness.model.chat.input.text(), "older");
+    let mut harness = empty();
+    harness.press(KeyCode::Up, NONE);
+    harness.type_text("typed meanwhile");
+    harness.send(Msg::History(vec!["stored".into()]));
+    assert_eq!(harness.model.chat.input.text(), "typed meanwhile");
+}
+
+#[test]
+fn the_list_of_sessions_is_filtered_by_project_and_tool() {
+    let mut harness = set_up("sessions");
+    harness.effects.clear();
+    harness.type_text("project:gate tool:codex retries");
+    let filter = harness.requests().filter_map(|request| match request {
+        Request::ListSessions { filter, .. } => Some(filter.clone()),
+        _ => None,
+    });
+    let filter = filter.last().unwrap();
+    assert_eq!((filter.project, filter.project_contains.as_deref()), (None, Some("gate")));
+    assert_eq!(filter.tool.as_deref(), Some("codex"));
+}
+
+#[test]
+fn what_agents_wrote_can_be_read_during_and_after_a_run() {
+    for scene in ["inspect-agents", "negotiating"] {
+        let mut harness = set_up(scene);
+        if scene == "negotiating" {
+            harness.press(KeyCode::F(3), NONE);
+        }
+        assert!(screen_text(&harness).contains("The client's own loop is the cause"), "{scene}");
+        harness.press(KeyCode::Enter, NONE);
+        let read = screen_text(&harness);
+        assert!(read.contains("keep the bound in one place") && read.contains("position"), "{read}");
+        harness.press(KeyCode::Esc, NONE);
+        harness.press(KeyCode::Char('2'), NONE);
+        harness.press(KeyCode::Down, NONE);
+        harness.press(KeyCode::Enter, NONE);
+        let about = screen_text(&harness);
+        assert!(
+            about.contains("section fix") && about.contains("holds it: the loop is in our code"),
+            "{about}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_checkpoints_show_the_words_that_they_belong_to() {
+    let mut harness = set_up("checkpoints");
+    let screen = screen_text(&harness);
+    assert!(screen.contains("★ Good. Make that change"), "{screen}");
+    assert!(screen.contains("before the rewrite  Why do retries"), "{screen}");
+    // Checkpoints whose words are not known yet are described by their cause.
+    harness = chat();
+    harness.submit("/checkpoints");
+    assert!(harness.requests().any(|request| matches!(request, Request::ListCheckpoints(_))));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::AgentArgs;
+use crate::config::Key;
 use crate::context::Context;
 use crate::output::console::Console;
 use crate::output::error::{CliError, Outcome};
@@ -232,7 +233,8 @@ fn report(
                     "the reply is incomplete; the part that arrived is kept: hfs session show {short}"
                 ));
             }
-            Err(failure.into())
+            // A server that cannot be reached or refuses the request may have been chosen by a setting.
+            Err(context.name_settings(failure.into(), &[Key::Provider, Key::Model, Key::BaseUrl]))
         }
     }
 }

@@ -1,14 +1,16 @@
 //! `hfs checkpoint`: list, create, show, pin, delete and compare checkpoints.
 
 use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId};
-use hfs_engine::{GraphMark, GraphRow, memory_entries, session_graph};
+use hfs_engine::{GraphMark, GraphRow, memory_entries, session_graph, words_at};
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 
 use super::branch::{graph_line, message_diff};
 use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{CheckpointJson, MessageJson};
+use crate::output::table::shorten;
 use crate::output::{sanitize, time_format};
 use crate::resolve::find_checkpoint;
 
@@ -131,7 +133,7 @@ fn list(session: SessionId, context: &Context) -> Result<(), CliError> {
     let mut text = String::new();
     for row in session_graph(&branches, current, &checkpoints) {
         text += &match &row.mark {
-            GraphMark::Checkpoint(checkpoint) => checkpoint_line(&row, checkpoint, context),
+            GraphMark::Checkpoint(checkpoint) => checkpoint_line(&row, checkpoint, context)?,
             GraphMark::Head { .. } | GraphMark::Fork | GraphMark::Beginning => {
                 graph_line(&row, &branches, context)
             }
@@ -152,7 +154,10 @@ fn branch_name<'a>(branches: &'a [Branch], checkpoint: &Checkpoint) -> &'a str {
     branch.map_or("", |branch| &branch.name)
 }
 
-fn checkpoint_line(row: &GraphRow, checkpoint: &Checkpoint, context: &Context) -> String {
+/// A line of the graph, up to the end of the terminal with the words that the checkpoint belongs to.
+fn checkpoint_line(row: &GraphRow, checkpoint: &Checkpoint, context: &Context) -> Result<String, CliError> {
+    /// Width of the words if standard output is not a terminal, in columns.
+    const WORDS_WIDTH: usize = 60;
     let Palette { role, strong, dim, good, .. } = context.console.palette;
     let time = context.format_time(checkpoint.created_at);
     let label = checkpoint
@@ -160,14 +165,20 @@ fn checkpoint_line(row: &GraphRow, checkpoint: &Checkpoint, context: &Context) -
         .as_deref()
         .map_or_else(String::new, |label| format!(" {good}{:?}{good:#}", sanitize::line(label)));
     let pinned = if checkpoint.pinned { " (pinned)" } else { "" };
-    format!(
+    let line = format!(
         "{role}{}{role:#} {:>4}  {strong}#{}{strong:#} {dim}{}{dim:#} {}{label}{pinned} {dim}{time}{dim:#}",
         row.lanes,
         row.seq,
         checkpoint.number,
         checkpoint.id.short().shown(),
         sanitize::line(checkpoint.trigger.as_str()),
-    )
+    );
+    let used = anstream::adapter::strip_str(&line).to_string().width() + 2;
+    let room = context.console.width().map_or(WORDS_WIDTH, |width| width.saturating_sub(used));
+    let words = words_at(context.store()?.as_ref(), checkpoint.branch, checkpoint.seq)?;
+    let words = sanitize::line(&words);
+    // The beginning of a word says nothing.
+    Ok(if words.is_empty() || room < 12 { line } else { format!("{line}  {}", shorten(&words, room)) })
 }
 
 fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(), CliError> {

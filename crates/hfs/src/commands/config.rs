@@ -5,12 +5,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AgentKind, Key, Setting, TriadsSetting, Value as SettingValue, ValueOrigin, set_in_file, unset_in_file,
+    AgentKind, Key, Setting, Settings, TriadsSetting, Value as SettingValue, ValueOrigin, check_argument,
+    set_in_file, unset_in_file,
 };
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
 use crate::output::table::Table;
+use crate::wiring;
 use crate::wiring::triads::{self, value_to_save};
 
 const EXAMPLES: &str = "\
@@ -19,6 +21,7 @@ Examples:
   hfs config set disabled_plugins one,two
   hfs config unset model
   hfs config get store.url
+  hfs config unset model                  back to the default
   hfs config triads standard > my.yaml    copy a configuration of triads, to edit it
   hfs config set triads my.yaml           use it when the agent is triads
 
@@ -152,7 +155,9 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
     let key = Key::parse(name)?;
     context.home.create()?;
     let path = &context.config_paths.user;
-    let value = set_in_file(path, key, &value_to_save(key, text, &context.environment)?)?;
+    let text = value_to_save(key, text, &context.environment)?;
+    refuse_unusable(key, &text, context)?;
+    let value = set_in_file(path, key, &text)?;
     if let Some(origin) = context.overriding_origin(key) {
         let origin = sanitize::line(&origin.to_string());
         console.warn(&format!("{name} is also set by {origin}, which takes precedence"));
@@ -169,6 +174,20 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
             .note("triads reply if the agent is triads: hfs config set agent triads, or chat --agent triads");
     }
     Ok(())
+}
+
+/// Refuses a setting with which every later command would fail.
+fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), CliError> {
+    check_argument(key, text)?;
+    if key != Key::StoreUrl {
+        return Ok(());
+    }
+    let settings = Settings { store_url: Some(text.to_owned()), ..context.settings.clone() };
+    let Err(error) = wiring::open_store(&context.home, &settings) else { return Ok(()) };
+    let document = error.document();
+    let hint = document.hint.clone().unwrap_or_else(|| "store.url was not changed".to_owned());
+    let message = format!("every command would fail with this store.url: {}", document.one_line());
+    Err(CliError::with_hint(error.kind(), message, hint))
 }
 
 fn unset(name: &str, context: &Context) -> Result<(), CliError> {

@@ -1,11 +1,12 @@
 //! `hfs run`: lists runs, and shows what the agents did in a run.
 //!
-//! `run show` renders the run snapshot: agents, negotiation, tokens and a time line. `--events` adds every event.
+//! `run show` renders the run snapshot (agents, negotiation, tokens and a time line) and what the agents wrote. `--events`
+//! adds every event.
 
 use std::collections::BTreeMap;
 
 use hfs_core::{
-    AgentNode, AgentStatus, ClaimDecision, Contest, EventPayload, Run, RunId, RunSnapshot, Section,
+    AgentNode, AgentStatus, ClaimDecision, Contest, Event, EventPayload, Run, RunId, RunSnapshot, Section,
     SectionDecision, TokenCount, TokenTotal, Usage, UsageTally,
 };
 use serde_json::json;
@@ -26,6 +27,7 @@ Examples:
   hfs run show @               the newest run: agents, negotiation, tokens, time
   hfs run show login 3         the third run of another session
   hfs run show @ 3 --events    with every event
+  hfs run show @ -v            with all that each agent wrote: positions, drafts, decisions
 
 A run is given as its number in the list (1 = oldest), its short id or a prefix of it, or @ for the newest, @-1 for the \
 one before.";
@@ -34,6 +36,10 @@ one before.";
 const LIST_QUESTION_WIDTH: usize = 60;
 /// Width of the question in `run show` if standard output is not a terminal, in columns.
 const SHOW_QUESTION_WIDTH: usize = 70;
+/// Width of the name of an answer, in columns.
+const SUBJECT_WIDTH: usize = 24;
+/// Width of an answer if standard output is not a terminal, in columns.
+const ANSWER_WIDTH: usize = 100;
 /// Width of the bar that stands for the whole duration of a run, in columns.
 const BAR_WIDTH: u64 = 40;
 
@@ -166,13 +172,15 @@ fn show(session: &str, run: &str, with_events: bool, context: &Context) -> Resul
         let mut document = json!({ "run": details.json() });
         if let Some(fields) = document.get_mut("run").and_then(serde_json::Value::as_object_mut) {
             fields.insert("snapshot".into(), json!(details.run.snapshot));
+            let answers = details.run.events.iter().filter(|event| is_answer(event));
+            fields.insert("answers".into(), answers.map(|event| json!(event.payload)).collect());
             if with_events {
                 fields.insert("events".into(), json!(details.run.events));
             }
         }
         return console.print_json(&document);
     }
-    let mut text = render_run(&details, &console.palette, console.width());
+    let mut text = render_run(&details, &console.palette, console.width(), console.options.verbose);
     if with_events {
         text += &render_events(&details.run, &console.palette);
     }
@@ -198,11 +206,12 @@ const fn status_name(status: AgentStatus) -> &'static str {
 }
 
 /// Everything about a run except its individual events.
-fn render_run(details: &RunDetails, palette: &Palette, width: Option<usize>) -> String {
+fn render_run(details: &RunDetails, palette: &Palette, width: Option<usize>, in_full: bool) -> String {
     let snapshot = &details.run.snapshot;
     let blocks = [
         Some(render_summary(details, palette, width)),
         render_agents(snapshot, palette, width),
+        render_answers(&details.run, palette, width, in_full),
         render_negotiation(snapshot, palette),
         render_tokens(snapshot, palette, width),
         render_timeline(snapshot, palette),
@@ -297,6 +306,44 @@ fn token_cells(count: &TokenCount) -> [String; 4] {
         tokens(|usage| usage.completion_tokens),
         tokens(Usage::total),
     ]
+}
+
+fn is_answer(event: &Event) -> bool {
+    matches!(event.payload, EventPayload::AgentAnswered { .. })
+}
+
+/// What the agents wrote, each in one line unless it is wanted in full.
+fn render_answers(run: &Run, palette: &Palette, width: Option<usize>, in_full: bool) -> Option<String> {
+    let mut rows = Vec::new();
+    for event in &run.events {
+        if let EventPayload::AgentAnswered { agent, subject, sections, text } = &event.payload {
+            let about =
+                if sections.is_empty() { String::new() } else { format!(" {}", join_names(sections)) };
+            rows.push((sanitize::line(agent), format!("{}{about}", sanitize::line(subject)), text));
+        }
+    }
+    if rows.is_empty() {
+        return None;
+    }
+    let dim = palette.dim;
+    if in_full {
+        let mut all = render_title("Answers", "", palette);
+        for (agent, subject, text) in rows {
+            let text = sanitize::block(text);
+            let lines = text.trim().lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n");
+            all += &format!("  {agent} {dim}{subject}{dim:#}\n{}", lines.collect::<String>());
+        }
+        return Some(all);
+    }
+    let mut table = Table::new(&["AGENT", "ANSWER", "TEXT"], 2);
+    for (agent, subject, text) in rows {
+        table.row(vec![
+            agent,
+            shorten(&subject, SUBJECT_WIDTH),
+            shorten(&sanitize::line(text), ANSWER_WIDTH),
+        ]);
+    }
+    Some(render_title("Answers", "in full with -v", palette) + &table.render(palette, width))
 }
 
 fn render_negotiation(snapshot: &RunSnapshot, palette: &Palette) -> Option<String> {
@@ -475,6 +522,9 @@ fn describe_event(payload: &EventPayload) -> String {
         EventPayload::AgentEnded { agent, status, duration_ms } => {
             format!("{agent} is {} after {duration_ms} ms", status_name(*status))
         }
+        EventPayload::AgentAnswered { agent, subject, text, .. } => {
+            shorten(&format!("{agent}, {subject}: {}", sanitize::line(text)), ANSWER_WIDTH)
+        }
         EventPayload::UsageRecorded { agent, usage, .. } => {
             format!("{agent}: {} tokens in, {} out", usage.prompt_tokens, usage.completion_tokens)
         }
@@ -550,7 +600,7 @@ mod tests {
     /// The text of a run and its events. The start time depends on the time zone, so it is replaced by `[time]`.
     fn rendered(details: &RunDetails) -> String {
         let plain = Palette::default();
-        let text = render_run(details, &plain, None) + &render_events(&details.run, &plain);
+        let text = render_run(details, &plain, None, false) + &render_events(&details.run, &plain);
         text.replace(&time_format::local(at(0)), "[time]")
     }
 
@@ -566,6 +616,11 @@ mod tests {
 
     fn agent_ended(agent: &str, status: AgentStatus) -> EventPayload {
         EventPayload::AgentEnded { agent: agent.into(), status, duration_ms: 900 }
+    }
+
+    fn answered(agent: &str, subject: &str, sections: &[&str], text: &str) -> EventPayload {
+        let (agent, subject, text) = (agent.to_owned(), subject.to_owned(), text.to_owned());
+        EventPayload::AgentAnswered { agent, subject, sections: names(sections), text }
     }
 
     fn usage_recorded(agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) -> EventPayload {
@@ -627,6 +682,7 @@ mod tests {
                     message: "the \u{1b}[31mmodel is\nill".into(),
                 },
             ),
+            (900, answered("makers/proposer", "position", &["answer", "risks"], "It is safe.\n\n- say so")),
             (901, agent_ended("makers/critic", AgentStatus::Blocked)),
             (901, EventPayload::TriadDegraded { triad: "makers".into(), lost: names(&["makers/critic"]) }),
             (1_000, usage_recorded("testers/proposer", "deliberation", 200, 40)),
@@ -643,6 +699,10 @@ mod tests {
             (1_400, decided("testers", 1, ClaimDecision::Hold)),
             (1_400, contested(2, 0.85)),
             (1_800, decided("makers", 2, ClaimDecision::Hold)),
+            (
+                1_800,
+                answered("testers/proposer", "decision", &["risks"], "- risks: concedes it: they know more"),
+            ),
             (1_800, decided("testers", 2, ClaimDecision::Concede)),
             (1_900, agent_started(None, "arbiter", "arbiter")),
             (1_900, usage_recorded("arbiter", "negotiation", 30, 5)),
@@ -664,6 +724,9 @@ mod tests {
             (4_010, EventPayload::RunEnded { duration_ms: 4_010, ending: RunEnding::Completed }),
         ]);
         insta::assert_snapshot!(rendered(&run));
+        let in_full = render_run(&run, &Palette::default(), None, true);
+        let position = "  makers/proposer position answer, risks\n    It is safe.\n\n    - say so\n";
+        assert!(in_full.contains(position), "{in_full}");
     }
 
     #[test]
@@ -697,7 +760,7 @@ mod tests {
             (800, phase("deliberation", Some(800))),
             (1_000, phase("claims", None)),
         ]);
-        let text = render_run(&run, &Palette::default(), None);
+        let text = render_run(&run, &Palette::default(), None, false);
         let expected = format!("claims        {}▏  not ended", "·".repeat(39));
         assert!(text.contains(&expected), "{text}");
     }

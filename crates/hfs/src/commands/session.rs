@@ -9,6 +9,7 @@ use hfs_core::{
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::json;
 
+use super::handoff::shell_quote;
 use crate::args::limit_parser;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
@@ -21,6 +22,7 @@ use crate::resolve::find_branch;
 const EXAMPLES: &str = "\
 Examples:
   hfs session list --all              the sessions of all projects
+  hfs session list --tool codex       those that were imported from a tool
   hfs session show @                  the last messages of the newest session
   hfs session show login -n 200 -v    more of them, with tool calls and thinking
   hfs session rename @ \"Login fix\"
@@ -87,6 +89,13 @@ struct ListArgs {
     /// List the sessions in the trash
     #[arg(long)]
     trash: bool,
+    /// List the sessions of all projects whose directory or repository contains this text; a directory, such as ., stands
+    /// for its project
+    #[arg(long, value_name = "PROJECT", conflicts_with = "all")]
+    project: Option<String>,
+    /// List sessions of this tool, such as claude-code or codex; hfs for those that were not imported
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
     /// Maximum number of sessions
     #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20, value_parser = limit_parser())]
     limit: u32,
@@ -97,8 +106,7 @@ struct ListArgs {
 
 fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
-    let project = (!args.all && !args.trash).then(|| context.project().key().to_owned());
-    let filter = SessionFilter { project, trashed: args.trash, ..SessionFilter::default() };
+    let filter = filter(args, context);
     let request = PageRequest { limit: args.limit, after: args.after.clone().map(Cursor) };
     let page = store.list_sessions(&filter, &request)?;
     let console = &context.console;
@@ -114,18 +122,50 @@ fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
     if page.items.is_empty() && args.after.is_none() {
         return explain_empty_list(args, context);
     }
-    console.print(&session_table(&page.items, args.all || args.trash, context))?;
+    console.print(&session_table(&page.items, filter.project.is_none(), context))?;
     if let Some(cursor) = page.next {
         let all = if args.all { " --all" } else { "" };
         let trash = if args.trash { " --trash" } else { "" };
+        let option = |name: &str, value: &Option<String>| {
+            let value = value.as_deref().and_then(|value| shell_quote(&sanitize::line(value)));
+            value.map(|value| format!(" --{name} {value}")).unwrap_or_default()
+        };
+        let (project, tool) = (option("project", &args.project), option("tool", &args.tool));
         let cursor = sanitize::line(&cursor.0);
-        console.note(&format!("more: hfs session list{all}{trash} -n {} --after {cursor}", args.limit));
+        console.note(&format!(
+            "more: hfs session list{all}{trash}{project}{tool} -n {} --after {cursor}",
+            args.limit
+        ));
     }
     Ok(())
 }
 
+fn filter(args: &ListArgs, context: &Context) -> SessionFilter {
+    let mut filter =
+        SessionFilter { trashed: args.trash, tool: args.tool.clone(), ..SessionFilter::default() };
+    match &args.project {
+        Some(text) => {
+            let directory = context.environment.working_directory.join(text);
+            // A word such as `gateway` may also be the name of a folder here; only a path stands for a directory.
+            let is_path = text.starts_with(['.', '~', '/']) || text.contains('/');
+            if is_path && directory.is_dir() {
+                filter.project = Some(crate::project::of_directory(&directory).key().to_owned());
+            } else {
+                filter.project_contains = Some(text.clone());
+            }
+        }
+        None if args.all || args.trash || args.tool.is_some() => {}
+        None => filter.project = Some(context.project().key().to_owned()),
+    }
+    filter
+}
+
 fn explain_empty_list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
     let console = &context.console;
+    if args.project.is_some() || args.tool.is_some() {
+        console.note("no session matches: `hfs session list --all` lists all of them");
+        return Ok(());
+    }
     if args.trash {
         console.note("the trash is empty");
         return Ok(());
@@ -146,6 +186,10 @@ fn explain_empty_list(args: &ListArgs, context: &Context) -> Result<(), CliError
 pub fn session_table(sessions: &[SessionSummary], with_projects: bool, context: &Context) -> String {
     let id_length = unique_prefix_length(sessions);
     let mut headings = vec!["ID", "NAME", ">MESSAGES", "UPDATED"];
+    let with_tools = sessions.iter().any(|summary| summary.session.origin.is_some());
+    if with_tools {
+        headings.push("TOOL");
+    }
     if with_projects {
         headings.push("PROJECT");
     }
@@ -166,6 +210,9 @@ pub fn session_table(sessions: &[SessionSummary], with_projects: bool, context: 
             let others = summary.branches.saturating_sub(1);
             let more = if others == 0 { String::new() } else { format!(" (+{others})") };
             cells.insert(3, sanitize::line(&summary.branch) + &more);
+        }
+        if with_tools {
+            cells.push(sanitize::line(session.tool()));
         }
         if with_projects {
             let key = session.project.as_ref().map_or("-", |project| project.key());

@@ -96,6 +96,15 @@ impl ConfigError {
             }
             Self::Edit { .. } => Some("change the file in an editor".into()),
             Self::Triads { .. } => Some("`hfs config triads standard` prints a valid configuration".into()),
+            Self::InvalidValue { origin: ValueOrigin::File { .. }, key, .. } => {
+                Some(format!("correct it: hfs config set {key} VALUE; or remove it: hfs config unset {key}"))
+            }
+            Self::InvalidValue { origin: ValueOrigin::Variable(name), .. } => {
+                Some(format!("change or unset the variable {name}"))
+            }
+            Self::Syntax { origin: ValueOrigin::File { path, .. }, .. } => {
+                Some(format!("correct {} in an editor", path.display()))
+            }
             Self::Read { .. }
             | Self::Write { .. }
             | Self::Syntax { .. }

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::str::FromStr;
 
-use yaml_edit::path::YamlPath;
+use yaml_edit::path::{PathError, YamlPath};
 use yaml_edit::{YamlFile, YamlValue};
 
 use super::Setting;
@@ -246,12 +246,7 @@ pub fn list_in_file(path: &Path, key: Key) -> Result<Vec<String>, ConfigError> {
 /// # Errors
 /// If the value or the file is not valid, or if the change would affect other settings.
 pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigError> {
-    // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
-    refuse_secret(key.name(), text, &VALUE_ARGUMENT)?;
-    if hfs_secrets::contains_mark(text) {
-        return Err(secret_error(key.name(), &VALUE_ARGUMENT, SecretReason::Mask));
-    }
-    let value = parse_text(key, text, &VALUE_ARGUMENT)?;
+    let value = check_argument(key, text)?;
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
     let after = with_value(path, key, &value, &before)?;
     replace_private_file(path, after.as_bytes())
@@ -259,10 +254,23 @@ pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigErr
     Ok(value)
 }
 
+/// Checks a value for a file that was given on the command line.
+///
+/// # Errors
+/// If the value is not valid, or is a secret.
+pub fn check_argument(key: Key, text: &str) -> Result<Value, ConfigError> {
+    // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
+    refuse_secret(key.name(), text, &VALUE_ARGUMENT)?;
+    if hfs_secrets::contains_mark(text) {
+        return Err(secret_error(key.name(), &VALUE_ARGUMENT, SecretReason::Mask));
+    }
+    parse_text(key, text, &VALUE_ARGUMENT)
+}
+
 /// Removes a key from a file, and replaces the file atomically. Returns `false` if the file does not set the key.
 ///
 /// # Errors
-/// If the file is not valid, or if the change would affect other settings.
+/// If the file is not valid without the key, or if the change would affect other settings.
 pub fn unset_in_file(path: &Path, key: Key) -> Result<bool, ConfigError> {
     let Some(before) = read_text(path)? else { return Ok(false) };
     let Some(after) = without_value(path, key, &before)? else { return Ok(false) };
@@ -273,15 +281,32 @@ pub fn unset_in_file(path: &Path, key: Key) -> Result<bool, ConfigError> {
 
 /// The text of a file without a key; `None` if the file does not set it.
 fn without_value(path: &Path, key: Key, before: &str) -> Result<Option<String>, ConfigError> {
-    let old = parse(path, before)?;
-    if !old.values.iter().any(|(other, _)| *other == key) {
-        return Ok(None);
-    }
+    let old = parse_for_edit(path, before)?;
     let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
-    document.ensure_document().try_remove_path(key.name()).map_err(|error| edit_error(path, key, error))?;
-    let after = with_line_endings_of(before, document.to_string());
-    check_edit(path, key, None, &old, &after)?;
+    match document.ensure_document().try_remove_path(key.name()) {
+        Ok(_) => {}
+        Err(PathError::NotFound { .. } | PathError::NoRoot | PathError::TypeMismatch { .. }) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(edit_error(path, key, error)),
+    }
+    // Without its last setting, the file would contain an empty mapping.
+    let after: String =
+        document.to_string().split_inclusive('\n').filter(|line| line.trim_end() != "{}").collect();
+    let after = with_line_endings_of(before, after);
+    check_edit(path, key, None, old, &after)?;
     Ok(Some(after))
+}
+
+/// Parses a file that is to be changed. An invalid value is no obstacle, because the change may correct it.
+///
+/// # Errors
+/// If the text is not YAML.
+fn parse_for_edit(path: &Path, before: &str) -> Result<Result<Layer, ConfigError>, ConfigError> {
+    match parse(path, before) {
+        Err(error @ ConfigError::Syntax { .. }) => Err(error),
+        parsed => Ok(parsed),
+    }
 }
 
 fn edit_error(path: &Path, key: Key, reason: impl ToString) -> ConfigError {
@@ -299,21 +324,26 @@ fn with_line_endings_of(before: &str, mut after: String) -> String {
     after
 }
 
-/// Checks that an edited text sets `key` to `value`, and everything else as before.
+/// Checks that an edited text sets `key` to `value`, and everything else as before. If a setting was invalid before, the
+/// change must correct it.
 fn check_edit(
     path: &Path,
     key: Key,
     value: Option<&Value>,
-    old: &Layer,
+    old: Result<Layer, ConfigError>,
     after: &str,
 ) -> Result<(), ConfigError> {
-    let new = parse(path, after).map_err(|error| edit_error(path, key, error))?;
+    let new = match (parse(path, after), &old) {
+        (Ok(new), _) => new,
+        (Err(error), Ok(_)) => return Err(edit_error(path, key, error)),
+        (Err(error), Err(_)) => return Err(error),
+    };
     let others = |layer: &Layer| -> Vec<(Key, Value)> {
         let others = layer.values.iter().filter(|(other, _)| *other != key);
         others.map(|(other, setting)| (*other, setting.value.clone())).collect()
     };
-    let is_set = new.values.iter().find(|(other, _)| *other == key).map(|(_, setting)| &setting.value);
-    if is_set != value || others(old) != others(&new) {
+    let found = new.values.iter().find(|(other, _)| *other == key).map(|(_, setting)| &setting.value);
+    if found != value || old.is_ok_and(|old| others(&old) != others(&new)) {
         return Err(edit_error(path, key, "the file uses YAML that cannot be edited safely"));
     }
     Ok(())
@@ -321,7 +351,7 @@ fn check_edit(
 
 /// The text of a file with one value changed.
 fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<String, ConfigError> {
-    let old = parse(path, before)?;
+    let old = parse_for_edit(path, before)?;
     let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
     let root = document.ensure_document();
     match value {
@@ -339,7 +369,7 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
     }
     .map_err(|error| edit_error(path, key, error))?;
     let after = with_line_endings_of(before, document.to_string());
-    check_edit(path, key, Some(value), &old, &after)?;
+    check_edit(path, key, Some(value), old, &after)?;
     Ok(after)
 }
 
@@ -358,6 +388,24 @@ mod tests {
         let before = "# mine\n\nmodel:   'a'   # the cheap one\nstore:\n    # fast is for imports\n    durability: full # safe\n";
         assert_eq!(set(before, "model", "gpt-4o").unwrap(), before.replace("'a'", "gpt-4o"));
         assert_eq!(set(before, "store.durability", "fast").unwrap(), before.replace("full", "fast"));
+    }
+
+    #[test]
+    fn a_removed_setting_leaves_the_others_and_their_comments() {
+        let unset = |before: &str, name: &str| {
+            without_value(Path::new("config.yaml"), Key::find(name).unwrap(), before).unwrap()
+        };
+        let before = "# mine\nmodel: a # cheap\nstore:\n  durability: fast\n  url: sqlite:/x\ncolor: never\n";
+        let after = unset(before, "store.url").unwrap();
+        assert_eq!(after, before.replace("  url: sqlite:/x\n", ""));
+        assert_eq!(unset(before, "color").unwrap(), before.replace("color: never\n", ""));
+        let empty_group = unset("store:\n  url: sqlite:/x\n", "store.url").unwrap();
+        assert!(parse(Path::new("config.yaml"), &empty_group).unwrap().values.is_empty(), "{empty_group:?}");
+        for missing in ["", "model: a\n", "store:\n", "store: {durability: fast}\n"] {
+            assert_eq!(unset(missing, "store.url"), None, "{missing:?}");
+        }
+        // A setting that stops every command can be removed.
+        assert_eq!(unset("model: a\ntheme: purple\n", "theme").unwrap(), "model: a\n");
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum CliError {
     /// A failure that the binary itself detects.
     #[error("{message}")]
     Custom { kind: ErrorKind, message: String, hint: Option<String> },
+    /// An error that follows from settings; `settings` names them and says how to unset them.
+    #[error("{error}")]
+    FromSettings { error: Box<Self>, settings: String },
     /// A mistake in the command line that clap cannot detect.
     #[error("{message}")]
     Usage { message: String, hint: String },
@@ -150,12 +153,18 @@ impl CliError {
             Self::Usage { .. } => EXIT_USAGE,
             Self::Agent(AgentError::Cancelled)
             | Self::Compact(CompactError::Agent(AgentError::Cancelled)) => EXIT_INTERRUPTED,
+            Self::FromSettings { error, .. } => error.exit_code(),
             other => exit_code(other.kind()),
         }
     }
 
     /// The error as `--json` prints it.
     pub fn document(&self) -> ErrorDocument {
+        if let Self::FromSettings { error, settings } = self {
+            let document = error.document();
+            let hint = document.hint.into_iter().chain([settings.clone()]).collect::<Vec<_>>().join("; ");
+            return ErrorDocument { hint: Some(hint), ..document };
+        }
         let kind = if matches!(self, Self::Usage { .. }) { "usage" } else { self.kind().as_str() };
         let mut document = ErrorDocument::build(kind, self, self.hint());
         if let Self::Config(error) = self {
@@ -186,6 +195,7 @@ impl CliError {
                 _ => ErrorKind::Unavailable,
             },
             Self::Custom { kind, .. } => *kind,
+            Self::FromSettings { error, .. } => error.kind(),
             Self::Usage { .. } => ErrorKind::Invalid,
             Self::ClosedPipe => ErrorKind::Unavailable,
         }
@@ -203,6 +213,7 @@ impl CliError {
             Self::Plugin(error) => suggestions::hint(error),
             Self::Config(error) => error.hint(),
             Self::Custom { hint, .. } => hint.clone(),
+            Self::FromSettings { error, .. } => error.hint(),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { .. } | Self::ClosedPipe => None,
         }

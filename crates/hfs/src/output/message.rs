@@ -1,6 +1,9 @@
 //! Messages of a session as text.
 
-use hfs_core::{Message, MessageDraft, MessageStatus, Part, Role, Timestamp, split_context};
+use hfs_core::{
+    COMMAND_FIELDS, DiffLine, Message, MessageDraft, MessageStatus, Part, Role, Timestamp, ToolInput,
+    diff_lines, patched_files, split_context,
+};
 use serde_json::Value;
 
 use super::console::Palette;
@@ -93,14 +96,18 @@ fn render_imported_text(text: &str, detail: Detail, palette: &Palette) -> String
 
 fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
     let folded = |label: &str, text: &str| folded(label, text, palette);
-    let unfolded = |label: &str, text: &str| unfolded(label, text, palette);
     let show = |label: &str, text: &str| render_foldable(label, text, detail, palette);
     match part {
         Part::Text { text } => sanitize::block(text).trim_end().to_owned(),
         Part::Thinking { text, .. } => show("thinking", text),
         Part::ToolCall { name, input, .. } => {
             let label = format!("tool {}", sanitize::line(name));
-            if detail.full { unfolded(&label, &pretty(input)) } else { folded(&label, &one_line(input)) }
+            if detail.full {
+                let dim = palette.dim;
+                format!("{dim}[{label}]{dim:#}\n{}\n", indented(tool_input(input, palette).trim_end()))
+            } else {
+                folded(&label, &tool_summary(input))
+            }
         }
         Part::ToolResult { output, is_error, .. } => {
             show(if *is_error { "tool failed" } else { "result" }, output)
@@ -132,6 +139,78 @@ fn render_foldable(label: &str, text: &str, detail: Detail, palette: &Palette) -
     } else {
         folded(label, text, palette)
     }
+}
+
+/// A tool's arguments on one line: a command, the lines that an edit changes, the length of a file.
+fn tool_summary(input: &Value) -> String {
+    let lines = |text: &str| text.lines().count();
+    match ToolInput::of(input) {
+        ToolInput::Command(command) => command,
+        ToolInput::Edits { path, edits } => {
+            let removed: usize = edits.iter().map(|(old, _)| lines(old)).sum();
+            let added: usize = edits.iter().map(|(_, new)| lines(new)).sum();
+            format!("{} +{added} -{removed}", path.unwrap_or_default())
+        }
+        ToolInput::Patch(patch) => patched_files(patch).collect::<Vec<_>>().join(", "),
+        ToolInput::File { path, content } => format!("{path}, {} lines", lines(content)),
+        ToolInput::Other => one_line(input),
+    }
+}
+
+/// A tool's arguments in full: a command as a command, an edit as a diff, a file with its lines.
+fn tool_input(input: &Value, palette: &Palette) -> String {
+    let styled = |line: &str| {
+        let style = match line.as_bytes().first() {
+            Some(b'+') => palette.good,
+            Some(b'-') => palette.error,
+            _ => anstyle::Style::new(),
+        };
+        format!("{style}{}{style:#}\n", sanitize::block(line))
+    };
+    match ToolInput::of(input) {
+        ToolInput::Command(command) => {
+            let mut text = format!("$ {}\n", sanitize::block(&command));
+            text += &fields(input, &COMMAND_FIELDS);
+            text
+        }
+        ToolInput::Edits { path, edits } => {
+            let mut text = path.map(|path| format!("{}\n", sanitize::line(path))).unwrap_or_default();
+            for (index, (old, new)) in edits.into_iter().enumerate() {
+                if index > 0 {
+                    text += "...\n";
+                }
+                text.extend(diff_lines(old, new).into_iter().map(|line| match line {
+                    DiffLine::Same(line) => styled(&format!(" {line}")),
+                    DiffLine::Removed(line) => styled(&format!("-{line}")),
+                    DiffLine::Added(line) => styled(&format!("+{line}")),
+                }));
+            }
+            text
+        }
+        ToolInput::Patch(patch) => patch.lines().map(styled).collect(),
+        ToolInput::File { path, content } => {
+            format!("{}\n{}", sanitize::line(path), sanitize::block(content))
+        }
+        ToolInput::Other => fields(input, &[]),
+    }
+}
+
+/// The arguments that are not in `shown`, each with its name. A text keeps its line breaks.
+fn fields(input: &Value, shown: &[&str]) -> String {
+    let Value::Object(fields) = input else { return sanitize::block(&pretty(input)) };
+    let mut text = String::new();
+    for (name, value) in fields.iter().filter(|(name, _)| !shown.contains(&name.as_str())) {
+        let (name, value) = (sanitize::line(name), sanitize::block(&pretty(value)));
+        if value.contains('\n') {
+            text += &format!(
+                "{name}:\n{}\n",
+                value.lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end()
+            );
+        } else {
+            text += &format!("{name}: {value}\n");
+        }
+    }
+    text
 }
 
 /// A tool's arguments on one line, without JSON punctuation.
@@ -225,15 +304,33 @@ mod tests {
 
         Now.
         [tool grep]
-            {
-              "pattern": "a\nb",
-              "count": 2
-            }
+            pattern:
+              a
+              b
+            count: 2
         [tool failed]
             x
             y
         [attachment] image/png, 2.5 KB
         "#);
+    }
+
+    #[test]
+    fn a_tool_call_is_shown_as_a_command_a_diff_or_a_file() {
+        let show = |input: Value, full| {
+            let text = rendered(vec![Part::ToolCall { id: "1".into(), name: "T".into(), input }], full);
+            text.split_once('\n').unwrap().1.to_owned()
+        };
+        let command = serde_json::json!({"command": "ls -l |\n  wc", "description": "Count"});
+        assert_eq!(show(command.clone(), false), "[tool T] ls -l |   wc\n");
+        assert_eq!(show(command, true), "[tool T]\n    $ ls -l |\n      wc\n    description: Count\n");
+        let edit =
+            serde_json::json!({"file_path": "a.rs", "old_string": "one\ntwo", "new_string": "one\n2\n3"});
+        assert_eq!(show(edit.clone(), false), "[tool T] a.rs +3 -2\n");
+        assert_eq!(show(edit, true), "[tool T]\n    a.rs\n     one\n    -two\n    +2\n    +3\n");
+        let file = serde_json::json!({"path": "a.md", "content": "# T\n\ntext"});
+        assert_eq!(show(file.clone(), false), "[tool T] a.md, 3 lines\n");
+        assert_eq!(show(file, true), "[tool T]\n    a.md\n    # T\n    \n    text\n");
     }
 
     #[test]

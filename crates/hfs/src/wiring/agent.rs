@@ -13,7 +13,7 @@ use hfs_agents::{
 use hfs_core::{Agent, ErrorKind};
 
 use super::triads::{self, ModelsByName};
-use crate::config::{AgentKind, Settings};
+use crate::config::{AgentKind, Key, Settings};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
@@ -22,6 +22,10 @@ use crate::output::sanitize;
 /// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
 /// this time.
 const OLLAMA_PROBE_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// The settings that select the agent and its model.
+pub const SELECTING_KEYS: [Key; 6] =
+    [Key::Agent, Key::Triads, Key::Provider, Key::Model, Key::BaseUrl, Key::Headers];
 
 /// The model that the settings and the environment select.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +76,9 @@ pub struct SelectedAgent {
 /// If the settings select something that is not available.
 pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
     let store = Arc::clone(context.store()?);
-    let AgentChoice { backend, reason, warnings } =
-        choose_agent(&context.settings, &context.environment).await?;
+    let AgentChoice { backend, reason, warnings } = choose_agent(&context.settings, &context.environment)
+        .await
+        .map_err(|error| context.name_settings(error, &SELECTING_KEYS))?;
     for warning in &warnings {
         context.console.warn(warning);
     }

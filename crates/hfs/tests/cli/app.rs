@@ -550,8 +550,15 @@ fn pasted_text_is_complete_without_brackets_and_without_an_end() {
     let terminal = app(&hfs, &[]);
     let lines: Vec<String> = (0..400).map(|number| format!("pasted line {number}")).collect();
     terminal.type_text(&lines.join("\r"));
-    terminal.wait_for("pasted line 399");
+    // A long text is folded.
+    terminal.wait_for("400 lines");
     assert!(!terminal.screen().contents().contains("You"), "nothing was sent");
+    terminal.press(Key::Enter);
+    terminal.wait_for("pasted line 399");
+    let sent = text(&shown(&hfs, "@")["messages"][0]).to_owned();
+    assert_eq!(sent, lines.join("\n"));
+    terminal.wait_for("Type a message");
+    terminal.type_text("a draft");
     terminal.press(Key::Escape);
     terminal.wait_for("press Esc again to clear");
     terminal.press(Key::Escape);

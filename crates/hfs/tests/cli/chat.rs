@@ -314,7 +314,7 @@ fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     insta::assert_snapshot!(scrubbed(&hfs, &output), @r"
     --- stderr
     error: Anthropic is configured, but its key is not in the environment
-    hint: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN
+    hint: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN; agent is assistant, set by the variable HFS_AGENT: unset HFS_AGENT; provider is anthropic, set by the variable HFS_PROVIDER: unset HFS_PROVIDER
     ");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
 }

@@ -201,3 +201,53 @@ fn an_unset_setting_has_its_default_again_and_the_rest_of_the_file_is_kept() {
     assert_eq!((json["value"].as_str(), json["origin"].as_str()), (Some("auto"), Some("default")));
     let _ = hfs.run(&["config", "unset", "colour"]).fails_with(3);
 }
+
+#[test]
+fn a_setting_is_unset_also_when_it_stops_every_other_command() {
+    let hfs = hfs();
+    write(&hfs, "# mine\nmodel: a\ntheme: purple\n", "");
+    let output = hfs.run(&["session", "list"]).fails_with(6);
+    assert!(output.stderr.contains("hfs config unset theme"), "{}", output.describe());
+    let _ = hfs.run(&["config", "unset", "theme"]).ok();
+    let file = || std::fs::read_to_string(hfs.hfs_home().join("config.yaml")).unwrap();
+    assert_eq!(file(), "# mine\nmodel: a\n");
+    let output = hfs.run(&["config", "unset", "theme"]).ok();
+    assert!(output.stderr.contains("does not set theme"), "{}", output.describe());
+    let unset = hfs.run(&["config", "unset", "model", "--json"]).ok().json();
+    assert_eq!((unset["key"].as_str(), unset["origin"].as_str()), (Some("model"), Some("default")));
+    assert_eq!(file(), "# mine\n");
+    // An invalid value can also be corrected.
+    write(&hfs, "theme: purple\n", "");
+    let _ = hfs.run(&["config", "set", "theme", "dark"]).ok();
+    assert_eq!(file(), "theme: dark\n");
+}
+
+#[test]
+fn a_setting_with_which_every_command_would_fail_is_refused() {
+    let hfs = hfs();
+    let folder = hfs.project().display().to_string();
+    for url in ["ftp://example.com/x", "postgres://127.0.0.1:1/x", &format!("sqlite:{folder}")] {
+        let output = hfs.run(&["config", "set", "store.url", url]);
+        assert!(output.stderr.contains("with this store.url"), "{}", output.describe());
+        let _ = hfs.run(&["session", "list"]).ok();
+    }
+    let _ = hfs.run(&["config", "set", "store.url", &format!("sqlite:{folder}/other.db")]).ok();
+    let _ = hfs.run(&["session", "list"]).ok();
+}
+
+#[test]
+fn an_error_that_a_setting_causes_names_it_and_says_how_to_unset_it() {
+    let hfs = hfs();
+    let folder = hfs.project().display().to_string();
+    write(&hfs, &format!("store:\n  url: sqlite:{folder}\n"), "");
+    let output = hfs.run(&["session", "list"]);
+    assert!(output.stderr.contains("hfs config unset store.url"), "{}", output.describe());
+    assert!(output.stderr.contains("config.yaml:2"), "{}", output.describe());
+    let output = hfs.command(&["session", "list"]).env("HFS_STORE", "ftp://x").run();
+    assert!(output.stderr.contains("unset HFS_STORE"), "{}", output.describe());
+    write(&hfs, "agent: assistant\nprovider: openai\n", "");
+    let error =
+        hfs.command(&["chat", "hello", "--json"]).env("HFS_AGENT", "").run().fails_with(5).json_error();
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.contains("OPENAI_API_KEY") && hint.contains("hfs config unset provider"), "{error}");
+}

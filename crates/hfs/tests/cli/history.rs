@@ -50,15 +50,15 @@ fn checkpoints_and_branches_are_drawn_as_a_graph() {
     let _ = hfs.run(&["branch", "create", "work", "idea", "--from", "main", "--at", "2"]).ok();
     insta::assert_snapshot!(output_of(&hfs, &["checkpoint", "list", "work"]), @r#"
       ○       6  main-2
-      ●       6  #5 [short-1] run.ended [ago]
+      ●       6  #5 [short-1] run.ended [ago]  another three
     ○ │       6  main
-    ● │       6  #4 [short-2] manual "works well" [ago]
-    ● │       6  #3 [short-3] run.ended [ago]
+    ● │       6  #4 [short-2] manual "works well" [ago]  three
+    ● │       6  #3 [short-3] run.ended [ago]  three
     ├─╯       4
-    ●         4  #2 [short-4] run.ended [ago]
+    ●         4  #2 [short-4] run.ended [ago]  two
     │   @     2  idea (current)
     ├───╯     2
-    ◆         2  #1 [short-5] run.ended (pinned) [ago]
+    ◆         2  #1 [short-5] run.ended (pinned) [ago]  one
     ┴            start
     --- stderr
     "#);

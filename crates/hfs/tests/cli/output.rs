@@ -54,15 +54,48 @@ fn help_goes_to_standard_output_and_creates_no_files() {
     assert!(!hfs.hfs_home().exists(), "help creates no files");
 }
 
+/// The completions of the last word, as fish asks for them.
+fn completions(hfs: &testkit::cli::Hfs, words: &[&str]) -> String {
+    let words: Vec<&str> = ["--", "hfs"].iter().chain(words).copied().collect();
+    let output = hfs.command(&words).env("HFS_COMPLETE", "fish").run().ok();
+    assert_eq!(output.stderr, "", "a shell would show it in the line");
+    output.stdout
+}
+
 #[test]
-fn completions_name_every_command() {
+fn completions_know_commands_sessions_branches_checkpoints_and_settings() {
+    let hfs = hfs();
     for shell in ["bash", "zsh", "fish"] {
-        let script = hfs().run(&["completions", shell]).ok().stdout;
-        for word in ["session", "import", "doctor", "on-duplicate"] {
-            assert!(script.contains(word), "{word} in {shell}");
-        }
+        let script = hfs.run(&["completions", shell]).ok().stdout;
+        assert!(script.contains("HFS_COMPLETE"), "{script}");
     }
-    let _ = hfs().run(&["completions", "tcl"]).fails_with(2);
+    let _ = hfs.run(&["completions", "tcl"]).fails_with(2);
+    let all = completions(&hfs, &[""]);
+    for word in ["session", "import", "doctor"] {
+        assert!(all.contains(word), "{word} in {all}");
+    }
+    assert!(!completions(&hfs, &["session", "show", ""]).contains('@'));
+    assert!(!hfs.hfs_home().join("hfs.db").exists(), "a completion creates nothing");
+
+    let _ = hfs.run(&["chat", "where is it"]).ok();
+    let _ = hfs.run(&["session", "rename", "@", "lighthouse"]).ok();
+    let _ = hfs.run(&["branch", "create", "@", "stormy"]).ok();
+    let sessions = completions(&hfs, &["session", "show", ""]);
+    assert!(sessions.contains("lighthouse") && sessions.contains('@'), "{sessions}");
+    assert!(completions(&hfs, &["export", "light"]).contains("lighthouse"));
+    assert!(completions(&hfs, &["chat", "-s", "light"]).contains("lighthouse"));
+    let branches = completions(&hfs, &["branch", "switch", "lighthouse", ""]);
+    assert!(branches.contains("main") && branches.contains("stormy"), "{branches}");
+    assert!(completions(&hfs, &["rewind", "@", ""]).contains("run.ended, at message 2"));
+    let settings = completions(&hfs, &["config", "set", "st"]);
+    assert!(settings.contains("store.url") && settings.contains("store.durability"), "{settings}");
+    let values = completions(&hfs, &["config", "set", "theme", ""]);
+    assert!(values.contains("dark") && values.contains("light"), "{values}");
+    let id = completions(&hfs, &["session", "show", ""]);
+    let id = id.lines().find(|line| line.contains("lighthouse")).unwrap().split_whitespace().next().unwrap();
+    assert!(!completions(&hfs, &["session", "restore", ""]).contains(id));
+    let _ = hfs.run(&["session", "delete", "lighthouse"]).ok();
+    assert!(completions(&hfs, &["session", "restore", ""]).contains(id));
 }
 
 #[test]
@@ -184,15 +217,30 @@ fn usage_errors_are_complete_in_json_and_never_control_the_terminal() {
     }
 }
 
+/// All commands and their subcommands, as their help texts list them.
+fn every_command(hfs: &testkit::cli::Hfs, parent: &[String]) -> Vec<Vec<String>> {
+    let arguments: Vec<&str> = parent.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = hfs.run(&arguments).ok().stdout;
+    let mut commands = vec![parent.to_vec()];
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in listed.take_while(|line| !line.is_empty()) {
+        // The continuation of a description is indented further.
+        if let Some(name) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) {
+            let name = name.split_whitespace().next().unwrap_or_default().to_owned();
+            commands.extend(every_command(hfs, &[parent, &[name]].concat()));
+        }
+    }
+    commands
+}
+
 #[test]
 fn help_texts_have_no_backslashes_and_are_wrapped_once() {
     let hfs = hfs();
-    for command in
-        ["", "chat", "search", "import", "export", "session list", "log", "plugin dev", "completions"]
-    {
-        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+    for command in every_command(&hfs, &[]) {
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
         arguments.push("--help");
         let help = hfs.run(&arguments).ok().stdout;
+        let command = command.join(" ");
         assert!(!help.contains('\\'), "{help}");
         // A short line within a paragraph was wrapped twice.
         let lines: Vec<&str> = help.lines().collect();

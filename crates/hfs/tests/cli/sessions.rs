@@ -172,3 +172,31 @@ fn a_long_session_shows_its_last_page_or_any_other() {
         some["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [118, 119, 120]);
 }
+
+#[test]
+fn the_list_shows_projects_and_tools_and_is_filtered_by_both() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "Fix the login bug"]).ok();
+    let line = serde_json::json!({
+        "type": "user", "uuid": "11111111-1111-4111-8111-111111111111", "parentUuid": null,
+        "sessionId": "22222222-2222-4222-8222-222222222222", "cwd": "/srv/Gateway", "version": "2.0.0",
+        "timestamp": "2026-02-01T10:00:00.000Z", "message": {"role": "user", "content": "where are the whales"},
+    });
+    let transcript = hfs.project().join("22222222-2222-4222-8222-222222222222.jsonl");
+    std::fs::write(&transcript, format!("{line}\n")).unwrap();
+    let _ = hfs.run(&["import", &transcript.display().to_string()]).ok();
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let arguments: Vec<&str> = ["session", "list", "--json"].iter().chain(arguments).copied().collect();
+        let listed = hfs.run(&arguments).ok().json();
+        let sessions = listed["sessions"].as_array().unwrap();
+        sessions.iter().map(|row| row["name"].as_str().unwrap().chars().take(5).collect()).collect()
+    };
+    assert_eq!(names(&["--all"]).len(), 2);
+    assert_eq!(names(&["--tool", "claude-code"]), ["where"]);
+    assert_eq!(names(&["--tool", "hfs"]), ["Fix t"]);
+    assert_eq!(names(&["--project", "gateway"]), ["where"]);
+    assert_eq!(names(&["--project", "."]), ["Fix t"]);
+    assert_eq!(names(&["--project", "gateway", "--tool", "hfs"]), [""; 0]);
+    let table = hfs.run(&["session", "list", "--all"]).ok().stdout;
+    assert!(table.contains("claude-code") && table.contains("/srv/Gateway"), "{table}");
+}

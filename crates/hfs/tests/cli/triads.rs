@@ -303,6 +303,21 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
       synthesizer          synthesizer   complete      3   0    0       0  recall
     integrator             integrator    complete      1   0    0       0  recall
 
+    Answers  in full with -v
+    AGENT                ANSWER                    TEXT
+    makers/orchestrator  tasks                     - login - fail
+    makers/worker-1      report                    No saved session is relevant to this.
+    makers/worker-2      report                    No saved session is relevant to this.
+    makers/orchestrator  position answer, reserv…  No saved session is relevant to the question.  Claims answer, reservations.
+    testers/proposer     draft                     No saved session is relevant to this.
+    testers/critic       critique                  No passage mentions login, fail.
+    testers/proposer     draft                     No saved session is relevant to this.
+    testers/synthesizer  position reservations, …  No saved session is relevant to the question.  Claims reservations, answer.
+    makers/orchestrator  decision answer, reserv…  - answer: holds it: this triad is responsible for it - reservations: concedes it: another triad is …
+    testers/synthesizer  decision answer, reserv…  - answer: concedes it: another triad is responsible for it - reservations: holds it: this triad is …
+    makers/orchestrator  section answer            No saved session is relevant to this.
+    testers/synthesizer  section reservations      No passage mentions login, fail.  No saved session is relevant to this.
+
     Negotiation  1 round at temperature 1.00
       answer        makers; claimed by makers, testers
         round 1 at 1.00: makers holds, testers concedes

@@ -1,0 +1,190 @@
+//! The meaning of a tool call's arguments: a command, an edit, a patch, a file.
+//!
+//! The shape of the arguments decides, not the name of the tool: agents and protocols use many names, but few shapes.
+
+use serde_json::{Map, Value};
+
+/// The meaning of a call's arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolInput<'a> {
+    /// A shell command.
+    Command(String),
+    /// Replaced texts, each with its replacement, in the file `path`.
+    Edits {
+        /// The file.
+        path: Option<&'a str>,
+        /// Each replaced text with its replacement.
+        edits: Vec<(&'a str, &'a str)>,
+    },
+    /// A patch, as a text.
+    Patch(&'a str),
+    /// The content of a file that is written.
+    File {
+        /// The file.
+        path: &'a str,
+        /// Its content.
+        content: &'a str,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// A line of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiffLine<'a> {
+    /// A line that does not change.
+    Same(&'a str),
+    /// A removed line.
+    Removed(&'a str),
+    /// An added line.
+    Added(&'a str),
+}
+
+/// Fields that hold a command.
+pub const COMMAND_FIELDS: [&str; 3] = ["command", "cmd", "script"];
+const PATH_FIELDS: [&str; 6] = ["file_path", "filePath", "path", "filename", "file", "absolute_path"];
+const OLD_FIELDS: [&str; 4] = ["old_string", "oldString", "old_str", "oldText"];
+const NEW_FIELDS: [&str; 4] = ["new_string", "newString", "new_str", "newText"];
+const CONTENT_FIELDS: [&str; 3] = ["content", "file_text", "contents"];
+const PATCH_FIELDS: [&str; 4] = ["patch", "diff", "input", "patchText"];
+
+impl<'a> ToolInput<'a> {
+    /// Reads the arguments of a call.
+    #[must_use]
+    pub fn of(input: &'a Value) -> Self {
+        let fields = match input {
+            Value::String(text) if is_patch(text) => return Self::Patch(text),
+            Value::Object(fields) => fields,
+            _ => return Self::Other,
+        };
+        if let Some(patch) = text_field(fields, &PATCH_FIELDS).filter(|text| is_patch(text)) {
+            return Self::Patch(patch);
+        }
+        let path = text_field(fields, &PATH_FIELDS);
+        if let Some(edit) = replacement(fields) {
+            return Self::Edits { path, edits: vec![edit] };
+        }
+        if let Some(Value::Array(list)) = fields.get("edits") {
+            let edits: Vec<(&str, &str)> =
+                list.iter().filter_map(|edit| replacement(edit.as_object()?)).collect();
+            if !edits.is_empty() && edits.len() == list.len() {
+                return Self::Edits { path, edits };
+            }
+        }
+        if let (Some(path), Some(content)) = (path, text_field(fields, &CONTENT_FIELDS)) {
+            return Self::File { path, content };
+        }
+        // With a path, `command` is the name of an editor's operation, such as `view`.
+        match path {
+            Some(_) => Self::Other,
+            None => command(fields).map_or(Self::Other, Self::Command),
+        }
+    }
+}
+
+fn command(fields: &Map<String, Value>) -> Option<String> {
+    let command = COMMAND_FIELDS.iter().find_map(|name| fields.get(*name));
+    match command.or_else(|| fields.get("action")?.get("command"))? {
+        Value::String(command) if !command.is_empty() => Some(command.clone()),
+        // Such as ["bash", "-lc", "ls"], where the last element is the command.
+        Value::Array(words) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            match *words {
+                [] => None,
+                [_, "-c" | "-lc" | "-ic", command] => Some(command.to_owned()),
+                _ => Some(words.join(" ")),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn text_field<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| fields.get(*name)?.as_str())
+}
+
+fn replacement(fields: &Map<String, Value>) -> Option<(&str, &str)> {
+    Some((text_field(fields, &OLD_FIELDS)?, text_field(fields, &NEW_FIELDS)?))
+}
+
+fn is_patch(text: &str) -> bool {
+    text.starts_with("*** Begin Patch") || text.starts_with("--- ") || text.starts_with("diff --git ")
+}
+
+/// Returns the files that a patch changes.
+pub fn patched_files(patch: &str) -> impl Iterator<Item = &str> {
+    patch.lines().filter_map(|line| {
+        ["*** Update File: ", "*** Add File: ", "*** Delete File: ", "+++ b/", "+++ "]
+            .iter()
+            .find_map(|prefix| line.strip_prefix(prefix))
+    })
+}
+
+/// Returns the lines of an edit: those that were removed, then those that were added. Equal lines at both ends are context.
+#[must_use]
+pub fn diff_lines<'a>(old: &'a str, new: &'a str) -> Vec<DiffLine<'a>> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let before = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let rest = old.len().min(new.len()) - before;
+    let after = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(old, new)| old == new).count();
+    let mut lines: Vec<DiffLine<'a>> = Vec::with_capacity(old.len() + new.len());
+    lines.extend(old.iter().take(before).map(|line| DiffLine::Same(line)));
+    lines.extend(old.iter().take(old.len() - after).skip(before).map(|line| DiffLine::Removed(line)));
+    lines.extend(new.iter().take(new.len() - after).skip(before).map(|line| DiffLine::Added(line)));
+    lines.extend(old.iter().skip(old.len() - after).map(|line| DiffLine::Same(line)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_command_is_found_in_every_form() {
+        for shell in [
+            json!({"command": "make test", "description": "Run the tests"}),
+            json!({"command": ["bash", "-lc", "make test"]}),
+            json!({"cmd": "make test"}),
+            json!({"action": {"type": "exec", "command": ["make", "test"]}}),
+        ] {
+            assert_eq!(ToolInput::of(&shell), ToolInput::Command("make test".into()), "{shell}");
+        }
+    }
+
+    #[test]
+    fn an_operation_of_an_editor_is_not_a_command() {
+        let edit = json!({"command": "str_replace", "path": "a.rs", "old_str": "x", "new_str": "y"});
+        assert_eq!(ToolInput::of(&edit), ToolInput::Edits { path: Some("a.rs"), edits: vec![("x", "y")] });
+        let file = json!({"command": "create", "path": "a.rs", "file_text": "x"});
+        assert_eq!(ToolInput::of(&file), ToolInput::File { path: "a.rs", content: "x" });
+        assert_eq!(ToolInput::of(&json!({"command": "view", "path": "a.rs"})), ToolInput::Other);
+    }
+
+    #[test]
+    fn equal_lines_at_the_ends_of_an_edit_are_context() {
+        let shown = |old, new| -> Vec<String> {
+            let line = |line: &DiffLine<'_>| match line {
+                DiffLine::Same(text) => format!(" {text}"),
+                DiffLine::Removed(text) => format!("-{text}"),
+                DiffLine::Added(text) => format!("+{text}"),
+            };
+            diff_lines(old, new).iter().map(line).collect()
+        };
+        assert_eq!(shown("a\nb\nc", "a\nx\ny\nc"), [" a", "-b", "+x", "+y", " c"]);
+        assert_eq!(shown("a\na", "a\na\na"), [" a", " a", "+a"]);
+        assert_eq!(shown("a\na\na", "a\na"), [" a", " a", "-a"]);
+        assert_eq!(shown("", "x"), ["+x"]);
+        assert_eq!(shown("same", "same"), [" same"]);
+    }
+
+    #[test]
+    fn unusual_arguments_have_no_meaning() {
+        for odd in
+            [json!(null), json!([]), json!({"command": []}), json!({"edits": [1]}), json!({"command": 3})]
+        {
+            assert_eq!(ToolInput::of(&odd), ToolInput::Other, "{odd}");
+        }
+    }
+}
