@@ -307,9 +307,8 @@ impl Model {
             }
             Update::Event(event) => {
                 chat.run.apply(&event);
-                let payload = event.payload.clone();
-                chat.events.push(event);
-                return self.apply_agent_event(&payload);
+                chat.events.push(Arc::clone(&event));
+                return self.apply_agent_event(&event.payload);
             }
             Update::Saved => chat.save = SaveState::Saved,
             Update::NotSaved { reason } => chat.save = SaveState::NotSaved(reason),
