@@ -83,6 +83,19 @@ impl MessageDraft {
             && MessageFlag::ALL.into_iter().any(|flag| flag.marks_context() && self.has_flag(flag))
     }
 
+    /// Splits a text part of this message into context that a tool inserted and the author's own text. Text that was
+    /// not imported is the author's, whatever it looks like.
+    #[must_use]
+    pub fn split_text<'a>(&self, text: &'a str) -> (&'a str, &'a str) {
+        if self.is_context() {
+            (text, "")
+        } else if self.role == Role::User && self.source.is_some() {
+            split_context(text)
+        } else {
+            ("", text)
+        }
+    }
+
     /// Sets [`MessageFlag::Injected`] on a user message that consists of injected context alone.
     pub fn mark_injected_context(&mut self) {
         let is_context = |part: &Part| match part {
@@ -245,5 +258,22 @@ mod tests {
         assert!(!marked(&[context], Role::Assistant));
         assert!(!marked(&[], Role::User));
         assert!(!marked(&[" "], Role::User));
+    }
+
+    #[test]
+    fn context_inside_a_message_is_split_only_from_imported_text_of_the_user() {
+        let text = "<ide_opened_file>a.rs</ide_opened_file>\nWhy?";
+        let split = |role, is_imported: bool, is_context: bool| {
+            let mut message = MessageDraft::new(role, vec![Part::text(text)], Timestamp::UNKNOWN);
+            message.source = is_imported.then(|| Source { format: "claude-code".into(), id: "1".into() });
+            if is_context {
+                message.set_flag(MessageFlag::Meta);
+            }
+            message.split_text(text)
+        };
+        assert_eq!(split(Role::User, true, false), ("<ide_opened_file>a.rs</ide_opened_file>", "Why?"));
+        assert_eq!(split(Role::User, true, true), (text, ""));
+        assert_eq!(split(Role::User, false, false), ("", text));
+        assert_eq!(split(Role::Assistant, true, false), ("", text));
     }
 }

@@ -54,7 +54,11 @@ fn hostile_document() -> SessionDocument {
         }));
         messages.push(json!({"role": "tool", "tool_call_id": "c", "content": text}));
     }
-    let text = json!({"title": HOSTILE_TEXTS.concat(), "messages": messages}).to_string();
+    document_of(&json!({"title": HOSTILE_TEXTS.concat(), "messages": messages}).to_string())
+}
+
+/// The session in a document with an array of messages.
+fn document_of(text: &str) -> SessionDocument {
     let mut collector = Collector::default();
     read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::OpenAiMessages), &mut collector).unwrap();
     collector.sessions.pop().unwrap().into_document(Timestamp::UNIX_EPOCH)
@@ -125,6 +129,29 @@ fn a_markdown_page_has_only_its_own_headings() {
             "{tag} was not escaped"
         );
     }
+}
+
+#[test]
+fn context_inside_a_users_message_is_folded_apart_from_the_users_words() {
+    let context = "<ide_opened_file>The user opened a.rs.</ide_opened_file>";
+    let text = json!({"messages": [
+        {"role": "user", "content": [{"type": "text", "text": context}, {"type": "text", "text": "Why this?"}]},
+        {"role": "user", "content": format!("{context}\nAnd *this*?")},
+        {"role": "assistant", "content": context},
+    ]})
+    .to_string();
+    let document = document_of(&text);
+    let page = markdown(&document, BranchSelection::All);
+    let folded =
+        format!("<details>\n<summary>Added by the tool</summary>\n\n```\n{context}\n```\n\n</details>");
+    assert_eq!(page.matches(&folded).count(), 2, "{page}");
+    assert!(page.contains("> Why this?") && page.contains("> And *this*?"), "{page}");
+    let page = html(&document);
+    let folded =
+        "<details>\n<summary>Added by the tool</summary>\n<pre tabindex=\"0\"><code>&lt;ide_opened_file&gt;";
+    assert_eq!(page.matches(folded).count(), 2, "{page}");
+    assert!(page.contains("<p>Why this?</p>") && page.contains("<p>And <em>this</em>?</p>"), "{page}");
+    assert_eq!(page.matches("<h3>User</h3>").count(), 2, "{page}");
 }
 
 #[test]

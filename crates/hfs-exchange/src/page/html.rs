@@ -157,13 +157,19 @@ fn write_message(
     writeln!(out, "</header>")?;
     for part in &message.content.parts {
         let rendered = match part {
-            Part::Text { text } if is_context => details("Added by the tool", &code(text)),
+            Part::Text { text } => render_text(message.content.split_text(text)),
             part => render_part(source, part)?,
         };
         writeln!(out, "{rendered}")?;
     }
     writeln!(out, "</article>")?;
     Ok(())
+}
+
+/// A text part: the context that a tool inserted, folded, and the author's own text.
+fn render_text((context, own): (&str, &str)) -> String {
+    let own = render_markdown(own);
+    if context.is_empty() { own } else { format!("{}\n{own}", details("Added by the tool", &code(context))) }
 }
 
 fn details(summary: &str, content: &str) -> String {

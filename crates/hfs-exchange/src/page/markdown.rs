@@ -74,14 +74,22 @@ fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportErr
     }
     for part in &message.content.parts {
         let rendered = match part {
-            Part::Text { text } if message.content.is_context() => {
-                details("Added by the tool", &fence(text, ""))
-            }
+            Part::Text { text } => render_text(message.content.split_text(text)),
             part => render_part(part),
         };
         writeln!(out, "{rendered}")?;
     }
     Ok(())
+}
+
+/// A text part: the context that a tool inserted, folded, and the author's own text.
+fn render_text((context, own): (&str, &str)) -> String {
+    let own = if own.trim().is_empty() { String::new() } else { quote_markdown(own) };
+    if context.is_empty() {
+        own
+    } else {
+        format!("{}\n{own}", details("Added by the tool", &fence(context, "")))
+    }
 }
 
 /// A collapsed block with a summary.

@@ -328,8 +328,16 @@ fn message_lines(
                 summary_lines(text, is_open(fold_headers.len()), width, layout)
             }
             // The user's text is not rendered as Markdown.
-            (Part::Text { text }, Role::User) if is_context => wrap_text(&sanitize(text), theme.dim, width),
-            (Part::Text { text }, Role::User) => wrap_text(&sanitize(text), theme.text, width),
+            (Part::Text { text }, Role::User) => {
+                let (context, own) = message.content.split_text(text);
+                let mut rows = Vec::new();
+                for (text, style) in [(context, theme.dim), (own, theme.text)] {
+                    if !text.is_empty() {
+                        rows.extend(wrap_text(&sanitize(text), style, width));
+                    }
+                }
+                rows
+            }
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, _) => markdown(text, width, layout.text_style),
             // The number of folds so far is the index of the next fold.

@@ -2,7 +2,7 @@
 
 use hfs_core::{
     COMMAND_FIELDS, DiffLine, Message, MessageDraft, MessageStatus, Part, Role, Timestamp, ToolInput,
-    diff_lines, patched_files, split_context,
+    diff_lines, patched_files,
 };
 use serde_json::Value;
 
@@ -27,9 +27,7 @@ pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
     let mut text = heading(message, detail, palette);
     for part in &message.content.parts {
         let rendered = match part {
-            Part::Text { text } if message.content.role == Role::User && message.content.source.is_some() => {
-                render_imported_text(text, detail, palette)
-            }
+            Part::Text { text } => render_text(message.content.split_text(text), detail, palette),
             part => render_part(part, detail, palette),
         };
         if !rendered.is_empty() {
@@ -84,14 +82,10 @@ fn author(message: &MessageDraft) -> &'static str {
     }
 }
 
-/// An imported text with the user's role: the context that a tool inserted before the user's words is folded.
-fn render_imported_text(text: &str, detail: Detail, palette: &Palette) -> String {
-    let (context, typed) = split_context(text);
-    if context.is_empty() || typed.is_empty() {
-        return sanitize::block(text).trim_end().to_owned();
-    }
-    let context = render_foldable("context", context, detail, palette);
-    format!("{context}{}", sanitize::block(typed).trim_end())
+/// A text part, with the context that a tool inserted before the author's own text folded.
+fn render_text((context, own): (&str, &str), detail: Detail, palette: &Palette) -> String {
+    let own = sanitize::block(own).trim_end().to_owned();
+    if context.is_empty() { own } else { render_foldable("context", context, detail, palette) + &own }
 }
 
 fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
@@ -335,17 +329,19 @@ mod tests {
 
     #[test]
     fn imported_context_is_not_shown_as_the_users_words() {
-        let show = |text: &str| {
-            let mut content = MessageDraft::new(Role::User, vec![Part::text(text)], Timestamp::UNKNOWN);
+        let show = |parts: &[&str]| {
+            let parts = parts.iter().map(|text| Part::text(*text)).collect();
+            let mut content = MessageDraft::new(Role::User, parts, Timestamp::UNKNOWN);
             content.source = Some(hfs_core::Source { format: "codex".into(), id: "1".into() });
             content.mark_injected_context();
             let row = Message { branch: BranchId::generate(), seq: 3, content };
             render(&row, Detail { full: false, now: Timestamp::UNKNOWN }, &Palette::default())
         };
         let context = "<environment_context>x</environment_context>";
-        assert_eq!(show(context), format!("context #3 · time unknown\n{context}\n"));
-        let mixed = show("<ide_opened_file>a</ide_opened_file>\nFix it");
-        assert_eq!(mixed, "you #3 · time unknown\n[context] <ide_opened_file>a</ide_opened_file>\nFix it\n");
+        assert_eq!(show(&[context]), format!("context #3 · time unknown\n[context] {context}\n"));
+        let typed = format!("you #3 · time unknown\n[context] {context}\nFix it\n");
+        assert_eq!(show(&[&format!("{context}\nFix it")]), typed);
+        assert_eq!(show(&[context, "Fix it"]), typed);
     }
 
     #[test]
