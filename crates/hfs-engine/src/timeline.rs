@@ -303,7 +303,8 @@ impl Engine {
             // The list is ordered by time, so the last one is the newest.
             let owner = lineage.owner(branch, seq).id;
             let at_seq = checkpoints.iter().filter(|checkpoint| checkpoint.seq == seq);
-            let found = at_seq.filter(|checkpoint| [owner, branch.id].contains(&checkpoint.branch)).last();
+            let found =
+                at_seq.filter(|checkpoint| [owner, branch.id].contains(&checkpoint.branch)).next_back();
             if let Some(checkpoint) = found {
                 return Ok(StateAtPlace::Kept(Box::new(checkpoint.clone())));
             }

@@ -111,7 +111,7 @@ impl ServerError {
                     match name.as_str() {
                         "code" | "type" | "status" | "reason" | "param" | "status_code" | "statusCode"
                         | "error_code" | "error_type" | "httpCode" | "Code" | "__type" => {
-                            self.add_code(value, depth)
+                            self.add_code(value, depth);
                         }
                         "retryDelay" | "retry_after" | "retryAfter" | "retry_after_seconds" => {
                             self.delay = self.delay.or_else(|| retry::delay_of_value(value));

@@ -115,7 +115,7 @@ impl super::Reader for Codex {
             Ok(())
         })?;
         if found {
-            rollout.finish(source.companions(), subagents)
+            rollout.finish(source.companions(), &subagents)
         } else {
             Err(source.damaged("it contains no record"))
         }
@@ -392,7 +392,11 @@ impl Rollout<'_> {
     }
 
     /// Ends the session, and says where the next import continues.
-    fn finish(mut self, companions: &[PathBuf], known: HashMap<String, [u8; 32]>) -> Result<(), ImportError> {
+    fn finish(
+        mut self,
+        companions: &[PathBuf],
+        known: &HashMap<String, [u8; 32]>,
+    ) -> Result<(), ImportError> {
         let places = self.session.resume_places().map(|(place, end)| (place.clone(), end));
         let info = self.info.clone();
         let mut turns = std::mem::take(&mut self.turns);
@@ -401,7 +405,7 @@ impl Rollout<'_> {
             .filter_map(|path| Some((path.display().to_string(), companion_state(path).ok()?)))
             .collect();
         // A subagent may have been started by another one, so all are read if one has changed.
-        if subagents != known {
+        if subagents != *known {
             for path in companions {
                 if !self.read_subagent(path)? {
                     subagents.remove(&path.display().to_string());

@@ -82,7 +82,7 @@ fn open_unlocked(path: &Path) -> Result<Option<Connection>> {
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'-' | b'.' | b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => {
-                uri.push(char::from(*byte))
+                uri.push(char::from(*byte));
             }
             // Writing to a string does not fail.
             _ => drop(write!(uri, "%{byte:02x}")),
