@@ -168,7 +168,7 @@ pub struct CustomEvent {
 
 impl EventPayload {
     /// Types that hfs-core interprets.
-    pub const KINDS: [&str; 15] = [
+    pub const KINDS: [&str; 16] = [
         "run.started",
         "run.ended",
         "phase.started",
