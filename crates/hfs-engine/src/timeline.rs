@@ -302,9 +302,9 @@ impl Engine {
         loop {
             // The list is ordered by time, so the last one is the newest.
             let owner = lineage.owner(branch, seq).id;
-            let at_seq = checkpoints.iter().filter(|checkpoint| checkpoint.seq == seq);
-            let found =
-                at_seq.filter(|checkpoint| [owner, branch.id].contains(&checkpoint.branch)).next_back();
+            let found = checkpoints
+                .iter()
+                .rfind(|checkpoint| checkpoint.seq == seq && [owner, branch.id].contains(&checkpoint.branch));
             if let Some(checkpoint) = found {
                 return Ok(StateAtPlace::Kept(Box::new(checkpoint.clone())));
             }

@@ -1,6 +1,7 @@
 //! Redaction masks the secrets that the rules find, and changes nothing else.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "a table's test prints recall and precision")]
 
 use hfs_core::{Attachment, ContentHash, Part, Timestamp};
 use hfs_exchange::{

@@ -209,10 +209,10 @@ impl Runner {
                 )
             }),
             Request::Undo(session) => {
-                self.plan_reversal(Change::Undo(session), move |engine| engine.plan_undo(session))
+                self.plan_reversal(Change::Undo(session), move |engine| engine.plan_undo(session));
             }
             Request::Redo(session) => {
-                self.plan_reversal(Change::Redo(session), move |engine| engine.plan_redo(session))
+                self.plan_reversal(Change::Redo(session), move |engine| engine.plan_redo(session));
             }
             Request::ListBranches(session) => self.read(move |backend| {
                 let result = backend.ui_result(backend.store().list_branches(session));

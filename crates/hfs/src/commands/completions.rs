@@ -70,7 +70,7 @@ fn with_completers(command: Command, parent: &str) -> Command {
         // The arguments of `diff`.
         "a" | "b" if parent == "branch" => arg.add(ArgValueCompleter::new(branches)),
         "a" | "b" if parent == "checkpoint" => arg.add(ArgValueCompleter::new(checkpoints)),
-        "checkpoint" => arg.add(ArgValueCompleter::new(checkpoints)),
+        "checkpoint" | "target" => arg.add(ArgValueCompleter::new(checkpoints)),
         "key" => arg.add(ArgValueCompleter::new(settings)),
         "value" => arg.add(ArgValueCompleter::new(values)),
         _ => arg,

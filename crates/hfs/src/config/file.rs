@@ -282,13 +282,13 @@ pub fn unset_in_file(path: &Path, key: Key) -> Result<bool, ConfigError> {
 /// The text of a file without a key; `None` if the file does not set it.
 fn without_value(path: &Path, key: Key, before: &str) -> Result<Option<String>, ConfigError> {
     let old = parse_for_edit(path, before)?;
-    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
+    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, &error))?;
     match document.ensure_document().try_remove_path(key.name()) {
         Ok(_) => {}
         Err(PathError::NotFound { .. } | PathError::NoRoot | PathError::TypeMismatch { .. }) => {
             return Ok(None);
         }
-        Err(error) => return Err(edit_error(path, key, error)),
+        Err(error) => return Err(edit_error(path, key, &error)),
     }
     // Without its last setting, the file would contain an empty mapping.
     let after: String =
@@ -309,7 +309,7 @@ fn parse_for_edit(path: &Path, before: &str) -> Result<Result<Layer, ConfigError
     }
 }
 
-fn edit_error(path: &Path, key: Key, reason: impl ToString) -> ConfigError {
+fn edit_error(path: &Path, key: Key, reason: &dyn ToString) -> ConfigError {
     ConfigError::Edit { path: path.to_owned(), key: key.name().to_owned(), reason: reason.to_string() }
 }
 
@@ -335,7 +335,7 @@ fn check_edit(
 ) -> Result<(), ConfigError> {
     let new = match (parse(path, after), &old) {
         (Ok(new), _) => new,
-        (Err(error), Ok(_)) => return Err(edit_error(path, key, error)),
+        (Err(error), Ok(_)) => return Err(edit_error(path, key, &error)),
         (Err(error), Err(_)) => return Err(error),
     };
     let others = |layer: &Layer| -> Vec<(Key, Value)> {
@@ -344,7 +344,7 @@ fn check_edit(
     };
     let found = new.values.iter().find(|(other, _)| *other == key).map(|(_, setting)| &setting.value);
     if found != value || old.is_ok_and(|old| others(&old) != others(&new)) {
-        return Err(edit_error(path, key, "the file uses YAML that cannot be edited safely"));
+        return Err(edit_error(path, key, &"the file uses YAML that cannot be edited safely"));
     }
     Ok(())
 }
@@ -352,7 +352,7 @@ fn check_edit(
 /// The text of a file with one value changed.
 fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<String, ConfigError> {
     let old = parse_for_edit(path, before)?;
-    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, error))?;
+    let document = YamlFile::from_str(before).map_err(|error| edit_error(path, key, &error))?;
     let root = document.ensure_document();
     match value {
         Value::Text(text) => root.try_set_path(key.name(), text.as_str()),
@@ -367,7 +367,7 @@ fn with_value(path: &Path, key: Key, value: &Value, before: &str) -> Result<Stri
             root.try_set_path(key.name(), items)
         }
     }
-    .map_err(|error| edit_error(path, key, error))?;
+    .map_err(|error| edit_error(path, key, &error))?;
     let after = with_line_endings_of(before, document.to_string());
     check_edit(path, key, Some(value), old, &after)?;
     Ok(after)
