@@ -339,7 +339,6 @@ impl Plugins {
         let table = lock_unpoisoned(&self.inner.table);
         let mut widgets = Vec::new();
         for (name, worker) in table.running() {
-            worker.show_widgets(session);
             let shared = worker.shared();
             for (widget, nodes) in shared.widgets.iter().zip(lock_unpoisoned(&shared.rendered).iter()) {
                 widgets.extend(nodes.as_ref().map(|nodes| RenderedWidget {
@@ -349,6 +348,8 @@ impl Plugins {
                     nodes: nodes.clone(),
                 }));
             }
+            // Asked for last, so that a fast rendering is not part of this result: the caller is told of it as a change.
+            worker.show_widgets(session);
         }
         widgets
     }
