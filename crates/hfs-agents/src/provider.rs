@@ -24,7 +24,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Backoff, IncompleteReply, Suggestion, WaitStage, lock_unpoisoned};
+use hfs_core::{AgentError, Backoff, IncompleteReply, WaitStage, lock_unpoisoned};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -534,11 +534,9 @@ impl ProviderModel {
                 changes += 1;
                 continue;
             }
-            if matches!(
-                *error.error,
-                AgentError::Rejected { suggestion: Some(Suggestion::ReduceContext), .. }
-            ) && let Some(tokens) =
-                error.server.as_ref().and_then(|server| context::limit_in_refusal(&server.1))
+            if error.error.is_context_refusal()
+                && let Some(tokens) =
+                    error.server.as_ref().and_then(|server| context::limit_in_refusal(&server.1))
             {
                 *lock_unpoisoned(&self.refused_context) = Some(tokens);
             }

@@ -271,6 +271,14 @@ pub enum AgentError {
     },
 }
 
+impl AgentError {
+    /// Whether the model refused the conversation because it is too long.
+    #[must_use]
+    pub const fn is_context_refusal(&self) -> bool {
+        matches!(self, Self::Rejected { suggestion: Some(Suggestion::ReduceContext), .. })
+    }
+}
+
 impl ErrorExt for AgentError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -329,7 +337,7 @@ pub trait Agent: Send + Sync {
     /// Summarizes the messages of `request.history`, so that the summary can replace them in the model's context.
     ///
     /// # Errors
-    /// `Rejected` if the agent has no context that could be too small. See [`AgentError`].
+    /// `Rejected` if the agent sends no conversation to a model. See [`AgentError`].
     async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
         let _ = request;
         let AgentDescription { name, .. } = self.describe();

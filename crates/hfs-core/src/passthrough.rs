@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 /// Key of a text that should be a JSON object but does not parse as one.
 const UNREADABLE: &str = "$unreadable";
-/// Maximum nesting depth of a JSON value in a message, so of the value of a passthrough field. Values are parsed and
-/// dropped recursively, also on threads with small stacks, and deeper ones could overflow them.
+/// Maximum nesting depth of a JSON value in a message, including the value of a passthrough field. Values are
+/// parsed and dropped recursively, also on threads with small stacks, and deeper ones could overflow them.
 pub const MAX_JSON_DEPTH: usize = 512;
 
 /// Fields of imported data that hfs does not interpret, kept verbatim and in order so that an export is lossless.
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_any_depth_is_read() {
+    fn an_object_that_is_nested_too_deeply_is_kept_as_text() {
         let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(PassthroughFields::from_json(nested(300)).get("a").is_some_and(Value::is_array));
         let deep = nested(100_000);

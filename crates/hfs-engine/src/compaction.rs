@@ -166,9 +166,7 @@ impl Engine {
             let outcome = match self.agent().summarize(request).await {
                 Ok(outcome) => outcome,
                 // The refusal may have named the limit. Otherwise, half as much is tried.
-                Err(AgentError::Rejected { suggestion: Some(Suggestion::ReduceContext), .. })
-                    if !is_single =>
-                {
+                Err(error) if error.is_context_refusal() && !is_single => {
                     let known = self.agent().context_limit().await;
                     part_tokens = if known == limit { part_tokens / 2 } else { part_size(known) };
                     limit = known;
@@ -194,12 +192,12 @@ impl Engine {
         summary.ok_or(CompactError::TooShort)
     }
 
-    /// The history for the agent at the position of the conversation. Compacts the conversation before if `text` would not
-    /// fit. Never fails because of the compaction: then the beginning is left out.
+    /// The history for the agent at the position of the conversation. Compacts the conversation before if `message`
+    /// would not fit. Never fails because of the compaction: then the beginning is left out.
     pub(crate) async fn prepare_context(
         &self,
         conversation: &mut Conversation,
-        text: &str,
+        message: &MessageDraft,
         observer: &dyn Observer,
         cancel: &CancellationToken,
     ) -> ContextResult {
@@ -207,15 +205,15 @@ impl Engine {
             // A reply of a dropped exchange is part of the history when it is finalized.
             self.background().wait(session).await;
         }
-        let next_message = (estimate_tokens(text), text.chars().count());
+        let next_message = Some((message.estimated_tokens(), message.searchable_text().chars().count()));
         let context = self.context_within_limit(conversation, next_message).await?;
         let limit = context.update.limit;
-        let is_full = limit.is_some_and(|limit| context.whole_tokens() > limit.for_conversation() / 10 * 9);
+        let is_full = limit.is_some_and(|limit| context.whole_tokens() > nine_tenths(limit));
         if !is_full || self.settings().compaction == CompactionMode::Manual {
             return Ok(context);
         }
         match self.compact(conversation, observer, cancel.clone()).await {
-            Ok(_) => self.context_at(conversation, limit, next_message).await,
+            Ok(_) => self.context_at(position(conversation), limit, next_message).await,
             Err(CompactError::TooShort | CompactError::Agent(AgentError::Cancelled)) => Ok(context),
             Err(error) => {
                 observer.update(Update::CompactionFailed { reason: hfs_core::error_chain(&error) });
@@ -229,27 +227,27 @@ impl Engine {
     pub(crate) async fn context_within_limit(
         &self,
         conversation: &Conversation,
-        next_message: (u64, usize),
+        next_message: Option<(u64, usize)>,
     ) -> ContextResult {
         let known = self.agent().describe().context;
-        let context = self.context_at(conversation, known.limit(), next_message).await?;
+        let context = self.context_at(position(conversation), known.limit(), next_message).await?;
         // A first message cannot be shortened.
         let is_long = !context.messages.is_empty() && context.whole_tokens() >= SHORT_CONVERSATION;
         if known != ModelContext::Unknown || !is_long {
             return Ok(context);
         }
         match self.agent().context_limit().await {
-            Some(limit) => self.context_at(conversation, Some(limit), next_message).await,
+            Some(limit) => self.context_at(position(conversation), Some(limit), next_message).await,
             None => Ok(context),
         }
     }
 
-    /// Reads the history at the position of the conversation.
+    /// Reads the history up to a position; `None` is that of a conversation without messages.
     pub(crate) async fn context_at(
         &self,
-        conversation: &Conversation,
+        at: Option<Position>,
         limit: Option<ContextLimit>,
-        next_message: (u64, usize),
+        next_message: Option<(u64, usize)>,
     ) -> ContextResult {
         let description = self.agent().describe();
         let budget = ContextBudget {
@@ -259,7 +257,7 @@ impl Engine {
             chars: self.settings().context_chars,
             next_message,
         };
-        let Some((_, at)) = conversation.place else { return Ok(AgentContext::empty(&budget)) };
+        let Some(at) = at else { return Ok(AgentContext::empty(&budget)) };
         self.run_blocking(move |engine| {
             Ok(read_context(engine.store().as_ref(), at.branch, at.head, &budget)?)
         })
@@ -267,12 +265,21 @@ impl Engine {
     }
 }
 
+fn position(conversation: &Conversation) -> Option<Position> {
+    conversation.place.map(|(_, at)| at)
+}
+
 /// The result of reading a history.
 pub type ContextResult = Result<AgentContext, EngineError>;
 
 /// Tokens of a part that is summarized at once.
 fn part_size(limit: Option<ContextLimit>) -> u64 {
-    limit.map_or(PART_TOKENS, |limit| limit.for_conversation() / 10 * 9)
+    limit.map_or(PART_TOKENS, nine_tenths)
+}
+
+/// Tokens of the conversation from which on the context counts as full.
+const fn nine_tenths(limit: ContextLimit) -> u64 {
+    limit.for_conversation() / 10 * 9
 }
 
 fn find_uncompacted(store: &dyn Store, branch: BranchId, head: Seq) -> StoreResult<Uncompacted> {

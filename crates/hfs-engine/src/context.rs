@@ -22,8 +22,8 @@ pub struct ContextBudget {
     pub limit: Option<ContextLimit>,
     /// Limit in characters of searchable text, if that of the model is not known.
     pub chars: usize,
-    /// Estimated tokens and characters of a message that is not stored yet and follows the history.
-    pub next_message: (u64, usize),
+    /// Estimated tokens and characters of a message that is not stored yet and follows the history, if there is one.
+    pub next_message: Option<(u64, usize)>,
 }
 
 /// The history for an agent, and what is left out of it.
@@ -39,7 +39,7 @@ impl AgentContext {
     pub fn empty(budget: &ContextBudget) -> Self {
         let update = ContextUpdate {
             model: budget.model.clone(),
-            tokens: budget.next_message.0,
+            tokens: budget.next_message.map_or(0, |(tokens, _)| tokens),
             limit: budget.limit,
             left_out: 0,
             left_out_tokens: 0,
@@ -74,7 +74,7 @@ pub fn read_context(
     last: Seq,
     budget: &ContextBudget,
 ) -> StoreResult<AgentContext> {
-    let (next_tokens, next_chars) = budget.next_message;
+    let (next_tokens, next_chars) = budget.next_message.unwrap_or_default();
     let room = budget.limit.map(|limit| limit.for_conversation().saturating_sub(next_tokens));
     let room_chars = budget.chars.saturating_sub(next_chars);
     let (newest_first, is_whole) = read_candidates(store, branch, last, room, room_chars)?;
@@ -96,7 +96,7 @@ pub fn read_context(
             None => with_chars <= room_chars,
         };
         // Without a next message, the newest stored message is the one to answer.
-        let is_required = index == 0 && next_chars == 0;
+        let is_required = index == 0 && budget.next_message.is_none();
         if !fits && !is_required {
             break;
         }
@@ -149,7 +149,7 @@ fn read_candidates(
             };
             tokens = tokens.saturating_add(sized.tokens);
             chars = chars.saturating_add(sized.chars);
-            // The estimate may be corrected by half.
+            // `scale` may lower the estimate to 65 %; half is a safe bound.
             let may_fit = room.map_or(chars <= room_chars, |room| tokens / 2 <= room);
             let is_summary = sized.is_summary();
             newest_first.push(sized);

@@ -268,7 +268,7 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// Returns the store's error.
     pub fn resume(&mut self) -> StoreResult<Option<Vec<u8>>> {
-        if self.on_duplicate == OnDuplicate::Copy || self.on_duplicate == OnDuplicate::Skip {
+        if matches!(self.on_duplicate, OnDuplicate::Copy | OnDuplicate::Skip) {
             return Ok(None);
         }
         let saved = self.store.find_resume_point(&self.file)?;
@@ -393,7 +393,11 @@ impl Importer<'_> {
         };
         let continues = session.continues.filter(|_| continued.is_some());
         let session = ForeignSession { continues, ..session };
-        let resumed = self.resume_point.as_ref().filter(|_| session.resumed_after.is_some());
+        if session.resumed_after.is_none() {
+            // The reader has read the file from its beginning.
+            self.resume_point = None;
+        }
+        let resumed = self.resume_point.as_ref();
         let found = match (resumed, continued) {
             (Some(point), _) => Some(self.store.get_session(point.session)?),
             (None, Some(continued)) => Some(continued),

@@ -7,8 +7,7 @@ use hfs_core::{
     AgentError, Attachment, Backoff, BranchId, CheckpointState, ContextUpdate, ErrorExt, ErrorKind, Event,
     EventPayload, Hooks, Message, MessageDraft, MessageStatus, ModelContext, Part, PassthroughFields,
     PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
-    RunSnapshot, SessionDraft, SessionId, StoreError, StoreResult, Suggestion, Verdict, automatic_name,
-    error_chain,
+    RunSnapshot, SessionDraft, SessionId, StoreError, StoreResult, Verdict, automatic_name, error_chain,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -150,10 +149,11 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Exchange, SendError> {
         let (message, begin_reply) = (message.into(), true);
-        if message.parts().is_empty() {
+        let draft = MessageDraft::new(Role::User, message.parts(), self.clock().now());
+        if draft.parts.is_empty() {
             return Err(SendError::Empty);
         }
-        let context = self.prepare_context(conversation, &message.text, observer.as_ref(), &cancel).await;
+        let context = self.prepare_context(conversation, &draft, observer.as_ref(), &cancel).await;
         let saved = self.save_user_message(conversation, message, observer.as_ref(), begin_reply).await?;
         let SavedMessage { scope, session, message, reply } = saved;
         let Some(begun) = reply else {
@@ -310,7 +310,7 @@ impl Engine {
         };
         self.background().wait(session).await;
         let scope = ExchangeScope::new(self, session);
-        let context = self.context_within_limit(conversation, (0, 0)).await;
+        let context = self.context_within_limit(conversation, None).await;
         let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
         self.run_reply(session, &scope, user, begun, context, observer, cancel).await
     }
@@ -374,7 +374,7 @@ impl Engine {
                 .with_cancel(cancel.clone())
         };
         let mut result = self.stream(request_with(history), &recorder, handle, &observer).await;
-        if is_context_refusal(&result)
+        if result.as_ref().is_err_and(AgentError::is_context_refusal)
             && recorder.streamed().is_empty()
             && let Some(shorter) = self.shorter_context(&user, &update).await
         {
@@ -450,9 +450,8 @@ impl Engine {
         if update.limit.is_some_and(|assumed| assumed.tokens <= limit.tokens) {
             return None;
         }
-        let place = Position { branch: user.branch, head: user.seq };
-        let conversation = Conversation::at(SessionId::generate(), place);
-        let shorter = self.context_at(&conversation, Some(limit), (0, 0)).await.ok()?;
+        let at = Position { branch: user.branch, head: user.seq };
+        let shorter = self.context_at(Some(at), Some(limit), None).await.ok()?;
         (shorter.update.tokens < update.tokens).then_some(shorter)
     }
 
@@ -650,11 +649,6 @@ async fn forward_events(
     while let Some(event) = events.recv().await {
         hooks.on_event(session, &event).await;
     }
-}
-
-/// Whether the model refused the conversation because it is too long.
-const fn is_context_refusal(result: &Result<RunOutcome, AgentError>) -> bool {
-    matches!(result, Err(AgentError::Rejected { suggestion: Some(Suggestion::ReduceContext), .. }))
 }
 
 /// Whether a later attempt may succeed: the store may become available, or the user may correct its permissions.

@@ -296,9 +296,6 @@ impl Engine {
         let checkpoints = store.list_checkpoints(branch.session)?;
         let branches = store.list_branches(branch.session)?;
         let lineage = Lineage::new(&branches);
-        let Some(branch) = lineage.get(branch.id) else {
-            return Err(StoreError::NotFound { what: "branch", reference: branch.id.to_string() }.into());
-        };
         loop {
             // The list is ordered by time, so the last one is the newest.
             let owner = lineage.owner(branch, seq).id;

@@ -1,6 +1,6 @@
 //! Messages that were saved, but whose reply was not.
 
-use hfs_core::{BranchId, Message, MessageRange, MessageStatus, Role};
+use hfs_core::{BranchId, Message, MessageRange, MessageStatus, Part, Role};
 
 use crate::reply_guard::FAILURE;
 use crate::send::ORIGINAL_TEXT;
@@ -59,10 +59,11 @@ fn is_missing_reply(message: &Message) -> bool {
         && message.content.extra.get(FAILURE).is_none()
 }
 
-/// Whether the user has typed this text; a plugin may have changed it.
+/// Whether the user has typed this text alone; a plugin may have changed it.
 fn has_text(message: &Message, text: &str) -> bool {
     let typed = message.content.extra.get(ORIGINAL_TEXT).and_then(serde_json::Value::as_str);
     message.content.role == Role::User
         && message.content.source.is_none()
+        && !message.content.parts.iter().any(|part| matches!(part, Part::Attachment { .. }))
         && (typed == Some(text) || message.content.text() == text)
 }

@@ -76,9 +76,11 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], durability: Durability) ->
 fn remove_abandoned(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        if !entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+            continue;
+        }
         let written = entry.metadata().and_then(|metadata| metadata.modified());
-        if is_temporary && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_WRITE)) {
+        if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_WRITE)) {
             let _ = fs::remove_file(entry.path());
         }
     }

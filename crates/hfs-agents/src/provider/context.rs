@@ -136,7 +136,9 @@ impl ProviderModel {
     /// The limit that is known without asking the server. A server at a configured address may run a model with a smaller
     /// context than its name promises.
     pub fn known_limit(&self) -> Option<ContextLimit> {
-        let configured = self.config.context_tokens.or(self.config.num_ctx).map(u64::from);
+        // Ollama drops what does not fit into the context that it was told to load.
+        let loaded = self.config.num_ctx.filter(|_| self.config.provider == Provider::Ollama);
+        let configured = [self.config.context_tokens, loaded].into_iter().flatten().min().map(u64::from);
         let configured = configured.map(|tokens| (tokens, LimitSource::Configuration));
         let learned = || {
             let tokens = *hfs_core::lock_unpoisoned(&self.refused_context);
@@ -145,8 +147,8 @@ impl ProviderModel {
         let listed = || Some((self.listed_context.get().copied().flatten()?, LimitSource::Server));
         let known = || {
             let is_own_server = self.config.base_url.is_none();
-            let is_answered = self.listed_context.get().is_some();
-            let tokens = known_context(&self.config.model).filter(|_| is_own_server || is_answered)?;
+            let was_asked = self.listed_context.get().is_some();
+            let tokens = known_context(&self.config.model).filter(|_| is_own_server || was_asked)?;
             Some((tokens, LimitSource::Table))
         };
         let found = configured.or_else(learned).or_else(listed).or_else(known);

@@ -1,5 +1,6 @@
 //! Ollama's `/api/chat`.
 
+use hfs_core::estimate_tokens;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Sent;
@@ -7,11 +8,11 @@ use super::reply::ReplyBuilder;
 use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
 
 /// Ollama's smallest default context. A shorter prompt needs no `num_ctx`.
-const DEFAULT_CONTEXT: usize = 4_096;
+const DEFAULT_CONTEXT: u64 = 4_096;
 /// Room for the reply if no maximum is configured, in tokens.
-const REPLY_TOKENS: usize = 2_048;
+const REPLY_TOKENS: u64 = 2_048;
 /// Estimated size of an image, in tokens.
-const IMAGE_TOKENS: usize = 1_024;
+const IMAGE_TOKENS: u64 = 1_024;
 
 /// The body of a request.
 pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent, num_ctx: Option<u32>) -> Value {
@@ -38,19 +39,16 @@ pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent, num_ctx: Op
 ///
 /// Ollama drops the beginning of a longer conversation without an error. It loads the model again whenever the size
 /// changes, so sizes are powers of two. It limits a larger size to that of the model.
-fn context_size(request: &ModelRequest, sent: &Sent) -> Option<usize> {
-    /// A low estimate, since code and other languages than English have fewer characters in a token.
-    const CHARS_PER_TOKEN: usize = 3;
+fn context_size(request: &ModelRequest, sent: &Sent) -> Option<u64> {
     let parts = request.turns.iter().flat_map(|turn| &turn.parts).map(|part| match part {
-        ChatPart::Text(text) => text.chars().count() / CHARS_PER_TOKEN,
+        ChatPart::Text(text) => estimate_tokens(text),
         ChatPart::Image { .. } => IMAGE_TOKENS,
         ChatPart::Thinking { .. } => 0,
     });
-    let system = request.system.as_ref().map_or(0, |text| text.chars().count() / CHARS_PER_TOKEN);
-    let reply =
-        sent.max_tokens.map_or(REPLY_TOKENS, |tokens| usize::try_from(tokens).unwrap_or(REPLY_TOKENS));
-    let needed = parts.sum::<usize>() + system + reply;
-    (needed > DEFAULT_CONTEXT).then(|| needed.next_power_of_two())
+    let system = request.system.as_deref().map_or(0, estimate_tokens);
+    let reply = sent.max_tokens.map_or(REPLY_TOKENS, u64::from);
+    let needed = parts.sum::<u64>().saturating_add(system).saturating_add(reply);
+    (needed > DEFAULT_CONTEXT).then(|| needed.checked_next_power_of_two().unwrap_or(needed))
 }
 
 fn message(turn: &ChatTurn) -> Value {

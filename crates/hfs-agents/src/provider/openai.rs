@@ -77,8 +77,10 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
         );
         read_usage(choice.get("usage"), reply);
     }
-    // A whole completion is complete, whether it has a stop reason or not.
-    reply.is_done |= payload.get("object").and_then(Value::as_str) == Some("chat.completion");
+    // A whole completion is complete, whether it has a stop reason or not. Some gateways give the same type to chunks.
+    let is_whole =
+        choices.iter().any(|choice| choice.get("message").is_some() && choice.get("delta").is_none());
+    reply.is_done |= is_whole && payload.get("object").and_then(Value::as_str) == Some("chat.completion");
     // Workers AI has no choices.
     if choices.is_empty()
         && let Some(text) = payload.get("response").and_then(Value::as_str)
