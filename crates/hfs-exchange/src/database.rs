@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::Source;
 use crate::source::{Links, open_file};
@@ -142,7 +142,8 @@ impl SalvagedDatabase {
     }
 }
 
-fn quoted(name: &str) -> String {
+/// The name as an identifier in SQL.
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -167,8 +168,9 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
     let names: Vec<String> = columns.iter().map(|(column, _)| quoted(column)).collect();
     let names = names.join(", ");
     let mut copy = |row: &Row<'_>, first: usize| {
-        let values = (0..columns.len()).map(|index| row.get::<_, Value>(first + index));
-        let values = values.collect::<rusqlite::Result<Vec<Value>>>()?;
+        // Text is copied as bytes, because it may not be valid UTF-8.
+        let values = (0..columns.len()).map(|index| row.get_ref(first + index).map(ToSqlOutput::Borrowed));
+        let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
         insert.execute(rusqlite::params_from_iter(values)).map(|_| ())
     };
     let Ok(mut select) =
@@ -191,8 +193,10 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let mut copy_rows = || -> rusqlite::Result<()> {
             let mut rows = select.query([next])?;
             while let Some(row) = rows.next()? {
+                // If the copy fails, the search below begins at this row.
+                next = row.get(0)?;
                 copy(row, 1)?;
-                next = row.get::<_, i64>(0)?.saturating_add(1);
+                next = next.saturating_add(1);
             }
             Ok(())
         };
@@ -244,7 +248,7 @@ fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(Str
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseRow {
     /// Columns by name, except BLOBs.
-    pub fields: Map<String, serde_json::Value>,
+    pub fields: Map<String, Value>,
     /// BLOB columns by name.
     pub blobs: Vec<(String, Vec<u8>)>,
 }
@@ -257,14 +261,14 @@ impl DatabaseRow {
 
 /// A text column; empty if it is missing or has another type.
 pub(crate) fn text_column(row: &DatabaseRow, name: &str) -> String {
-    row.fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    row.fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn columns(row: &Row<'_>, names: &[String]) -> rusqlite::Result<DatabaseRow> {
     let mut columns = DatabaseRow::default();
     for (index, name) in names.iter().enumerate() {
         let value = match row.get_ref(index)? {
-            ValueRef::Null => serde_json::Value::Null,
+            ValueRef::Null => Value::Null,
             ValueRef::Integer(number) => number.into(),
             ValueRef::Real(number) => number.into(),
             ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned().into(),

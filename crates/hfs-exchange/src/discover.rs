@@ -1,6 +1,5 @@
 //! Finds the transcripts in a folder.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -126,13 +125,12 @@ pub fn discover_unless_known(
             None => candidates.push(file),
         }
     }
-    let known_rollouts = RefCell::new(BTreeMap::new());
+    // The rollouts, and whether each is known, which is determined once: it reads the file.
+    let mut rollouts = BTreeMap::new();
     let mut owners = codex_owners(&candidates, |file| {
         let source = Source::found(file);
         let is_known = is_known(&source);
-        if is_known {
-            known_rollouts.borrow_mut().insert(file.to_owned(), source);
-        }
+        rollouts.insert(file.to_owned(), (source, is_known));
         is_known
     });
     candidates.retain(|file| match owners.remove(file) {
@@ -144,13 +142,13 @@ pub fn discover_unless_known(
     });
     for file in candidates {
         let companions = companions.remove(&file).unwrap_or_default();
-        let known = known_rollouts.borrow_mut().remove(&file).filter(|_| companions.is_empty());
-        if let Some(source) = known {
-            discovery.sources.push(source);
-            continue;
-        }
-        let source = Source::found(&file).with_companions(companions);
-        match if is_known(&source) { None } else { reason_to_skip(&source) } {
+        let rollout = rollouts.remove(&file).filter(|_| companions.is_empty());
+        let (source, is_known) = rollout.unwrap_or_else(|| {
+            let source = Source::found(&file).with_companions(companions);
+            let is_known = is_known(&source);
+            (source, is_known)
+        });
+        match if is_known { None } else { reason_to_skip(&source) } {
             Some(reason) => discovery.skip(file, reason),
             None => discovery.sources.push(source),
         }
@@ -218,10 +216,10 @@ fn is_subagent(file: &Path) -> bool {
 
 /// The rollouts of Codex's subagents among these files, each with the rollout of the session that they belong to. A file that `is_known`
 /// is a session of its own.
-fn codex_owners(files: &[PathBuf], is_known: impl Fn(&Path) -> bool) -> BTreeMap<PathBuf, PathBuf> {
+fn codex_owners(files: &[PathBuf], mut is_known: impl FnMut(&Path) -> bool) -> BTreeMap<PathBuf, PathBuf> {
     let rollouts: BTreeMap<String, &PathBuf> =
         files.iter().filter_map(|file| Some((codex::thread_of(file)?, file))).collect();
-    let parent_of = |file: &PathBuf| {
+    let mut parent_of = |file: &PathBuf| {
         let parent = if is_known(file) { None } else { codex::parent_thread(file) }?;
         rollouts.get(&parent).copied().filter(|parent| *parent != file)
     };

@@ -1,5 +1,6 @@
 //! The source of an export, and its errors.
 
+use std::collections::HashSet;
 use std::io;
 
 use hfs_core::{
@@ -21,8 +22,8 @@ pub trait DocumentSource {
     /// Returns any error of the underlying store.
     fn session(&self) -> StoreResult<Session>;
 
-    /// The branches that lists contain ([`Branch::is_listed`]) and their ancestors, starting with the first branch, parents
-    /// before children.
+    /// The branches that lists contain ([`Branch::is_listed`]), the current branch, and their ancestors, starting with the first
+    /// branch, parents before children.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
@@ -63,6 +64,23 @@ pub trait DocumentSource {
     /// # Errors
     /// Returns any error of the underlying store.
     fn attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>>;
+}
+
+/// The ids of the selected branches, of the current branch, and of the ancestors of both. `all` lists parents before their
+/// children.
+pub fn branches_with_ancestors(
+    all: &[Branch],
+    current: BranchId,
+    is_selected: impl Fn(&Branch) -> bool,
+) -> HashSet<BranchId> {
+    let mut kept = HashSet::new();
+    for branch in all.iter().rev() {
+        if is_selected(branch) || branch.id == current || kept.contains(&branch.id) {
+            kept.insert(branch.id);
+            kept.extend(branch.parent);
+        }
+    }
+    kept
 }
 
 /// The error of an export.
@@ -113,7 +131,10 @@ impl DocumentSource for SessionDocument {
     }
 
     fn branches(&self) -> StoreResult<Vec<Branch>> {
-        Ok(self.branches.iter().map(|branch| branch.branch.clone()).filter(Branch::is_listed).collect())
+        let mut branches: Vec<Branch> = self.branches.iter().map(|branch| branch.branch.clone()).collect();
+        let kept = branches_with_ancestors(&branches, self.session.current_branch, Branch::is_listed);
+        branches.retain(|branch| kept.contains(&branch.id));
+        Ok(branches)
     }
 
     fn messages(&self, branch: BranchId, after: Seq, limit: u32) -> StoreResult<Vec<Message>> {

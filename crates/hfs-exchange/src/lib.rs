@@ -73,7 +73,7 @@ pub use collect::{CollectedBranch, CollectedSession, Collector};
 pub use detect::detect;
 pub use discover::{Discovery, SkippedFile, UnreadReason, discover, discover_unless_known};
 pub use document::{DOCUMENT_VERSION, ExportMetadata, document_schema, write_json};
-pub use export::{DocumentSource, ExportError};
+pub use export::{DocumentSource, ExportError, branches_with_ancestors};
 pub use format::{Format, ParseFormatError};
 pub use locations::{InstallPath, LocationOverrides, default_locations, install_path};
 pub use page::html::write_html;

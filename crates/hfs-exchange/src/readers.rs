@@ -161,7 +161,11 @@ impl<'a> Output<'a> {
         self.state.has_content = session.id.is_some();
         self.state.open = Some(session.origin.id.clone());
         self.send(ImportEvent::Session(Box::new(session)))?;
-        self.state.sessions += u64::from(self.state.is_skipping);
+        // A session that the receiver skips is complete.
+        if self.state.is_skipping {
+            self.state.sessions += 1;
+            self.state.ids.extend(self.state.open.take());
+        }
         Ok(!self.state.is_skipping)
     }
 
@@ -177,6 +181,7 @@ impl<'a> Output<'a> {
             // The receiver discards a session without an end.
             ImportEvent::End(_) if !self.state.has_content => {
                 self.state.empty_sessions += 1;
+                self.state.ids.extend(self.state.open.take());
                 return Ok(());
             }
             ImportEvent::End(_) => {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::Source;
 use crate::json::lines::{CHUNK_BYTES, Line, LineChunk, LineChunks};
-use crate::json::pull::{Element, PullError, PullParser, for_each_element};
+use crate::json::pull::{Element, PullError, PullParser, visit_elements};
 use crate::json::value::{Fragment, salvage, salvage_open};
 use crate::json::{Parsed, parse};
 use crate::readers::excerpt;
@@ -193,7 +193,7 @@ fn visit_array<T: Decode>(
             }
             parser.enter()?;
         }
-        for_each_element(&mut parser, key.map(|_| b'}'), |element, bytes| {
+        visit_elements(&mut parser, key.map(|_| b'}'), |element, bytes| {
             at = RecordPosition { line: at.line + 1, bytes, next: None };
             let (entry, is_record) = match element {
                 Element::Text(text) => match T::decode(text) {

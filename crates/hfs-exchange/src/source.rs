@@ -231,7 +231,7 @@ impl Source {
         self.damage.get().map(String::as_str)
     }
 
-    /// Copies what can be read of a damaged database, which is used from now on. Returns whether that has not been done before.
+    /// Copies what can be read of a damaged database, which is used from now on. Returns false if it was done before.
     pub(crate) fn salvage_database(&self) -> Result<bool, ImportError> {
         if self.salvaged.get().is_some() {
             return Ok(false);

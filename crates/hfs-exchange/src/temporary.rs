@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -23,7 +24,12 @@ pub(crate) struct TemporaryFolder {
 
 impl TemporaryFolder {
     pub(crate) fn create() -> io::Result<Self> {
-        Self::create_in(&std::env::temp_dir())
+        /// Abandoned folders are removed once per process, because that reads the whole directory of temporary files.
+        static CLEANED: Once = Once::new();
+        let parent = std::env::temp_dir();
+        let created = Self::create_in(&parent)?;
+        CLEANED.call_once(|| remove_abandoned(&parent, created.path()));
+        Ok(created)
     }
 
     fn create_in(parent: &Path) -> io::Result<Self> {
@@ -36,7 +42,6 @@ impl TemporaryFolder {
         let lock = File::create(folder.path().join(LOCK))?;
         // On a file system without locks, other processes cannot lock it either, so they do not remove the folder.
         let _ = lock.try_lock();
-        remove_abandoned(parent, folder.path());
         Ok(Self { folder, _lock: lock })
     }
 
@@ -99,6 +104,7 @@ mod tests {
         let other = parent.path().join("other");
         fs::create_dir(&other).unwrap();
         let next = TemporaryFolder::create_in(parent.path()).unwrap();
+        remove_abandoned(parent.path(), next.path());
         assert!(!killed.exists());
         assert!(living.path().exists() && next.path().exists() && other.exists());
         #[cfg(unix)]

@@ -11,13 +11,13 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    Branch, BranchId, ContentHash, Message, MessageDraft, Part, Seq, Session, StoreError, Timestamp,
+    Branch, BranchId, ContentHash, Message, MessageDraft, MessageFlag, Part, Seq, Session, StoreError,
+    Timestamp,
 };
 use serde_json::Value;
 
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
-use crate::readers::FLAGS;
 
 pub(crate) use codex::thread_id;
 pub(crate) use opencode::{MessageIds, session_id as opencode_session_id};
@@ -155,15 +155,9 @@ fn attached_file(
     }
 }
 
-/// Whether a message has one of these flags of its import.
-fn has_flag(message: &MessageDraft, names: &[&str]) -> bool {
-    let flags = message.extra.get(FLAGS).and_then(Value::as_array);
-    flags.into_iter().flatten().filter_map(Value::as_str).any(|flag| names.contains(&flag))
-}
-
 /// Whether the user did not write this message: a tool added it for the model.
 fn is_context(message: &MessageDraft) -> bool {
-    message.is_context() || has_flag(message, &["hidden"])
+    message.is_context() || message.has_flag(MessageFlag::Hidden)
 }
 
 /// Whether a part is text that the APIs accept: they reject blank text.

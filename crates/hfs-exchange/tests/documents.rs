@@ -20,9 +20,9 @@ use hfs_core::{
     Timestamp, Trigger, Usage,
 };
 use hfs_exchange::{
-    BranchSelection, CollectedSession, Collector, ExportMetadata, Format, PageOptions, Source,
-    TRANSCRIPT_FORMATS, TranscriptOptions, document_schema, read, write_html, write_json, write_markdown,
-    write_transcript,
+    BranchSelection, CollectedSession, Collector, DocumentSource, ExportMetadata, Format, PageOptions,
+    Source, TRANSCRIPT_FORMATS, TranscriptOptions, document_schema, read, write_html, write_json,
+    write_markdown, write_transcript,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -356,6 +356,31 @@ fn the_document_of_the_current_version_round_trips_byte_for_byte() {
         std::fs::write(golden("2.0.0.json"), &written).unwrap();
     }
     assert_eq!(written, expected, "after a change of the current version, run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn the_ancestors_of_a_listed_branch_are_exported() {
+    let mut document = sample_session();
+    let first = document.branches[0].branch.clone();
+    let mut add = |number: u128, parent: &Branch, undone: bool| {
+        let branch = Branch {
+            id: BranchId::from_uuid(Uuid::from_u128(number)),
+            name: format!("branch {number}"),
+            parent: Some(parent.id),
+            forked_at: parent.head,
+            head: parent.head,
+            undone,
+            ..first.clone()
+        };
+        document.branches.push(DocumentBranch { branch: branch.clone(), messages: Vec::new() });
+        branch
+    };
+    let undone = add(1, &first, true);
+    let fork = add(2, &undone, false);
+    let unused = add(3, &first, true);
+    let exported: Vec<BranchId> = document.branches().unwrap().into_iter().map(|branch| branch.id).collect();
+    assert!(exported.ends_with(&[undone.id, fork.id]), "{exported:?}");
+    assert!(!exported.contains(&unused.id));
 }
 
 #[test]

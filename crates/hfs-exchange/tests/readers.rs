@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use hfs_core::{MessageDraft, Part, Role, Timestamp};
+use hfs_core::{Flow, ImportEvent, ImportReceiver, MessageDraft, Part, Role, StoreError, Timestamp};
 use hfs_exchange::{
     CollectedSession, Collector, Format, ReadSummary, Source, TranscriptOptions, UnreadReason, detect,
     discover, read, write_transcript,
@@ -374,6 +374,79 @@ fn a_damaged_database_costs_the_rows_that_cannot_be_read() {
     assert_eq!((found.sources.len(), found.skipped.len()), (1, 0), "it is not skipped silently");
     let error = read(&found.sources[0], None, &mut Collector::default()).unwrap_err();
     assert!(error.to_string().contains("a database so damaged"), "{error}");
+}
+
+/// Creates a database of the Python implementation, with three sessions. The first has one message, the second none, and the
+/// third 400 messages. Executes `change`, and then damages a page in the middle of the third session.
+fn damaged_database(path: &Path, change: &str) {
+    let database = rusqlite::Connection::open(path).unwrap();
+    database
+        .execute_batch(
+            "pragma page_size = 1024;
+             create table sessions (id integer primary key, name text, created_at text, updated_at text);
+             create table messages (id integer primary key, session_id integer, role text, content text, created_at text);
+             create index messages_of_session on messages (session_id);
+             create table checkpoints (id integer primary key, session_id integer, trigger_event text, state_json text, created_at text);
+             insert into sessions values (1, 'First', '2026-01-01T00:00:00', null), (2, 'Empty', '2026-01-02T00:00:00', null),
+                (3, 'Third', '2026-01-03T00:00:00', null);",
+        )
+        .unwrap();
+    for id in 1..=401 {
+        let sql = "insert into messages values (?1, ?2, 'user', ?3, '2026-01-01T00:00:01')";
+        let session = if id == 1 { 1 } else { 3 };
+        database.execute(sql, (id, session, format!("text {id} {}", "x".repeat(100)))).unwrap();
+    }
+    database.execute_batch(change).unwrap();
+    drop(database);
+    let mut bytes = fs::read(path).unwrap();
+    let text = b"text 200 ";
+    let page = bytes.windows(text.len()).position(|found| found == text).unwrap() / 1024 * 1024;
+    bytes[page..page + 1024].fill(0xa5);
+    fs::write(path, &bytes).unwrap();
+}
+
+#[test]
+fn a_row_with_text_that_is_not_utf8_is_read_from_a_damaged_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    damaged_database(&path, "update messages set content = cast(x'61ff62' as text) where id = 1");
+    let sessions = collect_as(&Source::file(&path), Format::Python);
+    let counts: Vec<usize> = sessions.iter().map(|session| session.messages().count()).collect();
+    assert_eq!(sessions[0].messages().map(MessageDraft::text).collect::<Vec<_>>(), ["a\u{fffd}b"]);
+    assert!(counts.len() == 2 && (385..400).contains(&counts[1]), "{counts:?}");
+}
+
+/// Wants none of the sessions with this title.
+struct Skipping<'a> {
+    title: &'a str,
+    ends: u64,
+}
+
+impl ImportReceiver for Skipping<'_> {
+    fn receive(&mut self, event: ImportEvent) -> Result<Flow, StoreError> {
+        self.ends += u64::from(matches!(event, ImportEvent::End(_)));
+        Ok(match event {
+            ImportEvent::Session(session) if session.title.as_deref() == Some(self.title) => {
+                Flow::SkipSession
+            }
+            _ => Flow::Continue,
+        })
+    }
+
+    fn progress(&mut self, _: u64) -> Flow {
+        Flow::Continue
+    }
+}
+
+#[test]
+fn skipped_and_empty_sessions_are_counted_once_when_a_damaged_database_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    damaged_database(&path, "");
+    let mut receiver = Skipping { title: "First", ends: 0 };
+    let summary = read(&Source::file(&path), Some(Format::Python), &mut receiver).unwrap();
+    assert_eq!(summary, ReadSummary { sessions: 2, empty_sessions: 1 });
+    assert_eq!(receiver.ends, 1, "the third session is complete once");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::text::{
     REACH, at, before, is_blank, is_word, line_start, part, skip, skip_all, skip_back, starts_word,
 };
 use crate::value::{
-    is_code, is_expression, is_number_or_version, is_placeholder, is_reference, is_wordy_identifier,
-    looks_random,
+    has_two_digits, is_code, is_expression, is_number_or_version, is_placeholder, is_reference,
+    is_wordy_identifier, looks_random,
 };
 
 /// Longer values are examined up to here.
@@ -620,10 +620,6 @@ fn is_password(name: &str, value: &str, form: Form) -> bool {
         return form != Form::Bare && value.len() >= 8 && !is_named_pass;
     }
     value.len() >= 4
-}
-
-fn has_two_digits(value: &str) -> bool {
-    value.bytes().filter(u8::is_ascii_digit).count() >= 2
 }
 
 /// Finds the credentials after a scheme such as `Bearer `.

@@ -3,7 +3,7 @@
 use crate::Secret;
 use crate::formats::{Charset, Format};
 use crate::text::{REACH, at, before, part, skip, skip_all, skip_back, starts_word};
-use crate::value::{is_placeholder, is_token_body, looks_random};
+use crate::value::{has_two_digits, is_placeholder, is_token_body, looks_random};
 
 /// The longest private key that is masked as one.
 const MAX_PRIVATE_KEY: usize = 64 << 10;
@@ -54,8 +54,7 @@ fn find_format_in_name(text: &str, start: usize, format: &Format, found: &mut Ve
     let near = near.get(..MAX_BODY).unwrap_or(near);
     let length = near.iter().position(|byte| !format.charset.contains(*byte)).unwrap_or(near.len());
     let value = part(text, body, body + length);
-    let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    if length >= format.min.max(16) && length <= format.max && digits >= 2 && looks_random(value) {
+    if length >= format.min.max(16) && length <= format.max && has_two_digits(value) && looks_random(value) {
         let end = skip_all(text, body + length, |byte| format.charset.contains(byte));
         found.push(Secret { start, end, label: format.label });
     }

@@ -452,6 +452,10 @@ fn letters(value: &str) -> (usize, usize) {
     (in_words, all)
 }
 
+pub fn has_two_digits(value: &str) -> bool {
+    value.bytes().filter(u8::is_ascii_digit).count() >= 2
+}
+
 /// Whether the value looks as if a generator had made it: few words, several kinds of characters.
 pub fn looks_random(value: &str) -> bool {
     is_random(value, 40)

@@ -87,7 +87,7 @@ pub(crate) enum Element<'a> {
 ///
 /// # Errors
 /// Returns any error of `visit` and of the input, and the damage after which there is no further element.
-pub(crate) fn for_each_element<R: Read, E: From<PullError>>(
+pub(crate) fn visit_elements<R: Read, E: From<PullError>>(
     parser: &mut PullParser<R>,
     close: Option<u8>,
     mut visit: impl FnMut(Element<'_>, u64) -> Result<bool, E>,
@@ -450,7 +450,7 @@ mod tests {
                 parser.next_key().unwrap();
                 parser.enter().unwrap();
             }
-            let read = for_each_element(&mut parser, close, |element, _| {
+            let read = visit_elements(&mut parser, close, |element, _| {
                 let id = match element {
                     Element::Text(text) => crate::json::parse(text).and_then(|it| it.value["id"].as_u64()),
                     Element::Damaged { .. } => None,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Checkpoint, Message, MessageStatus, Part, StoreError};
+use hfs_core::{Checkpoint, Message, MessageDraft, MessageStatus, Part, StoreError};
 
 use super::text::{escape_html, render_markdown};
 use super::tool_call::{self, CodeBlock};
@@ -156,11 +156,7 @@ fn write_message(
     }
     writeln!(out, "</header>")?;
     for part in &message.content.parts {
-        let rendered = match part {
-            Part::Text { text } => render_text(message.content.split_text(text)),
-            part => render_part(source, part)?,
-        };
-        writeln!(out, "{rendered}")?;
+        writeln!(out, "{}", render_part(source, &message.content, part)?)?;
     }
     writeln!(out, "</article>")?;
     Ok(())
@@ -197,9 +193,13 @@ fn code(text: &str) -> String {
     format!("<pre tabindex=\"0\"><code>{}</code></pre>", escape_html(text))
 }
 
-fn render_part(source: &dyn DocumentSource, part: &Part) -> Result<String, ExportError> {
+fn render_part(
+    source: &dyn DocumentSource,
+    content: &MessageDraft,
+    part: &Part,
+) -> Result<String, ExportError> {
     Ok(match part {
-        Part::Text { text } => render_markdown(text),
+        Part::Text { text } => render_text(content.split_text(text)),
         Part::Thinking { text, .. } if text.is_empty() => {
             details("Thinking", "<p>Encrypted by its provider.</p>")
         }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use hfs_core::{Message, MessageStatus, Part};
+use hfs_core::{Message, MessageDraft, MessageStatus, Part};
 
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
@@ -73,11 +73,7 @@ fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportErr
         writeln!(out, "*{}*\n", serialized_name(message.content.status))?;
     }
     for part in &message.content.parts {
-        let rendered = match part {
-            Part::Text { text } => render_text(message.content.split_text(text)),
-            part => render_part(part),
-        };
-        writeln!(out, "{rendered}")?;
+        writeln!(out, "{}", render_part(&message.content, part))?;
     }
     Ok(())
 }
@@ -97,10 +93,9 @@ fn details(summary: &str, content: &str) -> String {
     format!("<details>\n<summary>{}</summary>\n\n{content}\n</details>\n", escape_html(summary))
 }
 
-fn render_part(part: &Part) -> String {
+fn render_part(content: &MessageDraft, part: &Part) -> String {
     match part {
-        Part::Text { text } if text.trim().is_empty() => String::new(),
-        Part::Text { text } => quote_markdown(text),
+        Part::Text { text } => render_text(content.split_text(text)),
         Part::Thinking { text, .. } if text.is_empty() => details("Thinking", "Encrypted by its provider.\n"),
         Part::Thinking { text, .. } => details("Thinking", &quote_markdown(text)),
         Part::ToolCall { name, input, .. } => {

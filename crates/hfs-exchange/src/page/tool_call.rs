@@ -1,5 +1,6 @@
 //! Shows calls of tools to people: commands as commands, edits as diffs.
 
+use hfs_core::{DiffLine, diff_lines};
 use serde_json::{Map, Value};
 
 /// A call, or a result, as a page shows it.
@@ -175,23 +176,17 @@ impl<'f> Fields<'f> {
 
 /// The difference of two texts: the lines that differ, between the lines that both begin and end with.
 fn diff(old: &str, new: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let before = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let rest = old.len().min(new.len()) - before;
-    let after = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
-    let changed = |lines: &[&str]| lines.len() - after;
     let mut text = String::new();
-    let mut push = |mark: char, lines: &mut dyn Iterator<Item = &&str>| {
-        for line in lines {
-            text.push(mark);
-            text.push_str(line);
-            text.push('\n');
-        }
-    };
-    push(' ', &mut old.iter().take(before));
-    push('-', &mut old.iter().take(changed(&old)).skip(before));
-    push('+', &mut new.iter().take(changed(&new)).skip(before));
-    push(' ', &mut old.iter().skip(changed(&old)));
+    for line in diff_lines(old, new) {
+        let (mark, line) = match line {
+            DiffLine::Same(line) => (' ', line),
+            DiffLine::Removed(line) => ('-', line),
+            DiffLine::Added(line) => ('+', line),
+        };
+        text.push(mark);
+        text.push_str(line);
+        text.push('\n');
+    }
     text
 }
 

@@ -20,7 +20,7 @@ use crate::Source;
 use crate::bounded::Bounded;
 use crate::detect::FormatProbe;
 use crate::json::parse;
-use crate::json::pull::{Element, PullError, PullParser, for_each_element};
+use crate::json::pull::{Element, PullError, PullParser, visit_elements};
 use crate::readers::{AFTER, Output, RECORDS, ReportBuilder, excerpt};
 use crate::records::{StreamError, damage_message};
 
@@ -344,8 +344,8 @@ pub(crate) struct ExportFormat {
     pub build: fn(&Source, Map<String, Value>, u64) -> ConversationTree,
 }
 
-/// Reads an export: a document with an array of conversations or with a single one, or an archive with such documents. If a
-/// document is damaged after the first conversation, the import succeeds with those before the damage.
+/// Reads an export: a document with an array of conversations or with a single one, or an archive with such documents.
+/// Damage costs the conversations that it hits; an error is returned only if none can be read.
 pub(crate) fn read_export(
     source: &Source,
     format: &ExportFormat,
@@ -404,7 +404,7 @@ fn read_export_document(
         let mut parser = PullParser::new(input)?;
         if parser.peek()? == Some(b'[') {
             parser.enter()?;
-            return for_each_element(&mut parser, None, &mut conversation);
+            return visit_elements(&mut parser, None, &mut conversation);
         }
         let text = parser.value()?;
         conversation(Element::Text(&text), parser.consumed()).map(|_| ())
@@ -542,7 +542,7 @@ impl BufferedExport {
                 continue;
             }
             parser.enter()?;
-            for_each_element(&mut parser, Some(b'}'), |element, bytes| -> Result<bool, StreamError> {
+            visit_elements(&mut parser, Some(b'}'), |element, bytes| -> Result<bool, StreamError> {
                 out.progress(bytes)?;
                 if bytes > MAX_BYTES {
                     let reason = "it is too large to be read into memory";

@@ -87,10 +87,11 @@ fn read_thread(source: &Source, database: &Database, id: &str) -> Result<Convers
             add_history(&mut conversation, thread.messages_at(leaf)?, &thread.first_seen, false);
         }
     }
+    let mut known: HashMap<String, usize> = message_nodes(&conversation.nodes, 0).collect();
     for namespace in namespaces(database, id)? {
         let subgraph = Thread::read(database, id, &namespace, &mut conversation.report)?;
         for leaf in subgraph.leaves() {
-            add_subgraph(&mut conversation, &subgraph, leaf)?;
+            add_subgraph(&mut conversation, &mut known, &subgraph, leaf)?;
         }
     }
     let times: Vec<Timestamp> = thread.checkpoints.iter().filter_map(|checkpoint| checkpoint.at).collect();
@@ -112,29 +113,32 @@ fn namespaces(database: &Database, thread: &str) -> Result<Vec<String>, ImportEr
     Ok(namespaces)
 }
 
+/// The id of each message in the nodes from `first` on, and the index of its node.
+fn message_nodes(nodes: &[TreeNode], first: usize) -> impl Iterator<Item = (String, usize)> {
+    nodes.iter().enumerate().skip(first).flat_map(|(index, node)| {
+        let ids = node.messages.iter().filter_map(|message| message.draft.source.as_ref());
+        ids.map(move |source| (source.id.clone(), index))
+    })
+}
+
 /// Adds the messages of a subgraph that are not among those of the thread or of the subgraphs before it. They are after the newest one
-/// that both have, or else after the message before them in time.
+/// that both have, or else after the message before them in time. `known` has the node of each message that was added.
 fn add_subgraph(
     conversation: &mut ConversationTree,
+    known: &mut HashMap<String, usize>,
     subgraph: &Thread<'_>,
     leaf: &ThreadCheckpoint,
 ) -> Result<(), ImportError> {
     let MessageList { messages, times, .. } = subgraph.messages_at(leaf)?;
-    let source_id = |message: &ImportedMessage| message.draft.source.as_ref().map(|source| source.id.clone());
-    let known: HashMap<String, usize> = (0..)
-        .zip(&conversation.nodes)
-        .flat_map(|(index, node)| node.messages.iter().filter_map(move |it| Some((source_id(it)?, index))))
-        .collect();
     let mut parent = None;
     let mut added = Vec::new();
     for (number, message) in messages.into_iter().enumerate() {
         let own_id = text(&message, "id").map_or_else(|| number.to_string(), str::to_owned);
         let id = format!("{}/{own_id}", subgraph.namespace);
-        if let Some(node) = known.get(&own_id).or_else(|| known.get(&id)).filter(|_| added.is_empty()) {
-            parent = Some(*node);
-            continue;
-        }
-        if known.contains_key(&own_id) || known.contains_key(&id) {
+        if let Some(node) = known.get(&own_id).or_else(|| known.get(&id)) {
+            if added.is_empty() {
+                parent = Some(*node);
+            }
             continue;
         }
         let at = subgraph.first_seen.get(&own_id).or_else(|| times.get(&own_id)).copied();
@@ -153,7 +157,9 @@ fn add_subgraph(
     // A namespace is the name of each node on the way to the subgraph, with the id of its run.
     let nodes = subgraph.namespace.split('|').map(|node| node.split(':').next().unwrap_or(node));
     let name = nodes.collect::<Vec<_>>().join("/");
+    let first = conversation.nodes.len();
     conversation.push_subagent(name, parent, added);
+    known.extend(message_nodes(&conversation.nodes, first));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, TreeNode, as_text, inline_image, number, text};
 use super::streamed::has_output;
-use crate::database::{Database, text_column};
+use crate::database::{Database, quoted, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, RECORDS};
@@ -43,11 +43,11 @@ impl super::Reader for OpenAiAgents {
         for table in &tables {
             // Several pairs of tables may be in one database, each with ids of its own.
             let prefix = if tables.len() > 1 { format!("{table}/") } else { String::new() };
-            let quoted = format!("\"{}\"", table.replace('"', "\"\""));
+            let table_name = quoted(table);
             let structured = probe.has_tables(&[STRUCTURE]);
-            for (id, since) in session_ids(&database, &quoted)? {
+            for (id, since) in session_ids(&database, &table_name)? {
                 out.progress(0)?;
-                let session = SessionRows::read(&database, &quoted, &id, structured)?;
+                let session = SessionRows::read(&database, &table_name, &id, structured)?;
                 // Programs choose the ids, so another database may have the same one for another session.
                 session.conversation(source, &format!("{prefix}{id}/{since}")).send_to(out)?;
             }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, BranchId, Message, MessageId, Part, Role, Seq, Session, StoreError};
+use hfs_core::{Branch, BranchId, Message, MessageFlag, MessageId, Part, Role, Seq, Session, StoreError};
 use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
 
@@ -20,7 +20,7 @@ use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
 use super::restore::slice;
 use super::{
     AttachedFile, MESSAGE, PDF, SentFiles, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN,
-    attached_file, has_flag, is_blank, is_context, write_record,
+    attached_file, is_blank, is_context, write_record,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError, PAGE};
@@ -92,13 +92,13 @@ fn is_agents_own(source: &dyn DocumentSource, branches: &[Branch]) -> Result<boo
     for branch in branches {
         let mut after = branch.forked_at;
         loop {
-            let page = source.messages(branch.id, after, 1)?;
-            let Some(message) = page.last() else { break };
-            if !has_flag(&message.content, &["sidechain"]) {
+            let page = source.messages(branch.id, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            if !page.iter().all(|message| message.content.has_flag(MessageFlag::Sidechain)) {
                 return Ok(false);
             }
             has_messages = true;
-            after = message.seq;
+            after = last.seq;
         }
     }
     Ok(has_messages)
@@ -268,7 +268,7 @@ impl TranscriptWriter<'_> {
             for record in array(message.content.extra.get(AFTER)) {
                 self.write_original(record)?;
             }
-            let is_sidechain = has_flag(&message.content, &["sidechain"]);
+            let is_sidechain = message.content.has_flag(MessageFlag::Sidechain);
             for part in &message.content.parts {
                 match part {
                     Part::ToolCall { id, .. } => {
@@ -417,8 +417,10 @@ impl TranscriptWriter<'_> {
             return self.write_new(message, &uuid, "assistant", json!({ "message": reply }));
         }
         let mut fields = json!({"message": {"role": "user", "content": blocks}});
-        let flags =
-            [("isMeta", is_context(content)), ("isCompactSummary", has_flag(content, &["compact-summary"]))];
+        let flags = [
+            ("isMeta", is_context(content)),
+            ("isCompactSummary", content.has_flag(MessageFlag::CompactSummary)),
+        ];
         if let Value::Object(fields) = &mut fields {
             fields.extend(
                 flags.iter().filter(|(_, set)| *set).map(|(name, _)| ((*name).to_owned(), true.into())),

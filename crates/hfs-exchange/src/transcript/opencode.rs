@@ -21,6 +21,7 @@ use super::{
 use crate::Format;
 use crate::export::{DocumentSource, ExportError};
 use crate::readers::RECORDS;
+use crate::readers::conversation::text;
 
 const NAME: &str = Format::OpenCode.as_str();
 /// The version of opencode that is written into the export.
@@ -420,10 +421,6 @@ impl ExportWriter<'_> {
         self.current = Some(current);
         Ok(())
     }
-}
-
-fn text<'f>(fields: &'f Map<String, Value>, key: &str) -> Option<&'f str> {
-    fields.get(key).and_then(Value::as_str)
 }
 
 fn state_of(message: &mut ExportedMessage, part: Option<usize>) -> Option<&mut Map<String, Value>> {

@@ -25,8 +25,8 @@ pub(crate) struct Writer {
     presence: PresenceLock,
     /// `None` after an error that breaks the connection. The next transaction opens it again.
     open: Option<OpenWriter>,
-    /// Whether the database has its path (see [`identity`]).
-    has_path: bool,
+    /// Whether storing the path of the database in it was attempted (see [`identity`]).
+    tried_to_store_path: bool,
 }
 
 struct OpenWriter {
@@ -45,7 +45,7 @@ impl Writer {
         lock: WriteLock,
     ) -> Self {
         let open = Some(OpenWriter { connection, lock, relaxed: None });
-        Self { paths, options, presence, open, has_path: false }
+        Self { paths, options, presence, open, tried_to_store_path: false }
     }
 
     /// Returns the connection. Opens it again if the last transaction broke it, or if the database file was replaced.
@@ -109,15 +109,17 @@ impl Backend for Writer {
     fn transact(&mut self, relaxed: bool, body: &mut dyn FnMut(&Connection) -> bool) -> Result<()> {
         let relaxed = relaxed || self.options.durability == Durability::Fast;
         let paths = Arc::clone(&self.paths);
-        let has_path = self.has_path;
+        let tried_to_store_path = self.tried_to_store_path;
         let open = self.prepare()?;
         let conn = &open.connection.conn;
         let guard = open.lock.acquire()?;
-        let has_path = has_path || store_path(conn, &paths);
+        if !tried_to_store_path {
+            store_path(conn, &paths);
+        }
         let result = set_synchronous(conn, relaxed, open.relaxed).and_then(|()| transaction(conn, body));
         drop(guard);
         open.relaxed = result.is_ok().then_some(relaxed);
-        self.has_path = has_path;
+        self.tried_to_store_path = true;
         self.close_if_broken(result)
     }
 
@@ -134,12 +136,11 @@ impl Backend for Writer {
     }
 }
 
-/// Stores the path of the database in it. Returns true, also if that fails: other names of the file are then not recognized.
-fn store_path(conn: &Connection, paths: &Paths) -> bool {
+/// Stores the path of the database in it. If that fails, other names of the file are not recognized.
+fn store_path(conn: &Connection, paths: &Paths) {
     if let Err(error) = identity::set_path(conn, paths) {
         tracing::warn!(%error, "the path of the store could not be stored in it");
     }
-    true
 }
 
 /// Configures the connection for relaxed or durable transactions, unless `current` shows that it already is.

@@ -265,11 +265,11 @@ impl OperationStore for MemoryStore {
     fn reverse(&self, target: OperationId, kind: OperationKind, at: Timestamp) -> StoreResult<Operation> {
         let mut data = self.lock();
         let reversal = data.check_reversal(target, kind)?;
-        let Reversal { session, goal, created, renamed, detail } = reversal;
-        if let Some((branch, undone)) = created {
+        let Reversal { session, goal, shown, renamed, detail } = reversal;
+        if let Some((branch, undone)) = shown {
             data.branch_mut(branch)?.branch.undone = undone;
         }
-        let mut branch = created.map(|(branch, _)| branch);
+        let mut branch = shown.map(|(branch, _)| branch);
         if let Some((renamed_branch, renamed)) = &renamed {
             renamed.to.clone_into(&mut data.branch_mut(*renamed_branch)?.branch.name);
             branch = Some(*renamed_branch);
@@ -460,14 +460,14 @@ impl Data {
 
         let shows_branch =
             matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind | OperationKind::Switch);
-        let created = operation.branch.filter(|_| shows_branch).map(|branch| (branch, is_undo));
-        if let Some((branch, undone)) = created {
+        let shown = operation.branch.filter(|_| shows_branch).map(|branch| (branch, is_undo));
+        if let Some((branch, undone)) = shown {
             let branch = &self.branch(branch)?.branch;
             if branch.undone == undone {
                 return Err(conflict(format!("branch {:?} is no longer undone", branch.name)));
             }
         }
-        let is_restored = created.is_some_and(|(branch, undone)| !undone && branch == goal.current_branch);
+        let is_restored = shown.is_some_and(|(branch, undone)| !undone && branch == goal.current_branch);
         if self.branch(goal.current_branch)?.branch.undone && !is_restored {
             return Err(conflict("the branch that would become current is undone"));
         }
@@ -483,7 +483,7 @@ impl Data {
             }
         }
         let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
-        Ok(Reversal { session: operation.session, goal: goal.clone(), created, renamed, detail })
+        Ok(Reversal { session: operation.session, goal: goal.clone(), shown, renamed, detail })
     }
 }
 
@@ -493,7 +493,7 @@ struct Reversal {
     /// Attributes of the session after the reversal.
     goal: SessionAttributes,
     /// The branch that a fork or rewind created or that a switch made visible, and whether it is undone afterwards.
-    created: Option<(BranchId, bool)>,
+    shown: Option<(BranchId, bool)>,
     renamed: Option<(BranchId, BranchRename)>,
     detail: String,
 }

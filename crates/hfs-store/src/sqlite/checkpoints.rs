@@ -216,8 +216,9 @@ fn prune(conn: &Connection, session: i64, retention: u32, added: &InsertedCheckp
     for (key, _) in &surplus {
         pruned.orphans.extend(delete_row(conn, key)?);
     }
-    for (key, _) in surplus.iter().filter(|(key, _)| key.no != added.no) {
-        keep_number(conn, session, key.number)?;
+    let others = surplus.iter().filter(|(key, _)| key.no != added.no);
+    if let Some(highest) = others.map(|(key, _)| key.number).max() {
+        keep_number(conn, session, highest)?;
     }
     Ok(pruned)
 }

@@ -174,7 +174,7 @@ struct Reversal {
     /// Row number of the session's current branch after the reversal.
     current_branch: i64,
     /// The branch that the reversed operation created, or that it made visible, and whether it is undone after the reversal.
-    created_branch: Option<(BranchId, bool)>,
+    shown_branch: Option<(BranchId, bool)>,
     renamed_branch: Option<BranchId>,
     /// The old and the new name of `renamed_branch`.
     renamed: Option<(String, String)>,
@@ -204,15 +204,15 @@ impl Reversal {
 
         let shows_branch =
             matches!(operation.kind, OperationKind::Fork | OperationKind::Rewind | OperationKind::Switch);
-        let created_branch = operation.branch.filter(|_| shows_branch).map(|branch| (branch, undo));
-        if let Some((branch, undone)) = created_branch {
+        let shown_branch = operation.branch.filter(|_| shows_branch).map(|branch| (branch, undo));
+        if let Some((branch, undone)) = shown_branch {
             let branch = lookup::branch(conn, branch)?;
             if branch.undone == undone {
                 return Err(conflict(format!("branch {:?} is no longer undone", branch.name)));
             }
         }
         let current_branch = lookup::branch(conn, target_attributes.current_branch)?;
-        let is_restored = created_branch == Some((current_branch.id, false));
+        let is_restored = shown_branch == Some((current_branch.id, false));
         if current_branch.undone && !is_restored {
             return Err(conflict("the branch that would become current is undone"));
         }
@@ -230,11 +230,11 @@ impl Reversal {
         let detail = format!("{} {}", operation.kind, operation.detail).trim_end().to_owned();
         let attributes = target_attributes.clone();
         let current_branch = current_branch.no;
-        Ok(Self { session, attributes, current_branch, created_branch, renamed_branch, renamed, detail })
+        Ok(Self { session, attributes, current_branch, shown_branch, renamed_branch, renamed, detail })
     }
 
     fn apply(&self, conn: &Connection, before: &SessionAttributes, at: Timestamp) -> Result<()> {
-        if let Some((branch, undone)) = self.created_branch {
+        if let Some((branch, undone)) = self.shown_branch {
             branches::set_undone(conn, self.session, branch, undone)?;
         }
         if let (Some(branch), Some((_, to))) = (self.renamed_branch, &self.renamed) {
@@ -350,7 +350,7 @@ impl OperationStore for SqliteStore {
                 conn,
                 Change {
                     before: Some(before),
-                    branch: reversal.created_branch.map(|(branch, _)| branch).or(reversal.renamed_branch),
+                    branch: reversal.shown_branch.map(|(branch, _)| branch).or(reversal.renamed_branch),
                     target: Some(target),
                     detail: reversal.detail,
                     renamed: reversal.renamed,

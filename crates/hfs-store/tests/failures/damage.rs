@@ -368,6 +368,24 @@ fn sessions_that_are_created_again_keep_the_rows_of_the_lost_ones() {
 }
 
 #[test]
+fn a_checkpoint_number_that_is_not_valid_is_found_and_repaired() {
+    for number in [-1, 0, i64::from(u32::MAX) + 1] {
+        let (_home, path) = sample(1);
+        let conn = Connection::open(&path).unwrap();
+        conn.execute("UPDATE checkpoint SET number = ?1 WHERE no = 2", [number]).unwrap();
+        drop(conn);
+        let store = try_open(&path).unwrap();
+        let problems = store.verify().unwrap().problems;
+        assert!(
+            problems.iter().any(|problem| problem.detail == "its number in the session is not valid"),
+            "{number}: {problems:#?}"
+        );
+        store.repair().unwrap();
+        assert_intact(&store);
+    }
+}
+
+#[test]
 fn a_full_disk_is_not_counted_as_lost_rows() {
     let (home, path) = sample(3);
     damage_text(&path, b"session 1 says its line number 7");

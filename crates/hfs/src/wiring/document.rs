@@ -7,7 +7,7 @@ use hfs_core::{
     Branch, BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, Message, MessageRange, Project,
     Run, RunId, Seq, Session, SessionId, Store, StoreError, StoreResult,
 };
-use hfs_exchange::DocumentSource;
+use hfs_exchange::{DocumentSource, branches_with_ancestors};
 
 /// A session in the store as it was at one moment: what any process writes later does not appear in it. Branches,
 /// checkpoints and run ids are held in memory; messages, runs and states are read on demand.
@@ -84,23 +84,6 @@ impl StoreDocument {
     pub fn message_count(&self) -> u64 {
         self.branches.iter().map(|branch| branch.head.saturating_sub(branch.forked_at)).sum()
     }
-}
-
-/// The selected branches, the current branch, and the ancestors of both.
-fn branches_with_ancestors(
-    all: &[Branch],
-    current: BranchId,
-    is_selected: impl Fn(&Branch) -> bool,
-) -> HashSet<BranchId> {
-    let mut kept = HashSet::new();
-    // The store lists parents before their children.
-    for branch in all.iter().rev() {
-        if is_selected(branch) || branch.id == current || kept.contains(&branch.id) {
-            kept.insert(branch.id);
-            kept.extend(branch.parent);
-        }
-    }
-    kept
 }
 
 fn runs_on(store: &dyn Store, runs: &[RunId], branches: &HashSet<BranchId>) -> StoreResult<Vec<RunId>> {

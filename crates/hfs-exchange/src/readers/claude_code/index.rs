@@ -402,7 +402,7 @@ impl<'de> Deserialize<'de> for BlockScan {
     }
 }
 
-/// Whether a value is a string that is not empty, and whether it begins with a tag.
+/// Whether a value is a string that is not empty, and whether it is context that Claude Code inserted.
 struct TextScan {
     text: bool,
     injected: bool,

@@ -314,8 +314,8 @@ pub(super) fn checkpoints(conn: &Connection, report: &mut Report) -> Result<()> 
         if row.get::<_, bool>(7)? != row.get::<_, bool>(8)? {
             report.problem(ProblemKind::Content, &place, "its `automatic` flag is wrong");
         }
-        if row.get::<_, u64>(9)? == 0 {
-            report.problem(ProblemKind::Content, &place, "its number in the session is 0");
+        if !(1..=i64::from(u32::MAX)).contains(&row.get::<_, i64>(9)?) {
+            report.problem(ProblemKind::Content, &place, "its number in the session is not valid");
         }
         Ok(())
     })?;
