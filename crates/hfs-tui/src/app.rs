@@ -367,7 +367,10 @@ impl App {
             self.runner.perform(request);
         }
         self.schedule.record_frame(started, Instant::now());
-        if self.model.chat.exchange.as_ref().is_some_and(|exchange| exchange.reply.is_behind()) {
+        // Only the chat lays out the reply.
+        if self.model.screen.is_none()
+            && self.model.chat.exchange.as_ref().is_some_and(|exchange| exchange.reply.is_behind())
+        {
             self.schedule.request_redraw(Instant::now());
         }
         Ok(())

@@ -447,7 +447,7 @@ impl Model {
         let history = &mut self.chat.history;
         let next = match (history.position, older) {
             (None, true) if history.entries.is_empty() => {
-                history.is_awaited = !effects.is_empty();
+                history.is_awaited |= !effects.is_empty();
                 return effects;
             }
             (None, true) => {
@@ -475,13 +475,7 @@ impl Model {
         let selected = self.chat.completion?;
         let row = rows.get(selected)?;
         match key.code {
-            KeyCode::Up if key.modifiers.is_empty() => {
-                self.chat.completion = Some(selected.saturating_sub(1));
-            }
-            KeyCode::Down if key.modifiers.is_empty() => {
-                self.chat.completion = Some((selected + 1).min(rows.len().saturating_sub(1)));
-            }
-            KeyCode::Esc => self.chat.completion = None,
+            _ if self.move_completion(key, selected, rows.len()) => {}
             KeyCode::Tab => {
                 let text = format!("/{} ", row.name);
                 self.chat.input.set(&text);
@@ -505,18 +499,22 @@ impl Model {
         let paths = self.mention_completions();
         let (path, count) = (paths.get(selected)?.clone(), paths.len());
         match key.code {
-            KeyCode::Up if key.modifiers.is_empty() => {
-                self.chat.completion = Some(selected.saturating_sub(1));
-            }
-            KeyCode::Down if key.modifiers.is_empty() => {
-                self.chat.completion = Some((selected + 1).min(count.saturating_sub(1)));
-            }
-            KeyCode::Esc => self.chat.completion = None,
-            KeyCode::Tab => return Some(self.insert_mention(&path)),
-            KeyCode::Enter if key.modifiers.is_empty() => return Some(self.insert_mention(&path)),
-            _ => return None,
+            _ if self.move_completion(key, selected, count) => Some(Vec::new()),
+            KeyCode::Tab => Some(self.insert_mention(&path)),
+            KeyCode::Enter if key.modifiers.is_empty() => Some(self.insert_mention(&path)),
+            _ => None,
         }
-        Some(Vec::new())
+    }
+
+    /// Handles the keys that select one of `count` completions or close them. Returns `false` for all others.
+    fn move_completion(&mut self, key: KeyEvent, selected: usize, count: usize) -> bool {
+        self.chat.completion = match key.code {
+            KeyCode::Up if key.modifiers.is_empty() => Some(selected.saturating_sub(1)),
+            KeyCode::Down if key.modifiers.is_empty() => Some((selected + 1).min(count.saturating_sub(1))),
+            KeyCode::Esc => None,
+            _ => return false,
+        };
+        true
     }
 
     /// Returns the commands that complete the input, while the user types the name of a command.

@@ -308,9 +308,9 @@ impl Model {
             Command::Undo => match (self.chat.conversation.session(), self.last_trashed) {
                 // In a new conversation, the only thing to undo is the deletion of a session.
                 (None, Some(trashed)) => vec![Change::Restore(trashed).into()],
-                _ => self.with_session(|_, session| vec![Request::Undo(session).into()]),
+                _ => self.with_session(|_, session| vec![Request::PlanUndo(session).into()]),
             },
-            Command::Redo => self.with_session(|_, session| vec![Request::Redo(session).into()]),
+            Command::Redo => self.with_session(|_, session| vec![Request::PlanRedo(session).into()]),
             Command::Export => self.with_session(|_, session| {
                 vec![Request::PrepareExport { session, format: arguments.to_owned() }.into()]
             }),

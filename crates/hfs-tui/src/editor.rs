@@ -74,9 +74,9 @@ impl Editor {
         self.is_selected = !text.is_empty();
     }
 
-    /// Like [`set`](Self::set), for a text of any length: a very long one is folded.
+    /// Like [`set`](Self::set), for any text: it is folded if the field cannot hold it as it is.
     pub fn set_folded(&mut self, text: &str) {
-        if fold::is_too_long(text) || fold::has_fold_character(text) {
+        if fold::must_be_folded(text) {
             self.set("");
             self.insert_fold(text.to_owned());
         } else {
@@ -88,7 +88,7 @@ impl Editor {
     pub fn paste(&mut self, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         self.end_selection(true);
-        if fold::is_long_paste(&text) || fold::has_fold_character(&text) {
+        if fold::is_long_paste(&text) {
             self.insert_fold(text);
         } else {
             self.buffer.insert(&text);
@@ -101,10 +101,10 @@ impl Editor {
         }
     }
 
-    /// Replaces the fold before the cursor by its text. Returns `false` if there is none, or if its text is too long.
+    /// Replaces the fold before the cursor by its text. Returns `false` if there is none, or if its text must be folded.
     pub fn unfold(&mut self) -> bool {
         let before = self.text().get(..self.cursor()).and_then(|before| before.chars().next_back());
-        let folded = before.and_then(|c| self.folds.get(c)).filter(|text| !fold::is_too_long(text));
+        let folded = before.and_then(|c| self.folds.get(c)).filter(|text| !fold::must_be_folded(text));
         let Some(text) = folded.map(str::to_owned) else { return false };
         self.replace_before(&text);
         true
@@ -409,6 +409,7 @@ mod tests {
         // A character that stands for a fold in the field's text cannot be confused with one.
         let mut editor = Editor::default();
         editor.paste("\u{100000}\u{100001}");
+        assert!(!editor.unfold(), "unfolded, the first character would stand for the text itself");
         assert_eq!(editor.full_text(), "\u{100000}\u{100001}");
     }
 

@@ -379,10 +379,10 @@ pub enum Request {
     ReadWords(Vec<(BranchId, Seq)>),
     /// Plans a rewind without performing it.
     PlanRewind(RewindTarget),
-    /// Plans an undo of the newest operation of a session. Performs it, unless it takes messages out of view.
-    Undo(SessionId),
-    /// Like [`Undo`](Self::Undo), for a redo.
-    Redo(SessionId),
+    /// Plans an undo of the newest operation of a session without performing it.
+    PlanUndo(SessionId),
+    /// Like [`PlanUndo`](Self::PlanUndo), for a redo.
+    PlanRedo(SessionId),
     /// Lists the branches of a session.
     ListBranches(SessionId),
     /// Lists the runs of a session.
@@ -420,11 +420,11 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether the result of this request moves the conversation to another session or branch.
+    /// Whether the result of this request can move the conversation to another session or branch.
     #[must_use]
     pub const fn moves_conversation(&self) -> bool {
         match self {
-            Self::Open { .. } | Self::Undo(_) | Self::Redo(_) => true,
+            Self::Open { .. } | Self::PlanUndo(_) | Self::PlanRedo(_) => true,
             Self::Change(change) => change.moves_conversation(),
             _ => false,
         }

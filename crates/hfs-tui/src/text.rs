@@ -50,6 +50,12 @@ pub fn display_width(text: &str) -> usize {
     text.width()
 }
 
+/// Returns at most the first `bytes` bytes of a text.
+#[must_use]
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
 /// Truncates `text` to at most `width` cells, with an ellipsis if something was cut.
 #[must_use]
 pub fn truncate(text: &str, width: usize) -> String {

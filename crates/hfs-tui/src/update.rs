@@ -74,7 +74,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::PathsCompleted(completion) => {
-            model.chat.paths = Some(completion);
+            model.set_path_completion(completion);
             Vec::new()
         }
         Msg::PicturesNotSeen { names } => {
@@ -289,7 +289,7 @@ impl Model {
             let mention = mention_of_picture(text);
             self.chat.input.paste(mention.as_deref().unwrap_or(text));
             self.chat.completion = Some(0);
-            return Vec::new();
+            return self.complete_mention();
         };
         let actions = screen.handle_paste(text, &self.context());
         self.screen = Some(screen);
@@ -465,7 +465,8 @@ impl Model {
 
 /// Sessions, branches and checkpoints.
 impl Model {
-    /// Counts the requests that move the conversation; [`Msg::Opened`] and [`Msg::Changed`] end them.
+    /// Counts the requests that move the conversation; [`Msg::Opened`], [`Msg::Changed`] and [`Msg::ReversalPlanned`]
+    /// end them.
     fn count_moves(&mut self, effects: &[Effect]) {
         let moves = effects.iter().filter(|effect| match effect {
             Effect::Request(request) => request.moves_conversation(),
@@ -512,6 +513,7 @@ impl Model {
         self.chat.save = if branch.head == 0 { SaveState::Nothing } else { SaveState::Saved };
         if !is_same_position {
             self.chat.error_banner = None;
+            self.chat.is_planning_rewind = false;
         }
         let is_newest = messages.last().is_some_and(|newest| newest.seq == branch.head);
         self.chat.context = ContextGauge::at_end(&messages, &self.agent).filter(|_| is_newest);
@@ -708,7 +710,8 @@ impl Model {
             }
             self.render.set_settings(settings);
         }
-        if let Some(agent) = applied.agent {
+        if let Some(agent) = applied.agent.filter(|agent| *agent != self.agent) {
+            self.chat.context = self.chat.context.and_then(|gauge| gauge.with_agent(&agent));
             self.agent = agent;
         }
         if applied.key == "model" {

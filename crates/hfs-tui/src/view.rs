@@ -219,7 +219,7 @@ fn status_details(model: &Model) -> Vec<(String, Style)> {
         (0, false) => {}
         (0, true) => details.push("tokens unknown".to_owned()),
         (tokens, false) => details.push(format!("{} tok", format_tokens(tokens))),
-        (tokens, true) => details.push(format!("over {} tok", format_tokens(tokens))),
+        (tokens, true) => details.push(format!("at least {} tok", format_tokens(tokens))),
     }
     let mut agent = sanitize_line(&model.agent.name);
     if let Some(model) = &model.agent.model {

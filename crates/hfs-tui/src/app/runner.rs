@@ -208,10 +208,10 @@ impl Runner {
                     backend.ui_result(backend.blocking_engine().plan_rewind(target)).map(Box::new),
                 )
             }),
-            Request::Undo(session) => {
+            Request::PlanUndo(session) => {
                 self.plan_reversal(Change::Undo(session), move |engine| engine.plan_undo(session));
             }
-            Request::Redo(session) => {
+            Request::PlanRedo(session) => {
                 self.plan_reversal(Change::Redo(session), move |engine| engine.plan_redo(session));
             }
             Request::ListBranches(session) => self.read(move |backend| {
@@ -498,7 +498,10 @@ fn recent_sessions(store: &dyn Store, project: Option<String>) -> StoreResult<Re
     let page = PageRequest::first(RECENT_SESSIONS);
     let in_project = SessionFilter { project, ..SessionFilter::default() };
     let sessions = store.list_sessions(&in_project, &page)?.items;
-    let Some(newest) = sessions.first().filter(|_| in_project.project.is_some()) else {
+    if in_project.project.is_none() {
+        return Ok(RecentSessions { sessions, ..RecentSessions::default() });
+    }
+    let Some(newest) = sessions.first() else {
         let sessions = store.list_sessions(&SessionFilter::default(), &page)?.items;
         return Ok(RecentSessions { sessions, ..RecentSessions::default() });
     };
@@ -507,9 +510,11 @@ fn recent_sessions(store: &dyn Store, project: Option<String>) -> StoreResult<Re
     let last_of = |role| {
         let words = |message: &Message| {
             let content = &message.content;
+            if content.role != role || content.is_context() {
+                return None;
+            }
             let text = content.text();
-            let is_said = content.role == role && !content.is_context() && !text.trim().is_empty();
-            is_said.then_some((role, text))
+            (!text.trim().is_empty()).then_some((role, text))
         };
         messages.iter().rev().find_map(words)
     };

@@ -78,6 +78,13 @@ impl ContextGauge {
         None
     }
 
+    /// The same conversation with another agent or model.
+    #[must_use]
+    pub fn with_agent(self, agent: &AgentDescription) -> Option<Self> {
+        let is_used = agent.context != ModelContext::Unused;
+        is_used.then(|| Self { is_estimate: true, limit: Self::known_limit(agent), ..self })
+    }
+
     fn known_limit(agent: &AgentDescription) -> Option<u64> {
         agent.context.limit().map(|limit| limit.tokens)
     }
@@ -212,7 +219,7 @@ impl Model {
         }
         let mut effects = match result {
             Ok(Compaction { messages, .. }) => {
-                let messages = plural(usize::try_from(messages).unwrap_or(usize::MAX), "message");
+                let messages = plural(messages, "message");
                 let text = format!("the model now sees a summary of {messages}; all of them stay saved");
                 self.notify(Tone::Good, text)
             }
@@ -259,8 +266,7 @@ impl Model {
             }
             Update::Compacting { messages } => {
                 if let Some(exchange) = &mut chat.exchange {
-                    let messages = plural(usize::try_from(messages).unwrap_or(usize::MAX), "message");
-                    exchange.progress = Some(format!("summarizing {messages}"));
+                    exchange.progress = Some(format!("summarizing {}", plural(messages, "message")));
                 }
             }
             Update::Compacted(message) => {

@@ -30,6 +30,13 @@ impl Model {
         vec![Request::CompletePath(typed).into()]
     }
 
+    /// Keeps paths that arrive, unless the user has changed the mention since they were requested.
+    pub(crate) fn set_path_completion(&mut self, completion: PathCompletion) {
+        if self.typed_mention().is_some_and(|(_, typed)| typed == completion.typed) {
+            self.chat.paths = Some(completion);
+        }
+    }
+
     /// The paths that complete the mention before the cursor; empty while they are not known.
     pub(crate) fn mention_completions(&self) -> &[String] {
         let typed = self.typed_mention().map(|(_, typed)| typed);

@@ -16,8 +16,8 @@ use crate::ports::Slot;
 use crate::screens::ListSelection;
 use crate::screens::sessions::draw_session_row;
 use crate::text::{
-    Fragment, display_width, format_bytes, format_duration, markdown, plural, sanitize, sanitize_line,
-    truncate, wrap,
+    Fragment, beginning, display_width, format_bytes, format_duration, markdown, plural, sanitize,
+    sanitize_line, truncate, wrap,
 };
 use crate::view::widget_lines;
 
@@ -149,7 +149,7 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some((command, text)) = &model.chat.plugin_output {
         // Only the first rows are shown.
-        let shown = text.get(..text.floor_char_boundary(PLUGIN_OUTPUT_BYTES)).unwrap_or(text);
+        let shown = beginning(text, PLUGIN_OUTPUT_BYTES);
         lines.push(Line::from(vec![
             Span::styled(format!("/{}", sanitize_line(command)), theme.title()),
             Span::styled("  Esc closes it", theme.dim),
@@ -183,19 +183,19 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// More than fits into a row, of a text of any length.
-fn beginning_of(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(2_000)).unwrap_or(text)
-}
-
 fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     const ROWS: usize = 3;
+    /// More than fits into a row.
+    const BYTES: usize = 2_000;
     let theme = &model.render.theme;
     let queue = &model.chat.queue;
     let row = |text: &String| {
         Line::from(vec![
             Span::styled("↳ ", theme.accent),
-            Span::styled(truncate(&sanitize_line(beginning_of(text)), width.saturating_sub(2)), theme.dim),
+            Span::styled(
+                truncate(&sanitize_line(beginning(text, BYTES)), width.saturating_sub(2)),
+                theme.dim,
+            ),
         ])
     };
     let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();

@@ -16,19 +16,14 @@ const MAX_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Folds(Vec<String>);
 
-/// Whether a text has a character that could be mistaken for a fold.
-pub fn has_fold_character(text: &str) -> bool {
-    text.chars().any(|c| index_of(c).is_some())
+/// Whether the field cannot hold a text as it is: it is too long, or has a character that could be mistaken for a fold.
+pub fn must_be_folded(text: &str) -> bool {
+    text.len() > MAX_BYTES || text.chars().any(|c| index_of(c).is_some())
 }
 
 /// Whether a pasted text is folded.
 pub fn is_long_paste(text: &str) -> bool {
-    text.len() > PASTED_BYTES || text.lines().count() > PASTED_LINES
-}
-
-/// Whether a text that the user did not paste is folded.
-pub const fn is_too_long(text: &str) -> bool {
-    text.len() > MAX_BYTES
+    must_be_folded(text) || text.len() > PASTED_BYTES || text.lines().count() > PASTED_LINES
 }
 
 fn index_of(c: char) -> Option<usize> {

@@ -308,10 +308,6 @@ pub fn label_prompt(conversation: &Conversation) -> Modal {
     ))
 }
 
-fn messages(count: u64) -> String {
-    plural(usize::try_from(count).unwrap_or(usize::MAX), "message")
-}
-
 /// Explains the effects of a rewind and asks for confirmation.
 pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     let from = sanitize_line(&plan.from.name);
@@ -324,7 +320,7 @@ pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     };
     let place = match plan.in_view {
         0 => "before the first message".to_owned(),
-        seq => format!("after message {seq} with {} in view", messages(seq)),
+        seq => format!("after message {seq} with {} in view", plural(seq, "message")),
     };
     let mut text = vec![format!("A new branch starts {place}.{restored}")];
     text.push(if plan.out_of_view == 0 {
@@ -332,7 +328,7 @@ pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     } else {
         format!(
             "\"{from}\" keeps its {} after that point. To return to it, switch branches or undo.",
-            messages(plan.out_of_view)
+            plural(plan.out_of_view, "message")
         )
     });
     if let Some(prompt) = &plan.prompt {
@@ -365,7 +361,7 @@ pub fn reversal_confirmation(plan: &ReversalPlan, change: Change) -> Confirm {
         text: vec![
             format!(
                 "\"{to}\" becomes the current branch. It does not show {} of \"{from}\".",
-                messages(plan.out_of_view)
+                plural(plan.out_of_view, "message")
             ),
             format!("\"{from}\" keeps its messages. To return to it, open the list of branches (F4)."),
         ],

@@ -142,7 +142,7 @@ impl Import {
         for (index, Candidate { transcripts, is_chosen }) in self.candidates.iter().enumerate() {
             let row = canvas::row(area, top + index);
             let (mark, style) = if *is_chosen { ("☑ ", theme.accent) } else { ("☐ ", theme.dim) };
-            let files = plural(usize::try_from(transcripts.files).unwrap_or(usize::MAX), "file");
+            let files = plural(transcripts.files, "file");
             let size = format!("{files}, {}", format_bytes(transcripts.bytes));
             let line = Line::from(vec![
                 Span::styled(mark, style),

@@ -18,7 +18,8 @@ use crate::ports::Tone;
 use crate::protocol::{Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
 use crate::text::{
-    Fragment, display_width, format_duration, format_tokens, markdown, sanitize_line, truncate, wrap,
+    Fragment, TextStyle, beginning, display_width, format_duration, format_tokens, markdown, plural,
+    sanitize_line, truncate, wrap,
 };
 use crate::theme::Theme;
 
@@ -162,11 +163,8 @@ impl Inspect {
     fn events<'a>(&'a self, cx: &Context<'a>) -> Vec<&'a Event> {
         match &self.run {
             Some(run) if !self.shows_run_in_progress(cx) => run.events.iter().collect(),
-            Some(_) => cx.events.iter().map(AsRef::as_ref).collect(),
-            None if self.shows_run_in_progress(cx) || self.runs.is_empty() => {
-                cx.events.iter().map(AsRef::as_ref).collect()
-            }
-            None => Vec::new(),
+            None if !self.shows_run_in_progress(cx) && !self.runs.is_empty() => Vec::new(),
+            Some(_) | None => cx.events.iter().map(AsRef::as_ref).collect(),
         }
     }
 
@@ -423,6 +421,8 @@ fn answer_lines(
     const MAX_BYTES: usize = 64 << 10;
     let theme = &render.theme;
     let start = snapshot.timeline.started_at;
+    // Laid out again for each frame, so code is not highlighted.
+    let text_style = TextStyle { syntax: None, ..render.text_style() };
     let mut lines = Vec::new();
     for answer in answers {
         if lines.len() >= rows {
@@ -436,8 +436,8 @@ fn answer_lines(
             Span::styled(answer.title(), theme.accent),
             Span::styled(format!("  {} after {after}", sanitize_line(answer.agent)), theme.dim),
         ]));
-        let text = answer.text.get(..answer.text.floor_char_boundary(MAX_BYTES)).unwrap_or_default();
-        lines.extend(markdown(text, width, render.text_style()));
+        let text = beginning(answer.text, MAX_BYTES);
+        lines.extend(markdown(text, width, text_style));
         if text.len() < answer.text.len() {
             lines.push(Line::styled("… the rest is in `hfs run show --json`", theme.dim));
         }
@@ -532,16 +532,16 @@ fn draw_agent_detail(
         |time| format!("{} after {}", status_word(agent.status), format_duration(time)),
     );
     let model = agent.model.as_deref().map_or_else(|| "no model".to_owned(), sanitize_line);
-    let tokens = format!("{} · {}", call_count(count.calls), tokens_in_and_out(&count, format_tokens));
+    let tokens = format!("{} · {}", plural(count.calls, "call"), tokens_in_and_out(&count, format_tokens));
     let mut lines: Vec<Line<'static>> = [format!("{role} · {time}"), format!("{model} · {tokens}")]
         .map(|text| Line::styled(truncate(&text, width), theme.dim))
         .into();
-    lines.extend(beginning_of(answers, snapshot, render, inner, lines.len()));
+    lines.extend(answer_preview(answers, snapshot, render, inner, lines.len()));
     canvas::lines(buffer, inner, lines);
 }
 
 /// Returns the beginning of answers for the rest of an area, of which `used` rows are used.
-fn beginning_of(
+fn answer_preview(
     answers: &[Answer<'_>],
     snapshot: &RunSnapshot,
     render: &RenderContext,
@@ -562,10 +562,6 @@ fn beginning_of(
     }
     lines.splice(0..0, vec![Line::default(); gap]);
     lines
-}
-
-fn call_count(calls: u64) -> String {
-    if calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") }
 }
 
 fn draw_negotiation(
@@ -692,7 +688,7 @@ fn draw_section_detail(
             width,
         ));
     }
-    lines.extend(beginning_of(answers, snapshot, render, inner, lines.len()));
+    lines.extend(answer_preview(answers, snapshot, render, inner, lines.len()));
     canvas::lines(buffer, inner, lines);
 }
 
@@ -739,7 +735,7 @@ fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Them
     let bar_width = width.saturating_sub(name_width + 44).clamp(6, 40);
     let total = count.usage.total();
     let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bar_width);
-    let calls = call_count(count.calls);
+    let calls = plural(count.calls, "call");
     Line::from(vec![
         Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
         Span::styled(format!("{bar:<bar_width$} "), theme.accent),
@@ -860,7 +856,7 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::AgentAnswered { agent, subject, text, .. } => {
             /// More than fits into a row.
             const BYTES: usize = 500;
-            format!("{agent} {subject}: {}", text.get(..text.floor_char_boundary(BYTES)).unwrap_or(text))
+            format!("{agent} {subject}: {}", beginning(text, BYTES))
         }
         EventPayload::NegotiationClaimed { section, claimant } => format!("{claimant} claims {section}"),
         EventPayload::NegotiationContested { section, claimants, round, temperature } => {

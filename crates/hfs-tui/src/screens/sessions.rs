@@ -146,7 +146,13 @@ impl Sessions {
         self.is_loading = false;
         match result {
             // A project without sessions: show what there is instead of nothing.
-            Ok(page) if page.items.is_empty() && self.rows.is_empty() && self.is_opening => {
+            Ok(page)
+                if page.items.is_empty()
+                    && self.rows.is_empty()
+                    && self.is_opening
+                    && self.words.project.is_none()
+                    && self.words.tool.is_none() =>
+            {
                 self.is_opening = false;
                 self.is_project_empty = true;
                 self.scope = Scope::AllProjects;
@@ -291,6 +297,7 @@ impl Screen for Sessions {
                 vec![Action::run(Request::Open { session, branch: None, at: None })]
             }
             (KeyCode::Tab, _) => {
+                self.is_opening = false;
                 self.scope = self.next_scope();
                 self.selection = ListSelection::default();
                 self.reload(cx)

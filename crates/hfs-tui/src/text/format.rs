@@ -1,10 +1,12 @@
 //! Numbers, durations and times as text.
 
+use std::fmt::Display;
+
 use hfs_core::Timestamp;
 
 /// Formats a count with its noun: `1 checkpoint`, `2 checkpoints`.
-pub fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+pub fn plural<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    if count == N::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Formats a number of bytes in binary units.

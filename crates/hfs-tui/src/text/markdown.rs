@@ -5,7 +5,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::syntax::{CodeBlock, LineBudget, LineHighlighter};
-use super::{Fragment, TextStyle, display_width, hard_wrap, sanitize, wrap};
+use super::{Fragment, TextStyle, beginning, display_width, hard_wrap, sanitize, wrap};
 use crate::theme::Theme;
 
 /// Renders a complete text.
@@ -71,7 +71,7 @@ impl StreamedMarkdown {
     pub fn advance(&mut self, source: &str, width: usize, text_style: TextStyle<'_>) -> Advance {
         let kept = self.complete_lines;
         let rest = source.get(self.complete_bytes..).unwrap_or_default();
-        let piece = rest.get(..rest.floor_char_boundary(MAX_PIECE)).unwrap_or(rest);
+        let piece = beginning(rest, MAX_PIECE);
         self.code.budget = Some(LineBudget::default());
         let mut lines = Vec::new();
         let mut done = 0;
@@ -157,13 +157,16 @@ impl StreamedMarkdown {
                 let columns = table_columns(&beginning, width, text_style);
                 (end, OpenBlock::Table { head, columns })
             }
-            (_, Some(Event::Start(Tag::List(_))), _) if last_item_start(sanitized) > 0 => {
-                let items = sanitized.get(..last_item_start(sanitized)).unwrap_or_default();
-                (same_lines(source, items).len(), OpenBlock::Rest)
-            }
-            _ => {
+            (_, block, _) => {
+                let is_list = matches!(block, Some(Event::Start(Tag::List(_))));
+                let items = if is_list { last_item_start(sanitized) } else { 0 };
                 let space = || before.rfind(' ').map(|space| space + 1);
-                (line_end.or_else(space).unwrap_or(before.len()), OpenBlock::Rest)
+                let bytes = if items > 0 {
+                    same_lines(source, sanitized.get(..items).unwrap_or_default()).len()
+                } else {
+                    line_end.or_else(space).unwrap_or(before.len())
+                };
+                (bytes, OpenBlock::Rest)
             }
         }
     }

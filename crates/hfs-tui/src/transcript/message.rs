@@ -13,8 +13,8 @@ use super::tool_call;
 use crate::ports::OutputMode;
 use crate::render::{MessageLayout, OwnedMessageLayout};
 use crate::text::{
-    Fragment, clock_time, display_width, format_bytes, format_tokens, hard_wrap, markdown, sanitize,
-    sanitize_line, truncate, wrap, wrap_text,
+    Fragment, beginning, clock_time, display_width, format_bytes, format_tokens, hard_wrap, markdown,
+    sanitize, sanitize_line, truncate, wrap, wrap_text,
 };
 use crate::theme::Theme;
 
@@ -484,11 +484,11 @@ pub fn thinking_header(
     theme: &Theme,
 ) -> Line<'static> {
     let title = if is_streaming {
-        format!("Thinking: {}", beginning(last_line(text)))
+        format!("Thinking: {}", one_line(last_line(text)))
     } else {
         match text.lines().count() {
             0 => "Thought (hidden by the provider)".to_owned(),
-            1 => format!("Thought: {}", beginning(text)),
+            1 => format!("Thought: {}", one_line(text)),
             count => format!("Thought · {count} lines"),
         }
     };
@@ -506,9 +506,9 @@ fn thinking_style(theme: &Theme) -> Style {
 }
 
 /// Returns the beginning of a text on one line, more than fits into a row.
-fn beginning(text: &str) -> String {
+fn one_line(text: &str) -> String {
     const BYTES: usize = 2_000;
-    sanitize_line(text.get(..text.floor_char_boundary(BYTES)).unwrap_or(text))
+    sanitize_line(beginning(text, BYTES))
 }
 
 /// Returns the rows of a summary, which the model sees instead of the messages above it.
@@ -548,8 +548,8 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
             let rows = output.lines().count();
             let summary = match rows {
                 0 => "no output".to_owned(),
-                1 => beginning(output),
-                rows if *is_error => format!("{} · {rows} lines", beginning(last_line(output))),
+                1 => one_line(output),
+                rows if *is_error => format!("{} · {rows} lines", one_line(last_line(output))),
                 rows => format!("{rows} lines"),
             };
             let header = vec![Fragment::new(mark, style), Fragment::new(summary, theme.dim)];

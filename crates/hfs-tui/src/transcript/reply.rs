@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::message::{INDENT, Lines, header_line, thinking_body, thinking_header};
 use crate::ports::OutputMode;
 use crate::render::MessageLayout;
-use crate::text::{Advance, StreamedMarkdown, display_width, sanitize_line};
+use crate::text::{Advance, StreamedMarkdown, beginning, display_width, sanitize_line};
 use crate::theme::Theme;
 
 /// A reply that is being received.
@@ -208,7 +208,7 @@ impl ThinkingBody {
         const MAX_PIECE: usize = 64 << 10;
         let kept = 1 + self.complete_rows;
         let rest = text.get(self.complete_bytes..).unwrap_or_default();
-        let piece = rest.get(..rest.floor_char_boundary(MAX_PIECE)).unwrap_or(rest);
+        let piece = beginning(rest, MAX_PIECE);
         let is_behind = piece.len() < rest.len();
         let whole_lines = piece.rfind('\n').map(|line_break| line_break + 1);
         let complete = whole_lines.unwrap_or(if is_behind { piece.len() } else { 0 });

@@ -1,11 +1,11 @@
 //! Shows the arguments of tool calls: a command as a command, an edit as a diff, a file with its lines.
 
-use hfs_core::{COMMAND_FIELDS, DiffLine, ToolInput, diff_lines, patched_files};
+use hfs_core::{DiffLine, ToolInput, diff_lines, patched_files};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
 
 use crate::render::MessageLayout;
-use crate::text::{Fragment, hard_wrap, markdown, sanitize, sanitize_line, truncate, wrap_text};
+use crate::text::{Fragment, beginning, hard_wrap, markdown, sanitize, sanitize_line, truncate, wrap_text};
 use crate::theme::CodeRole;
 
 /// Maximum rows of a diff or a file.
@@ -35,7 +35,7 @@ pub fn summary(input: &Value) -> String {
 }
 
 fn short(text: &str) -> String {
-    sanitize_line(text.get(..text.floor_char_boundary(SUMMARY_BYTES)).unwrap_or(text))
+    sanitize_line(beginning(text, SUMMARY_BYTES))
 }
 
 /// If there is only one argument, its name is left out.
@@ -65,13 +65,12 @@ fn summarize(input: &Value) -> String {
 /// Returns the rows of a call's arguments.
 pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
     let theme = layout.text_style.theme;
-    match ToolInput::of(input) {
+    let mut rows = match ToolInput::of(input) {
         ToolInput::Command(command) => {
             let mut rows = code(&command, "bash", width.saturating_sub(2), layout);
             for (index, row) in rows.iter_mut().enumerate() {
                 row.spans.insert(0, Span::styled(if index == 0 { "$ " } else { "  " }, theme.accent));
             }
-            rows.extend(other_fields(input, &COMMAND_FIELDS, width, layout));
             rows
         }
         ToolInput::Edits { path, edits } => {
@@ -96,12 +95,14 @@ pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line
             rows.extend(code(content, language, width, layout));
             limited(rows, layout)
         }
-        ToolInput::Other if has_long_text(input) => other_fields(input, &[], width, layout),
+        ToolInput::Other if has_long_text(input) => Vec::new(),
         ToolInput::Other => {
             let pretty = serde_json::to_string_pretty(input).unwrap_or_default();
-            code(&pretty, "json", width, layout)
+            return code(&pretty, "json", width, layout);
         }
-    }
+    };
+    rows.extend(other_fields(input, &ToolInput::fields(input), width, layout));
+    rows
 }
 
 /// Whether an argument has line breaks, which JSON would show as `\n`.
@@ -240,6 +241,8 @@ mod tests {
         assert_eq!(summary(&edit), "src/a.rs  +4 -3");
         let edits = json!({"path": "b", "edits": [{"oldText": "x", "newText": "y"}, {"oldText": "p", "newText": ""}]});
         assert_eq!(rendered(&edits), ["b", "-x", "+y", "⋯", "-p"]);
+        let all = json!({"path": "b", "old_string": "x", "new_string": "y", "replace_all": true});
+        assert_eq!(rendered(&all), ["b", "-x", "+y", "replace_all: true"]);
         let repeated = json!({"path": "c", "old_str": "a\na", "new_str": "a\na\na"});
         assert_eq!(rendered(&repeated), ["c", " a", " a", "+a"]);
     }
@@ -252,6 +255,10 @@ mod tests {
         let file = json!({"file_path": "notes.md", "content": "# Title\n\n~~~~\ntext"});
         assert_eq!(rendered(&file), ["notes.md", "# Title", "", "~~~~", "text"]);
         assert_eq!(summary(&file), "notes.md  4 lines");
+        let appended = json!({"path": "a.txt", "content": "x", "mode": "append"});
+        assert_eq!(rendered(&appended), ["a.txt", "x", "mode: append"]);
+        let patched = json!({"patch": patch, "dry_run": true});
+        assert_eq!(rendered(&patched).last().map(String::as_str), Some("dry_run: true"));
     }
 
     #[test]

@@ -140,6 +140,36 @@ fn the_gauge_shows_the_servers_count_or_an_estimate_and_what_was_left_out() {
 }
 
 #[test]
+fn the_gauge_has_the_limit_of_a_newly_chosen_model() {
+    let mut harness = chat();
+    let limited = |tokens| {
+        let limit = ContextLimit { tokens, source: LimitSource::Table };
+        AgentDescription::new("assistant", "").with_context(ModelContext::Limited(limit))
+    };
+    let use_agent = |harness: &mut Harness, agent| {
+        let applied =
+            ConfigApplied { key: "model".into(), settings: None, agent: Some(agent), note: String::new() };
+        harness.send(Msg::ModelUsed { for_session: true, result: Ok(applied) });
+    };
+    harness.model.agent = limited(200_000);
+    harness.model.chat.context =
+        Some(ContextGauge { tokens: 84_000, is_estimate: false, limit: Some(200_000) });
+    use_agent(&mut harness, limited(200_000));
+    assert!(screen_text(&harness).contains("context 84k of 200k (42%)"), "the agent is the same");
+    use_agent(&mut harness, limited(100_000));
+    assert!(screen_text(&harness).contains("context ~84k of 100k (84%)"));
+    use_agent(&mut harness, AgentDescription::new("triads", ""));
+    assert_eq!(harness.model.chat.context, None);
+}
+
+#[test]
+fn the_status_bar_shows_that_tokens_were_not_reported() {
+    let mut harness = chat();
+    (harness.model.chat.tokens, harness.model.chat.has_unknown_tokens) = (12_000, true);
+    assert!(screen_text(&harness).contains("at least 12k tok"));
+}
+
+#[test]
 fn a_compaction_keeps_the_messages_and_adds_a_summary_that_can_be_opened() {
     let mut harness = chat();
     let conversation = harness.model.chat.conversation.clone();
@@ -269,6 +299,24 @@ fn a_mention_of_a_file_is_completed_at_the_cursor() {
 }
 
 #[test]
+fn paths_for_an_older_mention_do_not_replace_those_for_the_newer_one() {
+    let mut harness = chat();
+    harness.type_text("@sr");
+    for typed in ["sr", "s"] {
+        let paths = vec![format!("{typed}/")];
+        harness.send(Msg::PathsCompleted(PathCompletion { typed: typed.into(), paths }));
+    }
+    assert_eq!(harness.model.mention_completions(), ["sr/"]);
+}
+
+#[test]
+fn a_pasted_mention_is_completed() {
+    let mut harness = chat();
+    harness.send(Msg::Paste("see @src/ma".into()));
+    assert!(harness.requests().any(|request| *request == Request::CompletePath("src/ma".into())));
+}
+
+#[test]
 fn the_list_of_a_project_without_sessions_shows_those_of_all_projects() {
     let page = |items| Page { items, next: None, unreadable: 0 };
     let listed = |harness: &Harness| {
@@ -290,6 +338,37 @@ fn the_list_of_a_project_without_sessions_shows_those_of_all_projects() {
     harness.send(Msg::Screen(ScreenMsg::Sessions { request_id, result: Ok(page(sessions)) }));
     let text = screen_text(&harness);
     assert!(text.contains("elsewhere") && text.contains("this one has none yet"), "{text}");
+}
+
+#[test]
+fn an_empty_list_stays_if_the_user_chose_it_or_filtered_it() {
+    fn empty_page(harness: &mut Harness) {
+        let ids = harness.requests().filter_map(|request| match request {
+            Request::ListSessions { request_id, .. } => Some(*request_id),
+            _ => None,
+        });
+        let request_id = ids.last().unwrap();
+        let page = Page { items: Vec::new(), next: None, unreadable: 0 };
+        harness.effects.clear();
+        harness.send(Msg::Screen(ScreenMsg::Sessions { request_id, result: Ok(page) }));
+        assert!(!harness.requests().any(|request| matches!(request, Request::ListSessions { .. })));
+    }
+    let opened = || {
+        let mut harness = empty();
+        harness.model.project = Some(Project { directory: "/home/me/new".into(), repository: None });
+        harness.submit("/sessions");
+        harness
+    };
+    let mut harness = opened();
+    harness.press(KeyCode::Tab, NONE);
+    harness.press(KeyCode::Tab, NONE);
+    empty_page(&mut harness);
+    assert!(screen_text(&harness).contains("the trash is empty"));
+    let mut harness = opened();
+    harness.type_text("tool:none");
+    empty_page(&mut harness);
+    let text = screen_text(&harness);
+    assert!(text.contains("no session of this project or tool") && !text.contains("this one has none"));
 }
 
 #[test]
@@ -780,6 +859,16 @@ fn an_opened_session_does_not_replace_the_one_whose_reply_is_in_progress() {
 }
 
 #[test]
+fn a_rewind_that_was_planned_for_another_session_is_dropped() {
+    let mut harness = chat();
+    harness.model.chat.is_planning_rewind = true;
+    harness.send(Msg::Opened(Ok(Box::new(opened_elsewhere()))));
+    let late = Err(ErrorReport::new(ErrorKind::NotFound, "a late plan"));
+    harness.send(Msg::Screen(ScreenMsg::RewindPlanned(late)));
+    assert!(!notice(&harness).contains("a late plan"));
+}
+
+#[test]
 fn a_crash_of_the_exchange_ends_it_and_keeps_what_was_written() {
     let mut harness = chat();
     harness.submit("precious");
@@ -984,6 +1073,15 @@ fn up_shows_the_newest_stored_message_as_soon_as_it_arrives() {
     harness.type_text("typed meanwhile");
     harness.send(Msg::History(vec!["stored".into()]));
     assert_eq!(harness.model.chat.input.text(), "typed meanwhile");
+}
+
+#[test]
+fn a_second_up_still_waits_for_the_stored_messages() {
+    let mut harness = empty();
+    harness.press(KeyCode::Up, NONE);
+    harness.press(KeyCode::Up, NONE);
+    harness.send(Msg::History(vec!["stored".into()]));
+    assert_eq!(harness.model.chat.input.text(), "stored");
 }
 
 #[test]
