@@ -12,7 +12,7 @@ use crate::{runtimes, shell};
 const SHELLS: &[&str] = &["bash", "elvish", "fish", "powershell", "zsh"];
 const DOCUMENTS: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
-/// Builds the binary in release mode and packs it with interpreters, completions and licences.
+/// Builds the binary with the profile `dist` and packs it with interpreters, completions and licences.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut build = shell::cargo(&workspace.root);
     build.args(["build", "--profile", "dist", "--locked", "--package", "hfs"]);

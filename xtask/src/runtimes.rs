@@ -94,6 +94,10 @@ fn sources(workspace: &Workspace, language: Language) -> Result<String> {
     let mut files: Vec<PathBuf> = entries(&own)?;
     files.extend(entries(&workspace.root.join("runtimes/wit"))?);
     files.extend(entries(&workspace.root.join("wit/0.1"))?);
+    if language == Language::Javascript {
+        files.extend(entries(&own.join("builder"))?);
+        files.extend(entries(&own.join("builder/src"))?);
+    }
     let mut text = String::new();
     for file in files {
         text.push_str(&fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?);

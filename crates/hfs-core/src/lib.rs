@@ -104,5 +104,5 @@ pub use store::{
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
-pub use tool_input::{COMMAND_FIELDS, DiffLine, ToolInput, diff_lines, patched_files};
+pub use tool_input::{DiffLine, ToolInput, diff_lines, patched_files};
 pub use widget::{Node, Slot, Tone};

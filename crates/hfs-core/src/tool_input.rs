@@ -40,8 +40,7 @@ pub enum DiffLine<'a> {
     Added(&'a str),
 }
 
-/// Fields that hold a command.
-pub const COMMAND_FIELDS: [&str; 3] = ["command", "cmd", "script"];
+const COMMAND_FIELDS: [&str; 3] = ["command", "cmd", "script"];
 const PATH_FIELDS: [&str; 6] = ["file_path", "filePath", "path", "filename", "file", "absolute_path"];
 const OLD_FIELDS: [&str; 4] = ["old_string", "oldString", "old_str", "oldText"];
 const NEW_FIELDS: [&str; 4] = ["new_string", "newString", "new_str", "newText"];
@@ -65,8 +64,10 @@ impl<'a> ToolInput<'a> {
             return Self::Edits { path, edits: vec![edit] };
         }
         if let Some(Value::Array(list)) = fields.get("edits") {
-            let edits: Vec<(&str, &str)> =
-                list.iter().filter_map(|edit| replacement(edit.as_object()?)).collect();
+            // An edit with other fields is more than its texts.
+            let edits =
+                list.iter().filter_map(|edit| replacement(edit.as_object().filter(|edit| edit.len() == 2)?));
+            let edits: Vec<(&str, &str)> = edits.collect();
             if !edits.is_empty() && edits.len() == list.len() {
                 return Self::Edits { path, edits };
             }
@@ -79,6 +80,25 @@ impl<'a> ToolInput<'a> {
             Some(_) => Self::Other,
             None => command(fields).map_or(Self::Other, Self::Command),
         }
+    }
+
+    /// Returns the names of the arguments that the meaning consists of, so that the others can be shown beside it.
+    #[must_use]
+    pub fn fields(input: &Value) -> Vec<&'static str> {
+        let Value::Object(fields) = input else { return Vec::new() };
+        let names: &[&[&'static str]] = match ToolInput::of(input) {
+            ToolInput::Command(_) => &[&["command", "cmd", "script", "action"]],
+            ToolInput::Edits { .. } if replacement(fields).is_some() => {
+                &[&PATH_FIELDS, &OLD_FIELDS, &NEW_FIELDS]
+            }
+            ToolInput::Edits { .. } => &[&PATH_FIELDS, &["edits"]],
+            ToolInput::Patch(_) => &[&PATCH_FIELDS],
+            ToolInput::File { .. } => &[&PATH_FIELDS, &CONTENT_FIELDS],
+            ToolInput::Other => &[],
+        };
+        // Of alternative names, the first one is read.
+        let read = |names: &&[&'static str]| names.iter().copied().find(|name| fields.contains_key(*name));
+        names.iter().filter_map(read).collect()
     }
 }
 
@@ -177,6 +197,27 @@ mod tests {
         assert_eq!(shown("a\na\na", "a\na"), [" a", " a", "-a"]);
         assert_eq!(shown("", "x"), ["+x"]);
         assert_eq!(shown("same", "same"), [" same"]);
+    }
+
+    #[test]
+    fn the_arguments_beside_the_meaning_are_known() {
+        for (input, fields) in [
+            (json!({"command": "ls", "timeout": 1}), vec!["command"]),
+            (json!({"action": {"command": ["ls"]}, "status": "x"}), vec!["action"]),
+            (
+                json!({"file_path": "a", "old_string": "x", "new_string": "y", "replace_all": true}),
+                vec!["file_path", "old_string", "new_string"],
+            ),
+            (json!({"path": "a", "edits": [{"oldText": "x", "newText": "y"}]}), vec!["path", "edits"]),
+            (json!({"path": "a", "content": "x", "mode": 1}), vec!["path", "content"]),
+            (json!({"input": "*** Begin Patch\n"}), vec!["input"]),
+            (json!({"pattern": "x"}), vec![]),
+            (json!("*** Begin Patch\n"), vec![]),
+        ] {
+            assert_eq!(ToolInput::fields(&input), fields, "{input}");
+        }
+        let more = json!({"path": "a", "edits": [{"oldText": "x", "newText": "y", "all": true}]});
+        assert_eq!(ToolInput::of(&more), ToolInput::Other);
     }
 
     #[test]

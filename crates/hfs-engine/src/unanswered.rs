@@ -67,3 +67,22 @@ fn has_text(message: &Message, text: &str) -> bool {
         && !message.content.parts.iter().any(|part| matches!(part, Part::Attachment { .. }))
         && (typed == Some(text) || message.content.text() == text)
 }
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{MessageDraft, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn the_same_text_with_a_picture_is_another_message() {
+        let picture = Part::Attachment { media_type: "image/png".into(), name: None, hash: None, bytes: 3 };
+        for (parts, is_same) in
+            [(vec![Part::text("What is it?")], true), (vec![Part::text("What is it?"), picture], false)]
+        {
+            let content = MessageDraft::new(Role::User, parts, Timestamp::UNKNOWN);
+            let message = Message { branch: BranchId::generate(), seq: 1, content };
+            assert_eq!(has_text(&message, "What is it?"), is_same);
+        }
+    }
+}

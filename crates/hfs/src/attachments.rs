@@ -103,14 +103,9 @@ pub fn complete(typed: &str, environment: &Environment) -> Vec<String> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Resolves a path that the user wrote: `~` is the user's home directory, `file://` introduces an absolute path, and other
-/// paths start at the working directory.
+/// Resolves a path that the user wrote; `file://` introduces an absolute path.
 fn resolve(name: &str, environment: &Environment) -> PathBuf {
-    let name = name.strip_prefix("file://").unwrap_or(name);
-    match (Path::new(name).strip_prefix("~"), &environment.user_home) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => environment.working_directory.join(name),
-    }
+    environment.resolve(Path::new(name.strip_prefix("file://").unwrap_or(name)))
 }
 
 #[derive(Debug, PartialEq, Eq)]

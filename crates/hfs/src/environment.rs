@@ -1,7 +1,7 @@
 //! The process environment. No other module reads it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A snapshot of the process environment.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,15 @@ impl Environment {
         Self { variables: owned.collect(), ..Self::default() }
     }
 
+    /// Resolves a path that the user wrote: `~` is the user's home directory, and other relative paths start at the working
+    /// directory.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.user_home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.working_directory.join(path),
+        }
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
@@ -46,5 +55,24 @@ impl Environment {
     /// The value of a variable that is not empty.
     pub fn get_non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_begins_at_the_home_directory_or_at_the_working_directory() {
+        let environment = Environment {
+            working_directory: "/srv".into(),
+            user_home: Some("/home/me".into()),
+            ..Environment::default()
+        };
+        for (path, resolved) in
+            [("~/x", "/home/me/x"), ("~", "/home/me"), ("x", "/srv/x"), ("/x", "/x"), ("~x", "/srv/~x")]
+        {
+            assert_eq!(environment.resolve(Path::new(path)), Path::new(resolved), "{path}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Starts the terminal app, and implements its ports for configuration and for import and export.
 
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use clap::ValueEnum;
@@ -23,6 +23,7 @@ use hfs_tui::{
 
 use crate::args::GlobalArgs;
 use crate::attachments;
+use crate::commands::config::refuse_unusable;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
@@ -260,8 +261,8 @@ impl ConfigurationFiles {
         *lock_unpoisoned(&self.session_model) = model.map(str::to_owned);
         let agent = engine.agent().describe();
         let name = agent.model.unwrap_or(agent.name);
-        let note = if model.is_some() {
-            format!("{name} replies in this session; `/config model {name}` keeps it for all")
+        let note = if let Some(model) = model {
+            format!("{name} replies in this session; `/config model {model}` keeps it for all")
         } else {
             format!("{name} replies again")
         };
@@ -270,14 +271,17 @@ impl ConfigurationFiles {
 
     fn change(&self, name: &str, text: &str) -> Result<ConfigChange, CliError> {
         let key = Key::parse(name)?;
-        let before = self.context()?;
+        // A new default model also replaces the one that was chosen for the session.
+        let base = || if key == Key::Model { self.context_with_model(None) } else { self.context() };
+        let before = base()?;
         before.home.create()?;
         let text = value_to_save(key, text, &before.environment)?;
         let effect = effect_of(key);
         if effect == Effect::Engine && before.overriding_origin(key).is_none() {
             // A value with which no agent can be built is not saved: the app could not start with it.
-            wiring::runtime()?.block_on(build_agent(&self.context()?.with_override(key, &text)?))?;
+            wiring::runtime()?.block_on(build_agent(&base()?.with_override(key, &text)?))?;
         }
+        refuse_unusable(key, &text, &before)?;
         let value = set_in_file(&before.config_paths.user, key, &text)?;
         if key == Key::Model {
             // The new setting applies to the open session, too.
@@ -390,18 +394,9 @@ impl FileTransfer {
         Self { home: context.home.clone(), environment: context.environment.clone(), store }
     }
 
-    /// Resolves a path that the user typed: `~` is the user's home directory, and other relative paths start at the
-    /// working directory.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        match (path.strip_prefix("~"), &self.environment.user_home) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => self.environment.working_directory.join(path),
-        }
-    }
-
     fn write(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, CliError> {
         let format = ExportFormat::from_name(&request.format).unwrap_or(ExportFormat::Json);
-        let path = self.resolve(&request.path);
+        let path = self.environment.resolve(&request.path);
         if path.parent() == Some(self.home.exports().as_path()) {
             create_private_dir(&self.home.exports())
                 .map_err(|error| CliError::io("create the directory of exports", error))?;
@@ -492,7 +487,7 @@ impl Transfer for FileTransfer {
         let mut result = Imported::default();
         let mut sources = Vec::new();
         for path in &request.paths {
-            let path = self.resolve(path);
+            let path = self.environment.resolve(path);
             match discover(&path) {
                 Ok(found) => {
                     result.skipped.extend(skipped_files(&path, &found));

@@ -1,4 +1,4 @@
-//! The size of a model's context: from the configuration, the model's server, a refusal, or the table of known models.
+//! The size of a model's context: from the configuration, a refusal, the model's server, or the table of known models.
 
 use std::time::Duration;
 

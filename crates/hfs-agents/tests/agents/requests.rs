@@ -465,6 +465,19 @@ async fn the_limit_of_the_context_is_asked_once_and_a_configured_one_is_not_aske
     assert_eq!((limit.tokens, limit.source), (200_000, LimitSource::Table));
 }
 
+#[test]
+fn the_context_that_ollama_loads_limits_its_models_alone() {
+    let tokens = |provider, model: &str, context_tokens| {
+        let config =
+            ModelConfig { num_ctx: Some(8_192), context_tokens, ..ModelConfig::new(provider, model, None) };
+        Assistant::new(config).describe().context.limit().unwrap().tokens
+    };
+    assert_eq!(tokens(Provider::Anthropic, "claude-sonnet-4-6", None), 200_000);
+    assert_eq!(tokens(Provider::Ollama, "m", None), 8_192);
+    assert_eq!(tokens(Provider::Ollama, "m", Some(100_000)), 8_192);
+    assert_eq!(tokens(Provider::Ollama, "m", Some(4_096)), 4_096);
+}
+
 #[tokio::test]
 async fn a_refusal_that_names_the_context_teaches_its_limit() {
     let server = ModelServer::start();

@@ -333,6 +333,14 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
             json!({"object": "chat.completion", "choices": [{"message": {"content": "Hello world"}}]})
                 .to_string(),
         ),
+        openai_stream(
+            "chunks that are called whole completions",
+            &[
+                json!({"object": "chat.completion", "choices": [{"delta": {"content": "Hello "}}]}),
+                json!({"object": "chat.completion", "choices": [{"delta": {"content": "world"}}]}),
+                stop("stop"),
+            ],
+        ),
         openai_stream("no choices", &[json!({"response": "Hello "}), json!({"response": "world", "p": "x"})]),
         openai("no stop reason but the marker", events(&[content("Hello world")]) + DONE),
         openai("an unknown stop reason", events(&[content("Hello world"), stop("eos_found")])),

@@ -175,10 +175,13 @@ fn checkpoint_line(row: &GraphRow, checkpoint: &Checkpoint, context: &Context) -
     );
     let used = anstream::adapter::strip_str(&line).to_string().width() + 2;
     let room = context.console.width().map_or(WORDS_WIDTH, |width| width.saturating_sub(used));
+    // The beginning of a word says nothing.
+    if room < 12 {
+        return Ok(line);
+    }
     let words = words_at(context.store()?.as_ref(), checkpoint.branch, checkpoint.seq)?;
     let words = sanitize::line(&words);
-    // The beginning of a word says nothing.
-    Ok(if words.is_empty() || room < 12 { line } else { format!("{line}  {}", shorten(&words, room)) })
+    Ok(if words.is_empty() { line } else { format!("{line}  {}", shorten(&words, room)) })
 }
 
 fn create(reference: &str, label: Option<&str>, context: &Context) -> Result<(), CliError> {

@@ -34,7 +34,7 @@ pub fn run(args: &CompactArgs, context: &Context) -> Result<Outcome, CliError> {
     let session = context.session(&args.session)?;
     let cancel = interrupt::install()?;
     let console = context.console;
-    let compaction = wiring::runtime()?.block_on(async {
+    let (Compaction { summary, messages, tokens }, branch) = wiring::runtime()?.block_on(async {
         let agent = build_agent(context).await?.agent;
         let engine = wiring::engine(context, agent, Arc::clone(context.store()?), context.hooks()?);
         let mut conversation = engine.resume(session, None).await?;
@@ -49,7 +49,6 @@ pub fn run(args: &CompactArgs, context: &Context) -> Result<Outcome, CliError> {
         let branch = engine.store().get_branch(compaction.summary.branch)?.name;
         Ok::<_, CliError>((compaction, branch))
     })?;
-    let (Compaction { summary, messages, tokens }, branch) = compaction;
     if console.options.json {
         console.print_json(&json!({
             "session": session.to_string(),

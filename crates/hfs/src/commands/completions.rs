@@ -155,8 +155,8 @@ fn branches(word: &OsStr) -> Vec<CompletionCandidate> {
     let session = session_of_line(&context, word);
     let branches = session.and_then(|session| context.store().ok()?.list_branches(session).ok());
     let branches = branches.unwrap_or_default();
-    let visible = branches.iter().filter(|branch| !branch.undone && branch.name.starts_with(word));
-    visible.map(|branch| candidate(&branch.name, &format!("{} messages", branch.head))).collect()
+    let listed = branches.iter().filter(|branch| branch.is_listed() && branch.name.starts_with(word));
+    listed.map(|branch| candidate(&branch.name, &format!("{} messages", branch.head))).collect()
 }
 
 fn checkpoints(word: &OsStr) -> Vec<CompletionCandidate> {

@@ -19,7 +19,6 @@ const EXAMPLES: &str = "\
 Examples:
   hfs config set model claude-sonnet-4-6
   hfs config set disabled_plugins one,two
-  hfs config unset model
   hfs config get store.url
   hfs config unset model                  back to the default
   hfs config triads standard > my.yaml    copy a configuration of triads, to edit it
@@ -177,11 +176,11 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
 }
 
 /// Refuses a setting with which every later command would fail.
-fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), CliError> {
-    check_argument(key, text)?;
+pub fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), CliError> {
     if key != Key::StoreUrl {
         return Ok(());
     }
+    check_argument(key, text)?;
     let settings = Settings { store_url: Some(text.to_owned()), ..context.settings.clone() };
     let Err(error) = wiring::open_store(&context.home, &settings) else { return Ok(()) };
     let document = error.document();

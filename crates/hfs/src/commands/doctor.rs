@@ -277,7 +277,7 @@ fn check_plugins(context: &Context) -> Check {
         let matching = plugins.iter().filter(|plugin| states.contains(&plugin.state));
         matching.map(|plugin| plugin.name.as_str()).collect()
     };
-    let interpreters = wiring::interpreters::interpreters(context);
+    let interpreters = wiring::interpreters::locations(context);
     let installed: Vec<&str> = Language::ALL
         .into_iter()
         .filter(|language| interpreters.find(*language).is_some())

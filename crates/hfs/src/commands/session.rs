@@ -1,6 +1,7 @@
 //! `hfs session`: list, show, rename, delete and restore sessions.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
@@ -145,7 +146,7 @@ fn filter(args: &ListArgs, context: &Context) -> SessionFilter {
         SessionFilter { trashed: args.trash, tool: args.tool.clone(), ..SessionFilter::default() };
     match &args.project {
         Some(text) => {
-            let directory = context.environment.working_directory.join(text);
+            let directory = context.environment.resolve(Path::new(text));
             // A word such as `gateway` may also be the name of a folder here; only a path stands for a directory.
             let is_path = text.starts_with(['.', '~', '/']) || text.contains('/');
             if is_path && directory.is_dir() {

@@ -1,8 +1,8 @@
 //! Messages of a session as text.
 
 use hfs_core::{
-    COMMAND_FIELDS, DiffLine, Message, MessageDraft, MessageStatus, Part, Role, Timestamp, ToolInput,
-    diff_lines, patched_files,
+    DiffLine, Message, MessageDraft, MessageStatus, Part, Role, Timestamp, ToolInput, diff_lines,
+    patched_files,
 };
 use serde_json::Value;
 
@@ -161,12 +161,8 @@ fn tool_input(input: &Value, palette: &Palette) -> String {
         };
         format!("{style}{}{style:#}\n", sanitize::block(line))
     };
-    match ToolInput::of(input) {
-        ToolInput::Command(command) => {
-            let mut text = format!("$ {}\n", sanitize::block(&command));
-            text += &fields(input, &COMMAND_FIELDS);
-            text
-        }
+    let mut text = match ToolInput::of(input) {
+        ToolInput::Command(command) => format!("$ {}\n", sanitize::block(&command)),
         ToolInput::Edits { path, edits } => {
             let mut text = path.map(|path| format!("{}\n", sanitize::line(path))).unwrap_or_default();
             for (index, (old, new)) in edits.into_iter().enumerate() {
@@ -183,10 +179,14 @@ fn tool_input(input: &Value, palette: &Palette) -> String {
         }
         ToolInput::Patch(patch) => patch.lines().map(styled).collect(),
         ToolInput::File { path, content } => {
-            format!("{}\n{}", sanitize::line(path), sanitize::block(content))
+            format!("{}\n{}\n", sanitize::line(path), sanitize::block(content).trim_end())
         }
-        ToolInput::Other => fields(input, &[]),
+        ToolInput::Other => String::new(),
+    };
+    if text.is_empty() || input.is_object() {
+        text += &fields(input, &ToolInput::fields(input));
     }
+    text
 }
 
 /// The arguments that are not in `shown`, each with its name. A text keeps its line breaks.
@@ -321,7 +321,11 @@ mod tests {
         let edit =
             serde_json::json!({"file_path": "a.rs", "old_string": "one\ntwo", "new_string": "one\n2\n3"});
         assert_eq!(show(edit.clone(), false), "[tool T] a.rs +3 -2\n");
-        assert_eq!(show(edit, true), "[tool T]\n    a.rs\n     one\n    -two\n    +2\n    +3\n");
+        assert_eq!(show(edit.clone(), true), "[tool T]\n    a.rs\n     one\n    -two\n    +2\n    +3\n");
+        let mut all = edit;
+        all["replace_all"] = true.into();
+        let shown = show(all, true);
+        assert_eq!(shown, "[tool T]\n    a.rs\n     one\n    -two\n    +2\n    +3\n    replace_all: true\n");
         let file = serde_json::json!({"path": "a.md", "content": "# T\n\ntext"});
         assert_eq!(show(file.clone(), false), "[tool T] a.md, 3 lines\n");
         assert_eq!(show(file, true), "[tool T]\n    a.md\n    # T\n    \n    text\n");

@@ -19,7 +19,7 @@ const SOURCE: Option<&str> = match option_env!("HFS_RELEASE") {
 };
 
 /// The directories that are searched for interpreters.
-pub fn interpreters(context: &Context) -> Interpreters {
+pub fn locations(context: &Context) -> Interpreters {
     Interpreters {
         user_folder: context.home.runtimes(),
         program_folder: context.environment.program_directory.clone(),
@@ -34,7 +34,7 @@ pub fn interpreters(context: &Context) -> Interpreters {
 /// `Denied` if the user declines; `Unavailable` if the interpreter cannot be built.
 pub fn offer_to_build(language: Language, context: &Context) -> Result<(), CliError> {
     let console = &context.console;
-    if interpreters(context).find(language).is_some() || !console.is_interactive() {
+    if locations(context).find(language).is_some() || !console.is_interactive() {
         return Ok(());
     }
     let Some(source) = source() else { return Ok(()) };
@@ -83,7 +83,7 @@ pub fn build_and_install(language: Language, context: &Context) -> Result<Instal
 /// If the file is not an interpreter of this version, or cannot be copied.
 pub fn install(language: Language, path: &Path, context: &Context) -> Result<InstalledInterpreter, CliError> {
     context.home.create()?;
-    let interpreters = interpreters(context);
+    let interpreters = locations(context);
     let installed = interpreters.install(language, path)?;
     context.console.note(&format!("compiling the {language} interpreter for this machine, once ..."));
     interpreters.prepare(language, &context.home.plugin_cache())?;
@@ -98,12 +98,18 @@ fn source() -> Option<PathBuf> {
     root.join("xtask/src/runtimes.rs").is_file().then(|| root.to_path_buf())
 }
 
+/// The arguments of xtask that build an interpreter.
+const fn xtask_arguments(language: Language) -> [&'static str; 3] {
+    let name = match language {
+        Language::Python => "python",
+        Language::JavaScript => "javascript",
+    };
+    ["runtimes", "--only", name]
+}
+
 /// The command that builds an interpreter, as the user would type it.
-const fn command_line(language: Language) -> &'static str {
-    match language {
-        Language::Python => "cargo xtask runtimes --only python",
-        Language::JavaScript => "cargo xtask runtimes --only javascript",
-    }
+fn command_line(language: Language) -> String {
+    format!("cargo xtask {}", xtask_arguments(language).join(" "))
 }
 
 /// Runs `cargo xtask runtimes`, and returns the interpreter's file, whose path it prints.
@@ -117,8 +123,7 @@ fn build(language: Language, source: &Path) -> Result<PathBuf, CliError> {
     };
     // Not `cargo xtask`, which would compile xtask without a word.
     let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--package", "xtask", "--"]);
-    cargo.args(command_line(language).split(' ').skip(2));
+    cargo.args(["run", "--package", "xtask", "--"]).args(xtask_arguments(language));
     cargo.current_dir(source).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().map_err(|error: io::Error| failed(format!("cannot run cargo: {error}")))?;
     if !output.status.success() {

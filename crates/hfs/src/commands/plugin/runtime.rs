@@ -14,7 +14,7 @@ use crate::wiring::interpreters;
 
 const HELP: &str = "\
 An interpreter is a file: hfs-python.wasm or hfs-javascript.wasm. A release of hfs contains both, next to the \
-executable. A hfs that was compiled from source builds them when a plugin first needs one, or by `hfs plugin runtime \
+executable. An hfs that was compiled from source builds them when a plugin first needs one, or by `hfs plugin runtime \
 install`.";
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ fn interpreter_json(language: Language, installed: Option<&InstalledInterpreter>
 }
 
 fn list(context: &Context) -> Result<(), CliError> {
-    let interpreters = interpreters::interpreters(context);
+    let interpreters = interpreters::locations(context);
     let by_language: Vec<_> =
         Language::ALL.into_iter().map(|language| (language, interpreters.find(language))).collect();
     let console = &context.console;
@@ -153,7 +153,7 @@ fn report(
 }
 
 fn uninstall(language: Language, context: &Context) -> Result<(), CliError> {
-    if !interpreters::interpreters(context).uninstall(language)? {
+    if !interpreters::locations(context).uninstall(language)? {
         let directory = context.home.runtimes();
         let message = format!("no {language} interpreter is installed in {}", directory.display());
         return Err(CliError::new(ErrorKind::NotFound, message));
