@@ -6,13 +6,12 @@ use hfs_core::{ContextLimit, LimitSource};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::models::read_body;
 use super::{ProviderModel, endpoint};
 use crate::Provider;
 
 /// How long the server may take to answer. Without an answer, the limit is not known.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Limit for an answer of the server.
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Contexts of well-known models, by the beginning of the name; the first match counts. Where the provider limits the
 /// conversation below the context, that limit.
@@ -167,32 +166,16 @@ impl ProviderModel {
     }
 
     async fn ask_for_context(&self) -> Option<u64> {
-        let base = self.base_url().ok()?;
-        if self.config.provider == Provider::Ollama {
-            let body = json!({"model": self.config.model}).to_string();
-            let url = endpoint::ollama_show_url(base);
-            return limit_in_ollama(&self.get_json(Method::POST, url, Some(body.as_bytes())).await?);
+        if self.config.provider != Provider::Ollama {
+            return self.list_models().await.ok()?.context_tokens;
         }
-        for url in endpoint::models_urls(self.config.provider, base) {
-            let Some(list) = self.get_json(Method::GET, url, None).await else { continue };
-            return super::models::context_of(&list, &self.config.model);
-        }
-        None
-    }
-
-    async fn get_json(&self, method: Method, url: reqwest::Url, body: Option<&[u8]>) -> Option<Value> {
-        let mut response = self.send(&method, url, body).await.ok()?;
+        let body = json!({"model": self.config.model}).to_string();
+        let url = endpoint::ollama_show_url(self.base_url().ok()?);
+        let response = self.send(&Method::POST, url, Some(body.as_bytes())).await.ok()?;
         if !response.status().is_success() {
             return None;
         }
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.ok()? {
-            answer.extend_from_slice(&chunk);
-            if answer.len() > MAX_ANSWER_BYTES {
-                return None;
-            }
-        }
-        serde_json::from_slice(&answer).ok()
+        limit_in_ollama(&serde_json::from_slice(&read_body(response).await.ok()?).ok()?)
     }
 }
 

@@ -9,8 +9,8 @@ use super::error_mapper::AttemptError;
 use super::{ProviderModel, endpoint};
 use crate::ModelConfig;
 
-/// Limit for the list.
-const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
+/// Limit for what a server says about its models.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a server says about its models.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,26 +35,17 @@ pub async fn list_models(config: ModelConfig) -> Result<ServerModels, AgentError
 }
 
 impl ProviderModel {
-    async fn list_models(&self) -> Result<ServerModels, AttemptError> {
+    pub(super) async fn list_models(&self) -> Result<ServerModels, AttemptError> {
         let urls = endpoint::models_urls(self.config.provider, self.base_url()?);
         let mut error = None;
         for url in urls {
-            let mut response = self.send(&Method::GET, url.clone(), None).await?;
+            let response = self.send(&Method::GET, url.clone(), None).await?;
             if !response.status().is_success() {
                 error.get_or_insert(self.status_error(response).await);
                 continue;
             }
-            let mut body = Vec::new();
-            let mut read = async || -> Result<(), reqwest::Error> {
-                while let Some(chunk) = response.chunk().await? {
-                    body.extend_from_slice(&chunk);
-                    if body.len() > MAX_LIST_BYTES {
-                        break;
-                    }
-                }
-                Ok(())
-            };
-            read().await.map_err(|error| self.errors.connection_error(&error, &url))?;
+            let body =
+                read_body(response).await.map_err(|error| self.errors.connection_error(&error, &url))?;
             let text = String::from_utf8_lossy(&body);
             return match serde_json::from_str(&text) {
                 Ok(list) => Ok(ServerModels {
@@ -66,6 +57,18 @@ impl ProviderModel {
         }
         Err(error.unwrap_or_else(|| self.errors.invalid_configuration("it has no address")))
     }
+}
+
+/// The body of a response, cut at the limit.
+pub(super) async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(body)
 }
 
 /// The models in a list in any of the protocols.
@@ -85,7 +88,7 @@ fn name(item: &Value) -> Option<&str> {
 }
 
 /// The context of a model in a list. A server with one model answers whatever name it is asked for.
-pub(super) fn context_of(list: &Value, model: &str) -> Option<u64> {
+fn context_of(list: &Value, model: &str) -> Option<u64> {
     let models = items(list);
     let named = models.iter().find(|item| name(item).is_some_and(|name| name == model));
     let only = || models.first().filter(|_| models.len() == 1);

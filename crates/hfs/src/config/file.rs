@@ -406,6 +406,11 @@ mod tests {
         }
         // A setting that stops every command can be removed.
         assert_eq!(unset("model: a\ntheme: purple\n", "theme").unwrap(), "model: a\n");
+        assert_eq!(
+            unset("disabled_plugins:\n  - a\n  - b\nmodel: a\n", "disabled_plugins").unwrap(),
+            "model: a\n"
+        );
+        assert_eq!(unset("model: a\r\ntheme: dark\r\n", "model").unwrap(), "theme: dark\r\n");
     }
 
     #[test]
@@ -427,26 +432,6 @@ mod tests {
         assert_eq!(set("model: a\r\n", "temperature", "0.5").unwrap(), "model: a\r\ntemperature: 0.5\r\n");
         assert_eq!(set("", "max_tokens", "100").unwrap(), "max_tokens: 100\n");
         assert_eq!(set("", "model", "1").unwrap(), "model: '1'\n");
-    }
-
-    #[test]
-    fn an_unset_key_leaves_everything_else_as_it_was() {
-        let unset = |before: &str, name: &str| {
-            without_value(Path::new("config.yaml"), Key::find(name).unwrap(), before).unwrap()
-        };
-        let before = "# mine\nmodel: a\nstore:\n  url: sqlite:/x\n  durability: fast # quick\n";
-        let after = unset(before, "model").unwrap();
-        assert_eq!(after, "# mine\nstore:\n  url: sqlite:/x\n  durability: fast # quick\n");
-        let after = unset(before, "store.url").unwrap();
-        assert!(after.contains("durability: fast") && !after.contains("sqlite"), "{after}");
-        assert_eq!(unset(before, "temperature"), None);
-        for before in ["model: a\n", "store:\n  url: sqlite:/x\n", "disabled_plugins:\n  - a\n  - b\n"] {
-            let name = before.split(':').next().unwrap();
-            let name = if name == "store" { "store.url" } else { name };
-            let after = unset(before, name).unwrap();
-            assert!(parse(Path::new("config.yaml"), &after).unwrap().values.is_empty(), "{after}");
-        }
-        assert_eq!(unset("model: a\r\ntheme: dark\r\n", "model").unwrap(), "theme: dark\r\n");
     }
 
     #[test]
