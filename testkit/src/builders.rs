@@ -74,7 +74,7 @@ impl Drafts {
             status: MessageStatus::Interrupted,
             agent: Some("coder".into()),
             model: Some("some-model-1".into()),
-            usage: Some(Usage { prompt_tokens: u64::from(u32::MAX) + 1, completion_tokens: 0 }),
+            usage: Some(Usage::new(u64::from(u32::MAX) + 1, 0)),
             source: Some(Source { format: "claude-code".into(), id: "msg_01\u{0}x".into() }),
             extra: extra.as_object().cloned().unwrap_or_default().into(),
             ..self.message(
@@ -128,7 +128,7 @@ impl Drafts {
                 agent: "coder".into(),
                 phase: Some("plan".into()),
                 model: None,
-                usage: Usage { prompt_tokens: 10, completion_tokens: 5 },
+                usage: Usage::new(10, 5),
             },
             EventPayload::Custom(CustomEvent {
                 kind: "tool.used".into(),

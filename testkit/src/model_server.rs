@@ -394,7 +394,7 @@ impl Script {
     /// Sets the reported usage. By default, words are counted as tokens.
     #[must_use]
     pub const fn usage(mut self, prompt_tokens: u64, completion_tokens: u64) -> Self {
-        self.usage = Some(Usage { prompt_tokens, completion_tokens });
+        self.usage = Some(Usage::new(prompt_tokens, completion_tokens));
         self
     }
 

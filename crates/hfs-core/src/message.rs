@@ -195,14 +195,42 @@ pub fn append_delta(parts: &mut Vec<Part>, delta: &ReplyDelta) {
 
 /// Tokens of a message, as counted by its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Usage {
     /// Tokens sent, including cached ones.
     pub prompt_tokens: u64,
     /// Tokens received, including reasoning.
     pub completion_tokens: u64,
+    /// Those of the tokens sent that the provider read from its cache; `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read_tokens: Option<u64>,
+    /// Those of the tokens sent that the provider wrote to its cache; `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_tokens: Option<u64>,
 }
 
 impl Usage {
+    /// Tokens sent and received. What the cache was used for is unknown.
+    #[must_use]
+    pub const fn new(prompt_tokens: u64, completion_tokens: u64) -> Self {
+        Self { prompt_tokens, completion_tokens, cache_read_tokens: None, cache_write_tokens: None }
+    }
+
+    /// Sets how many of the tokens sent were read from the provider's cache and written to it.
+    #[must_use]
+    pub const fn with_cache(mut self, read: Option<u64>, written: Option<u64>) -> Self {
+        self.cache_read_tokens = read;
+        self.cache_write_tokens = written;
+        self
+    }
+
+    /// Tokens sent that are not known to have been read from the cache or written to it.
+    #[must_use]
+    pub fn uncached_tokens(self) -> u64 {
+        let cached = [self.cache_read_tokens, self.cache_write_tokens].into_iter().flatten();
+        self.prompt_tokens.saturating_sub(cached.fold(0, u64::saturating_add))
+    }
+
     /// Tokens sent and received.
     #[must_use]
     pub const fn total(self) -> u64 {
@@ -214,6 +242,13 @@ impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        // A sum is known if a part of it is: the callers count the messages without counts.
+        let add = |sum: Option<u64>, count: Option<u64>| match (sum, count) {
+            (Some(sum), Some(count)) => Some(sum.saturating_add(count)),
+            (known, None) | (None, known) => known,
+        };
+        self.cache_read_tokens = add(self.cache_read_tokens, other.cache_read_tokens);
+        self.cache_write_tokens = add(self.cache_write_tokens, other.cache_write_tokens);
     }
 }
 

@@ -510,7 +510,7 @@ mod tests {
             agent: agent.into(),
             phase: Some(phase.into()),
             model: None,
-            usage: Usage { prompt_tokens: prompt, completion_tokens: completion },
+            usage: Usage::new(prompt, completion),
         }
     }
 

@@ -82,6 +82,17 @@ impl<'a> ToolInput<'a> {
         }
     }
 
+    /// The files that the call changes.
+    #[must_use]
+    pub fn changed_files(&self) -> Vec<&'a str> {
+        match self {
+            Self::Edits { path, .. } => path.iter().copied().collect(),
+            Self::File { path, .. } => vec![path],
+            Self::Patch(patch) => patched_files(patch).collect(),
+            Self::Command(_) | Self::Other => Vec::new(),
+        }
+    }
+
     /// Returns the names of the arguments that the meaning consists of, so that the others can be shown beside it.
     #[must_use]
     pub fn fields(input: &Value) -> Vec<&'static str> {

@@ -71,6 +71,7 @@ mod recorder;
 mod reply_guard;
 mod send;
 mod session_graph;
+mod stats;
 mod timeline;
 mod unanswered;
 mod words;
@@ -85,6 +86,7 @@ pub use import::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSess
 pub use observer::{Observer, Update};
 pub use send::{Exchange, ORIGINAL_TEXT, OutgoingAttachment, OutgoingMessage};
 pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
+pub use stats::{GroupStats, Stats, StatsQuery, collect_stats};
 pub use timeline::{ReversalPlan, Reversed, RewindPlan, RewindTarget, Rewound, StateAtPlace};
 pub use tokio_util::sync::CancellationToken;
 pub use words::words_at;

@@ -18,7 +18,6 @@ use hfs_core::{
 
 use crate::document::ExportMetadata;
 use crate::export::{DocumentSource, ExportError, PAGE};
-use crate::readers::RECORDS;
 use crate::transcript::history;
 
 /// Which branches a page shows.
@@ -82,22 +81,13 @@ impl TokenTotals {
     fn add(&mut self, message: &MessageDraft) {
         self.replies += u64::from(message.role == Role::Assistant);
         let Some(usage) = message.usage else { return };
-        let cache_reads = cache_reads(message);
+        let cache_reads = usage.cache_read_tokens;
         self.counted += 1;
         self.cache_counted += u64::from(cache_reads.is_some());
         self.cache_reads = self.cache_reads.saturating_add(cache_reads.unwrap_or(0));
         self.input = self.input.saturating_add(usage.prompt_tokens.saturating_sub(cache_reads.unwrap_or(0)));
         self.output = self.output.saturating_add(usage.completion_tokens);
     }
-}
-
-/// The tokens of a message that its provider read from its cache, from the record that the message was imported from.
-fn cache_reads(message: &MessageDraft) -> Option<u64> {
-    let records = message.extra.get(RECORDS)?.as_array()?;
-    records.iter().rev().find_map(|record| {
-        let paths = ["/message/usage/cache_read_input_tokens", "/tokens/cache/read", "/tokens/cached"];
-        paths.iter().find_map(|path| record.pointer(path)?.as_u64())
-    })
 }
 
 impl PageContents {

@@ -120,9 +120,14 @@ fn message(attachments: Vec<Attachment>) -> impl Strategy<Value = MessageDraft> 
                 parts,
                 agent,
                 model,
-                usage: usage.map(|(prompt, completion)| Usage {
-                    prompt_tokens: prompt.into(),
-                    completion_tokens: completion.into(),
+                usage: usage.map(|(prompt, completion)| {
+                    let usage = Usage::new(prompt.into(), completion.into());
+                    // Half of the messages say something about the cache.
+                    if prompt % 2 == 0 {
+                        usage
+                    } else {
+                        usage.with_cache(Some(u64::from(prompt) / 2), Some(1))
+                    }
                 }),
                 created_at,
                 source: source.map(|(format, id)| hfs_core::Source { format, id }),

@@ -139,7 +139,7 @@ fn a_qwen_code_session_has_its_branches_its_subagent_and_its_title() {
     assert!(is_error && output.contains("Exit Code: 2"), "{output}");
     let answer = open_line(session).into_iter().find(|message| message.role == MODEL).unwrap();
     assert_eq!(answer.model.as_deref(), Some("fake-model"));
-    assert_eq!(answer.usage, Some(Usage { prompt_tokens: 100, completion_tokens: 10 }));
+    assert_eq!(answer.usage, Some(Usage::new(100, 10).with_cache(Some(40), None)));
     assert!(matches!(&answer.parts[0], Part::Thinking { text, .. } if text == "I think about it."));
     assert_eq!(session.report.dropped, 0);
 }
@@ -199,7 +199,7 @@ fn every_branch_of_a_pi_session_is_read_and_the_last_one_is_open() {
         let left = session.branches.iter().flat_map(|branch| &branch.messages).map(MessageDraft::text);
         assert!(left.into_iter().any(|text| text.starts_with("abandoned heronword")));
         let answer = line.iter().find(|message| message.role == MODEL).unwrap();
-        assert_eq!(answer.usage, Some(Usage { prompt_tokens: 100, completion_tokens: 10 }));
+        assert_eq!(answer.usage, Some(Usage::new(100, 10).with_cache(Some(40), Some(0))));
         assert_eq!(answer.model.as_deref(), Some("fake-model"));
         assert_eq!(session.report.dropped, 0);
     }
@@ -241,7 +241,7 @@ fn a_copilot_session_has_its_calls_its_tokens_and_its_subagent() {
     assert_eq!(typed.len(), 3);
     assert_eq!(typed[0], "zebrafinch first CALL view {\"path\":\"/home/me/proj/notes.txt\"}");
     let answer = line.iter().find(|message| message.role == MODEL).unwrap();
-    assert_eq!(answer.usage, Some(Usage { prompt_tokens: 100, completion_tokens: 10 }));
+    assert_eq!(answer.usage, Some(Usage::new(100, 10).with_cache(Some(40), Some(0))));
     assert!(matches!(&answer.parts[0], Part::Thinking { text, .. } if text == "I think about it."));
     let agent = &session.branches[1];
     assert_eq!(agent.name.as_deref(), Some("looker"));
@@ -313,7 +313,7 @@ fn a_cline_session_has_its_subagent_and_its_project() {
     assert_eq!(shown(&agent.messages)[0], (USER, "look around".into()));
     assert_eq!(agent.forked_at, 2);
     let answer = open_line(session).into_iter().find(|message| message.role == MODEL).unwrap();
-    assert_eq!(answer.usage, Some(Usage { prompt_tokens: 100, completion_tokens: 10 }));
+    assert_eq!(answer.usage, Some(Usage::new(100, 10).with_cache(Some(40), Some(0))));
     assert_eq!(answer.model.as_deref(), Some("fake-model"));
 }
 
@@ -338,7 +338,7 @@ fn a_cline_task_is_read_with_the_files_beside_it() {
     let context = session.messages().filter(|message| has_flag(message, "injected")).count();
     assert_eq!(context, 2, "the state of the editor is context");
     let answers: Vec<&MessageDraft> = session.messages().filter(|message| message.role == MODEL).collect();
-    assert_eq!(answers[0].usage, Some(Usage { prompt_tokens: 100, completion_tokens: 10 }));
+    assert_eq!(answers[0].usage, Some(Usage::new(100, 10).with_cache(Some(40), Some(0))));
     assert_eq!(answers[0].model.as_deref(), Some("claude-sonnet-4-5"));
     assert_eq!(answers[0].created_at, Timestamp::from_millis(1_760_000_002_000).unwrap());
     assert_eq!(session.session.created_at, Timestamp::from_millis(1_760_000_000_000));
@@ -410,7 +410,7 @@ fn sessions_of_the_openai_agents_sdk_are_read_with_their_branches() {
     assert!(branch.name.as_deref().unwrap().starts_with("branch_from_turn_2"));
     assert_eq!(session.current, 1);
     let usage = session.branches[0].messages.iter().find_map(|message| message.usage);
-    assert_eq!(usage, Some(Usage { prompt_tokens: 200, completion_tokens: 20 }), "of the first turn");
+    assert_eq!(usage, Some(Usage::new(200, 20).with_cache(Some(80), None)), "of the first turn");
     let line = shown(open_line(session));
     assert_eq!(line[3], (USER, "other plover question CALL broken {\"x\":\"1\"}".into()));
     assert!(session.branches[0].messages.iter().any(|message| message.text() == "what is this"));

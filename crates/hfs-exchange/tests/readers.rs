@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use hfs_core::{Flow, ImportEvent, ImportReceiver, MessageDraft, Part, Role, StoreError, Timestamp};
+use hfs_core::{Flow, ImportEvent, ImportReceiver, MessageDraft, Part, Role, StoreError, Timestamp, Usage};
 use hfs_exchange::{
     CollectedSession, Collector, Format, ReadSummary, Source, TranscriptOptions, UnreadReason, detect,
     discover, read, write_transcript,
@@ -55,6 +55,43 @@ fn a_turn_that_codex_rolled_back_stays_on_its_branch() {
     assert_eq!(session.branches[0].messages.len(), 4);
     assert_eq!((session.branches[1].forked_at, session.current), (2, 1));
     assert_eq!(texts_of(&session.branches[1].messages), [(Role::User, "three".into())]);
+}
+
+#[test]
+fn tokens_that_codex_counts_after_the_results_of_calls_belong_to_the_reply() {
+    let record = |kind: &str, payload: Value| {
+        json!({"timestamp": "2026-01-01T00:00:00Z", "type": kind, "payload": payload}).to_string()
+    };
+    let tokens = |input: u64| {
+        let usage = json!({"input_tokens": input, "cached_input_tokens": 60, "output_tokens": 10});
+        record("event_msg", json!({"type": "token_count", "info": {"last_token_usage": usage}}))
+    };
+    let call = json!({"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "1"});
+    let output = json!({"type": "function_call_output", "call_id": "1", "output": "a"});
+    let lines = [
+        record("turn_context", json!({"model": "gpt-5.2-codex"})),
+        item("user", "look"),
+        record("response_item", call),
+        record("response_item", output),
+        tokens(100),
+        record("event_msg", json!({"type": "token_count", "info": null})),
+        item("assistant", "done"),
+        tokens(200),
+    ];
+    let session = collect_as(&Source::stream(lines.join("\n").as_bytes()).unwrap(), Format::Codex).remove(0);
+    let counted: Vec<_> =
+        session.messages().map(|message| (message.role, message.model.as_deref(), message.usage)).collect();
+    let usage = |input| Some(Usage::new(input, 10).with_cache(Some(60), None));
+    let model = Some("gpt-5.2-codex");
+    assert_eq!(
+        counted,
+        [
+            (Role::User, None, None),
+            (Role::Assistant, model, usage(100)),
+            (Role::Tool, None, None),
+            (Role::Assistant, model, usage(200)),
+        ]
+    );
 }
 
 #[test]

@@ -325,7 +325,7 @@ impl States {
         snapshot.negotiation.sections.clone_from(&self.sections);
         snapshot.negotiation.round = u32::try_from(self.step).unwrap();
         let count = |n: usize| {
-            let usage = Usage { prompt_tokens: (n * 997) as u64, completion_tokens: (n * 131) as u64 };
+            let usage = Usage::new((n * 997) as u64, (n * 131) as u64);
             TokenCount { usage, calls: n as u64, unknown_calls: 0 }
         };
         snapshot.usage.by_agent =

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, ColorChoice, Parser, Subcommand};
+use hfs_core::Timestamp;
+use jiff::Zoned;
 
 use crate::commands::{
     branch, chat, checkpoint, compact, completions, config, export, handoff, history, import, plugin, run,
-    search, session, start, store, trust,
+    search, session, start, stats, store, trust,
 };
 use crate::config::{AgentKind, Key, Override};
+use crate::output::error::CliError;
+use crate::output::time_format;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,6 +85,14 @@ pub fn limit_parser() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_LIMIT))
 }
 
+/// Parses a time of `--since`.
+pub fn parse_since(text: &str) -> Result<Timestamp, CliError> {
+    time_format::parse(text, &Zoned::now()).map_err(|error| CliError::Usage {
+        message: format!("{text:?} is not a valid time"),
+        hint: error.to_string(),
+    })
+}
+
 /// Options of the commands that ask an agent.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AgentArgs {
@@ -125,6 +137,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Search every saved message
     Search(search::SearchArgs),
+    /// Show tokens, cost and work by day, project, agent, model or tool
+    Stats(stats::StatsArgs),
     /// Write a session to a file: JSON, Markdown, HTML, or another tool's transcript
     Export(export::ExportArgs),
     /// Place a session where another tool continues it, and print the command
@@ -164,6 +178,7 @@ impl Command {
             | Self::Log(_)
             | Self::Run(_)
             | Self::Search(_)
+            | Self::Stats(_)
             | Self::Export(_)
             | Self::Handoff(_)
             | Self::Import(_)

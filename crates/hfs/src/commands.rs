@@ -16,5 +16,6 @@ pub mod run;
 pub mod search;
 pub mod session;
 pub mod start;
+pub mod stats;
 pub mod store;
 pub mod trust;

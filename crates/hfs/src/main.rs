@@ -14,6 +14,7 @@ mod home;
 mod interrupt;
 mod logging;
 mod output;
+mod prices;
 mod project;
 mod resolve;
 mod terminal;
@@ -31,7 +32,8 @@ use mimalloc::MiMalloc;
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
     branch, chat, checkpoint, compact, completions, config as config_command, doctor, export, handoff,
-    history, import, plugin, run as run_command, search, session, start, store, trust as trust_command,
+    history, import, plugin, run as run_command, search, session, start, stats, store,
+    trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -117,6 +119,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Log(args)) => history::log(&args, context),
         Some(Command::Run(args)) => run_command::run(&args, context),
         Some(Command::Search(args)) => search::run(&args, context),
+        Some(Command::Stats(args)) => stats::run(&args, context),
         Some(Command::Export(args)) => export::run(&args, context),
         Some(Command::Handoff(args)) => handoff::run(&args, context),
         Some(Command::Import(args)) => import::run(&args, context),

@@ -91,7 +91,7 @@ pub fn finishing_a_reply_keeps_its_id_and_position_and_replaces_the_rest(fixture
     let reply = fixture.store.begin_reply(main, &draft).unwrap();
     fixture.store.extend_reply(reply, &[text("raw")]).unwrap();
     let last = MessageDraft {
-        usage: Some(Usage { prompt_tokens: 3, completion_tokens: 4 }),
+        usage: Some(Usage::new(3, 4)),
         model: Some("another".into()),
         ..fixture.drafts.message(
             Role::Assistant,

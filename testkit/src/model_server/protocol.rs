@@ -189,7 +189,7 @@ fn word_usage(request: &RecordedRequest, steps: &[Step]) -> Usage {
         Step::Text(text) | Step::Thinking(text) => words(text).max(1),
         _ => 0,
     });
-    Usage { prompt_tokens: words(&request.prompt()), completion_tokens: completion.sum() }
+    Usage::new(words(&request.prompt()), completion.sum())
 }
 
 struct FrameEncoder<'a> {
@@ -306,7 +306,7 @@ impl FrameEncoder<'_> {
     }
 
     fn closing(&self, stop_reason: Option<&str>) -> String {
-        let Usage { prompt_tokens, completion_tokens } = self.usage;
+        let Usage { prompt_tokens, completion_tokens, .. } = self.usage;
         match self.request.protocol {
             Protocol::OpenAi => {
                 let mut frames = data(&json!({

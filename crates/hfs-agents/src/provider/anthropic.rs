@@ -166,4 +166,7 @@ fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
     // Events after the first may repeat the number of input tokens as 0.
     let prompt = (prompt > 0).then(|| Value::from(prompt));
     reply.usage(prompt.as_ref(), usage.get("output_tokens"), None);
+    if prompt.is_some() {
+        reply.cached(usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens"));
+    }
 }

@@ -86,6 +86,7 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
         };
         let prompt = field("promptTokenCount", "prompt_token_count");
         reply.usage(prompt, completion.as_ref(), field("totalTokenCount", "total_token_count"));
+        reply.cached(field("cachedContentTokenCount", "cached_content_token_count"), None);
     }
 }
 

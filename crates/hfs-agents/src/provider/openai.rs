@@ -114,6 +114,14 @@ fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
         for (prompt, completion) in NAMES {
             reply.usage(usage.get(prompt), usage.get(completion), total);
         }
+        // OpenAI, its newer API, DeepSeek, and Moonshot.
+        let cached = [
+            "/prompt_tokens_details/cached_tokens",
+            "/input_tokens_details/cached_tokens",
+            "/prompt_cache_hit_tokens",
+            "/cached_tokens",
+        ];
+        reply.cached(cached.iter().find_map(|path| usage.pointer(path)), None);
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) struct ReplyBuilder {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     total_tokens: Option<u64>,
+    cache_read_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
     stop_reason: Option<String>,
     refused: bool,
     /// Whether the server's end marker arrived.
@@ -179,6 +181,13 @@ impl ReplyBuilder {
         self.total_tokens = count(total).or(self.total_tokens);
     }
 
+    /// Sets how many of the prompt's tokens were read from the server's cache and written to it.
+    pub fn cached(&mut self, read: Option<&Value>, written: Option<&Value>) {
+        let count = |value: Option<&Value>| token_count(value?);
+        self.cache_read_tokens = count(read).or(self.cache_read_tokens);
+        self.cache_write_tokens = count(written).or(self.cache_write_tokens);
+    }
+
     /// Sets numbers of tokens that no other field has.
     pub fn usage_if_unknown(&mut self, prompt: Option<&Value>, completion: Option<&Value>) {
         if self.prompt_tokens.is_none() && self.completion_tokens.is_none() {
@@ -199,7 +208,8 @@ impl ReplyBuilder {
             (None, Some(completion)) => (rest(completion).filter(|tokens| *tokens > 0)?, completion),
             (None, None) => return None,
         };
-        Some(Usage { prompt_tokens, completion_tokens })
+        let usage = Usage::new(prompt_tokens, completion_tokens);
+        Some(usage.with_cache(self.cache_read_tokens, self.cache_write_tokens))
     }
 
     /// Whether text or thinking has arrived.

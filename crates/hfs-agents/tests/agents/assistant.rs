@@ -41,7 +41,7 @@ async fn text_and_thinking_are_streamed_from_every_provider() {
             ReplyDelta::text("世界"),
         ];
         assert_eq!(deltas, expected, "{protocol:?}");
-        let usage = Usage { prompt_tokens: 11, completion_tokens: 7 };
+        let usage = Usage::new(11, 7);
         assert_eq!(outcome.usage, Some(usage), "{protocol:?}");
         assert_eq!(server.usage(), (usage, 1), "{protocol:?}");
         assert_eq!(outcome.model.as_deref(), Some("test-model"));

@@ -145,9 +145,8 @@ async fn check(case: Case) {
         assert!(suggestion.as_ref().is_some_and(is_expected), "{name}: {suggestion:?}");
     }
     if let Ok(outcome) = &outcome {
-        let usage =
-            case.usage.map(|(prompt_tokens, completion_tokens)| Usage { prompt_tokens, completion_tokens });
-        assert_eq!(outcome.usage, usage, "{name}");
+        let usage = outcome.usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+        assert_eq!(usage, case.usage, "{name}");
     }
     assert_eq!(server.requests().len(), case.requests, "{name}: {outcome:?}");
 }
@@ -703,6 +702,55 @@ async fn a_completion_that_is_not_streamed_is_a_reply() {
             check(case("completion", provider, response).text("Hello world").thinking("hm").usage(5, 7))
                 .await;
         }
+    }
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_servers_cache_are_counted_and_unknown_where_it_says_nothing() {
+    let openai = |usage: Value| {
+        json!({"object": "chat.completion", "usage": usage, "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+        ]})
+    };
+    let anthropic = |usage: Value| {
+        json!({"type": "message", "role": "assistant", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": "Hi"}], "usage": usage})
+    };
+    for (provider, body, cached) in [
+        (
+            Provider::OpenAi,
+            openai(
+                json!({"prompt_tokens": 9, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}}),
+            ),
+            (Some(4), None),
+        ),
+        (
+            Provider::OpenAi,
+            openai(json!({"prompt_tokens": 9, "completion_tokens": 7, "prompt_cache_hit_tokens": 0})),
+            (Some(0), None),
+        ),
+        (Provider::OpenAi, openai(json!({"prompt_tokens": 9, "completion_tokens": 7})), (None, None)),
+        (
+            Provider::Anthropic,
+            anthropic(
+                json!({"input_tokens": 2, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3, "output_tokens": 7}),
+            ),
+            (Some(4), Some(3)),
+        ),
+        (Provider::Anthropic, anthropic(json!({"input_tokens": 9, "output_tokens": 7})), (None, None)),
+        (
+            Provider::Gemini,
+            json!({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 4, "candidatesTokenCount": 7}}),
+            (Some(4), None),
+        ),
+    ] {
+        let text = body.to_string();
+        let server = RawServer::with_responses(vec![RawResponse::status(200, "application/json", "", &text)]);
+        let assistant = Assistant::new(config(&server, provider));
+        let (_, outcome) = run(&assistant, question("hello?")).await;
+        let expected = Usage::new(9, 7).with_cache(cached.0, cached.1);
+        assert_eq!(outcome.unwrap().usage, Some(expected), "{text}");
     }
 }
 

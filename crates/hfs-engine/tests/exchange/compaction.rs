@@ -77,8 +77,7 @@ impl Agent for SmallModel {
             return Err(AgentError::Internal { message: "no summary".into() });
         }
         let count = self.summaries.lock().unwrap().len();
-        Ok(RunOutcome::new(vec![Part::text(format!("summary {count}"))])
-            .with_usage(Some(Usage { prompt_tokens: 10, completion_tokens: 2 })))
+        Ok(RunOutcome::new(vec![Part::text(format!("summary {count}"))]).with_usage(Some(Usage::new(10, 2))))
     }
 }
 
@@ -262,7 +261,7 @@ async fn the_servers_count_corrects_the_estimate() {
         async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
             let estimate: u64 =
                 request.history.iter().map(|message| message.content.estimated_tokens()).sum();
-            let usage = Usage { prompt_tokens: estimate * 7 / 10, completion_tokens: 1 };
+            let usage = Usage::new(estimate * 7 / 10, 1);
             Ok(self.0.run(request, sink).await?.with_usage(Some(usage)))
         }
     }

@@ -178,8 +178,16 @@ pub(crate) struct Message {
 /// Tokens that a message used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Usage {
+    /// Tokens sent, including cached ones.
     pub prompt_tokens: u64,
+    /// Tokens received.
     pub completion_tokens: u64,
+    /// Tokens sent that the provider read from its cache, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read_tokens: Option<u64>,
+    /// Tokens sent that the provider wrote to its cache, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_tokens: Option<u64>,
 }
 
 /// Where a message was imported from.
@@ -351,9 +359,9 @@ impl From<Message> for MessageDraft {
             parts: message.parts.into_iter().map(Into::into).collect(),
             agent: message.agent,
             model: message.model,
-            usage: message.usage.map(|usage| hfs_core::Usage {
-                prompt_tokens: usage.prompt_tokens,
-                completion_tokens: usage.completion_tokens,
+            usage: message.usage.map(|usage| {
+                hfs_core::Usage::new(usage.prompt_tokens, usage.completion_tokens)
+                    .with_cache(usage.cache_read_tokens, usage.cache_write_tokens)
             }),
             created_at: message.created_at,
             source: message.source.map(|source| hfs_core::Source { format: source.format, id: source.id }),
@@ -380,6 +388,8 @@ impl From<hfs_core::Message> for Message {
             usage: content.usage.map(|usage| Usage {
                 prompt_tokens: usage.prompt_tokens,
                 completion_tokens: usage.completion_tokens,
+                cache_read_tokens: usage.cache_read_tokens,
+                cache_write_tokens: usage.cache_write_tokens,
             }),
             source: content.source.map(|source| Source { format: source.format, id: source.id }),
             parts: content.parts.into_iter().map(Into::into).collect(),

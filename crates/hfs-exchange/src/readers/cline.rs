@@ -245,12 +245,11 @@ fn model_use(used: &Value) -> Option<(Timestamp, String)> {
 
 fn request_usage(request: &Map<String, Value>) -> Option<Usage> {
     let tokens = |key: &str| number(request, key).unwrap_or(0);
-    Some(Usage {
-        prompt_tokens: number(request, "tokensIn")?
-            .saturating_add(tokens("cacheWrites"))
-            .saturating_add(tokens("cacheReads")),
-        completion_tokens: tokens("tokensOut"),
-    })
+    let sent = number(request, "tokensIn")?
+        .saturating_add(tokens("cacheWrites"))
+        .saturating_add(tokens("cacheReads"));
+    let cached = |key: &str| number(request, key);
+    Some(Usage::new(sent, tokens("tokensOut")).with_cache(cached("cacheReads"), cached("cacheWrites")))
 }
 
 /// The folder that the state of the editor names.
@@ -338,7 +337,10 @@ fn metrics(fields: &Map<String, Value>) -> Option<Usage> {
         Some(number(tokens, "prompt")?.saturating_add(number(tokens, "cached").unwrap_or(0)))
     })?;
     let completion = fields.get("tokens").and_then(|tokens| tokens.get("completion")?.as_u64());
-    Some(Usage { prompt_tokens, completion_tokens: completion.unwrap_or_else(|| tokens("outputTokens")) })
+    let cached =
+        number(fields, "cacheReadTokens").or_else(|| number(fields.get("tokens")?.as_object()?, "cached"));
+    let usage = Usage::new(prompt_tokens, completion.unwrap_or_else(|| tokens("outputTokens")));
+    Some(usage.with_cache(cached, number(fields, "cacheWriteTokens")))
 }
 
 /// Takes the content of a message. The state of the editor becomes a message of its own, marked as context.

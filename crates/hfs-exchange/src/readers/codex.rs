@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Continuation, ForeignSession, ImportError, MessageFlag, MessageId, Origin, Part, Project, Role,
-    Source as MessageSource, Timestamp,
+    Source as MessageSource, Timestamp, Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::content::{FilePart, ToolOutput, file_of};
-use super::conversation::{ImportedMessage, text};
+use super::conversation::{ImportedMessage, number, text, usage};
 use super::openai::take_arguments;
 use super::streamed::{KnownBefore, Place, StreamedSession, has_output};
 use crate::decompress::uncompressed_path;
@@ -80,8 +80,8 @@ impl super::Reader for Codex {
             None => (StreamedSession::new(out.reborrow(), session), LineStart::BEGINNING),
         };
         let known = saved.as_ref().map(|saved| saved.place.known).unwrap_or_default();
-        let (turns, spawns, subagents) =
-            saved.map(|saved| (saved.turns, saved.spawns, saved.subagents)).unwrap_or_default();
+        let (turns, spawns, subagents, models) =
+            saved.map(|saved| (saved.turns, saved.spawns, saved.subagents, saved.models)).unwrap_or_default();
         let mut rollout = Rollout {
             session,
             info,
@@ -90,6 +90,8 @@ impl super::Reader for Codex {
             turns,
             spawns,
             subagent: None,
+            models,
+            model: known.model,
             written_from: None,
         };
         let mut found = false;
@@ -107,6 +109,7 @@ impl super::Reader for Codex {
                         turns: rollout.turns.len(),
                         newest_turn: rollout.newest_turn,
                         time: rollout.last.map(Timestamp::as_micros),
+                        model: rollout.model,
                     };
                     rollout.session.begin_record(at, known);
                     rollout.record(record, length, at.line)?;
@@ -173,6 +176,8 @@ struct SavedState {
     place: Place,
     turns: Vec<Turn>,
     spawns: Vec<Spawn>,
+    /// The models of all turns.
+    models: Vec<String>,
     /// The rollouts of subagents that were imported, each with its state.
     subagents: HashMap<String, [u8; 32]>,
     /// The place after the last line.
@@ -300,6 +305,13 @@ fn session(source: &Source, info: &RolloutInfo) -> ForeignSession {
     session
 }
 
+/// The tokens of the newest request, from a `token_count` event.
+fn token_usage(event: &Map<String, Value>) -> Option<Usage> {
+    let counts = event.get("info")?.get("last_token_usage")?.as_object()?;
+    let usage = usage(&[number(counts, "input_tokens")], &[number(counts, "output_tokens")])?;
+    Some(usage.with_cache(number(counts, "cached_input_tokens"), None))
+}
+
 /// The author of a message; `None` if hfs does not know the role.
 fn role(payload: &Map<String, Value>) -> Option<Role> {
     match text(payload, "role")? {
@@ -321,6 +333,9 @@ struct Rollout<'a> {
     spawns: Vec<Spawn>,
     /// Id of the subagent's thread whose rollout is being read.
     subagent: Option<String>,
+    /// The models of all turns, and that of the current turn by its index.
+    models: Vec<String>,
+    model: Option<usize>,
     last: Option<Timestamp>,
     /// The message of hfs from which an export wrote the current record.
     written_from: Option<MessageId>,
@@ -355,11 +370,35 @@ impl Rollout<'_> {
             ("event_msg", "user_message" | "agent_message") if !self.info.items => {
                 self.event_message(record, line)
             }
+            ("event_msg", "token_count") => {
+                let usage = token_usage(payload);
+                // The event is repeated when only the limits of the account have changed.
+                if let Some(reply) = self.session.newest_reply() {
+                    reply.draft.usage = usage.or(reply.draft.usage);
+                }
+                self.session.push_other(record, bytes, line);
+                Ok(())
+            }
+            ("turn_context", _) => {
+                if let Some(model) = text(payload, "model") {
+                    self.set_model(model);
+                }
+                self.session.push_other(record, bytes, line);
+                Ok(())
+            }
             _ => {
                 self.session.push_other(record, bytes, line);
                 Ok(())
             }
         }
+    }
+
+    fn set_model(&mut self, name: &str) {
+        let known = self.models.iter().position(|model| model == name);
+        self.model = known.or_else(|| {
+            self.models.push(name.to_owned());
+            Some(self.models.len() - 1)
+        });
     }
 
     fn at(&self) -> Timestamp {
@@ -374,6 +413,9 @@ impl Rollout<'_> {
         let mut message = ImportedMessage::new(NAME, id, role, parts, self.at());
         if self.subagent.is_some() {
             message.draft.set_flag(MessageFlag::Sidechain);
+        }
+        if role == Role::Assistant {
+            message.draft.model = self.model.and_then(|model| self.models.get(model)).cloned();
         }
         if let Some(id) = self.written_from {
             message.draft.source = Some(MessageSource::hfs(id));
@@ -415,7 +457,8 @@ impl Rollout<'_> {
         if let Some((place, end)) = places {
             turns.truncate(place.known.turns);
             let spawns = self.spawns.into_iter().filter(|spawn| !spawn.by_subagent).collect();
-            let saved = SavedState { info, place, turns, spawns, subagents, end };
+            let models = std::mem::take(&mut self.models);
+            let saved = SavedState { info, place, turns, spawns, models, subagents, end };
             self.session.resume_point(end.offset, NAME, &saved)?;
         }
         self.session.finish()
@@ -448,7 +491,7 @@ impl Rollout<'_> {
         self.subagent = Some(thread);
         self.info = info;
         self.turns.clear();
-        (self.newest_turn, self.last) = (None, None);
+        (self.newest_turn, self.last, self.model) = (None, None, None);
         for_each_record_from::<JsonRecord>(&source, LineStart::BEGINNING, &mut |at, entry| match entry {
             Entry::Damaged(why) => {
                 self.session.report.dropped(Some(at.line), why);

@@ -459,7 +459,7 @@ pub(crate) fn usage(prompt: &[Option<u64>], completion: &[Option<u64>]) -> Optio
     let sum =
         |counts: &[Option<u64>]| counts.iter().flatten().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let is_known = prompt.iter().chain(completion).any(Option::is_some);
-    is_known.then(|| Usage { prompt_tokens: sum(prompt), completion_tokens: sum(completion) })
+    is_known.then(|| Usage::new(sum(prompt), sum(completion)))
 }
 
 /// The output of a tool as text.

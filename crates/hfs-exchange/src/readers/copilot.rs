@@ -408,10 +408,8 @@ impl Events {
 /// The id and the tokens of a call to the model.
 fn model_call(data: &Map<String, Value>) -> Option<(String, Usage)> {
     let fields = data.get("usage").and_then(Value::as_object).unwrap_or(data);
-    let usage = Usage {
-        prompt_tokens: number(fields, "inputTokens")?,
-        completion_tokens: number(fields, "outputTokens").unwrap_or(0),
-    };
+    let usage = Usage::new(number(fields, "inputTokens")?, number(fields, "outputTokens").unwrap_or(0))
+        .with_cache(number(fields, "cacheReadTokens"), number(fields, "cacheWriteTokens"));
     Some((text(fields, "apiCallId")?.to_owned(), usage))
 }
 

@@ -513,7 +513,8 @@ fn model_messages(
     }
     let usage = message.get("tokens").and_then(Value::as_object).and_then(|tokens| {
         let count = |key| number(tokens, key);
-        usage(&[count("input")], &[count("output"), count("thoughts")])
+        let usage = usage(&[count("input")], &[count("output"), count("thoughts")]);
+        Some(usage?.with_cache(count("cached"), None))
     });
     let mut imported = ImportedMessage::new(NAME, id.clone(), Role::Assistant, parts, at);
     imported.attachments = attachments;

@@ -531,10 +531,12 @@ fn to_message(mut message: Map<String, Value>, role: Role, id: String, at: Times
             });
         }
     }
-    let usage = message
-        .get("usage_metadata")
-        .and_then(Value::as_object)
-        .and_then(|counts| usage(&[number(counts, "input_tokens")], &[number(counts, "output_tokens")]));
+    let usage = message.get("usage_metadata").and_then(Value::as_object).and_then(|counts| {
+        let usage = usage(&[number(counts, "input_tokens")], &[number(counts, "output_tokens")])?;
+        let details = counts.get("input_token_details").and_then(Value::as_object);
+        let detail = |key: &str| details.and_then(|details| number(details, key));
+        Some(usage.with_cache(detail("cache_read"), detail("cache_creation")))
+    });
     let model = message.get("response_metadata").and_then(Value::as_object);
     let model =
         model.and_then(|metadata| ["model_name", "model"].into_iter().find_map(|key| text(metadata, key)));

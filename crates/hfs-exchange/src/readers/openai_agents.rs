@@ -117,10 +117,11 @@ impl SessionRows {
                     let rows =
                         turns.get(&(text_column(&row, "branch_id"), turn)).cloned().unwrap_or_default();
                     let tokens = |name: &str| number(&row.fields, name).unwrap_or(0);
-                    let tokens = Usage {
-                        prompt_tokens: tokens("input_tokens"),
-                        completion_tokens: tokens("output_tokens"),
-                    };
+                    // The details are JSON in a text column.
+                    let details = parse(&text_column(&row, "input_tokens_details"));
+                    let cached = details.and_then(|details| details.value.get("cached_tokens")?.as_u64());
+                    let tokens = Usage::new(tokens("input_tokens"), tokens("output_tokens"));
+                    let tokens = tokens.with_cache(cached, None);
                     usage.push((tokens, rows));
                     Ok(())
                 },

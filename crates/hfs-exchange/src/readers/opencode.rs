@@ -430,7 +430,9 @@ fn token_usage(tokens: &Fields) -> Option<TokenUsage> {
     let cache = tokens.get("cache").and_then(Value::as_object);
     let cached = |key: &str| cache.and_then(|cache| number(cache, key));
     let count = |key: &str| number(tokens, key);
-    usage(&[count("input"), cached("read"), cached("write")], &[count("output"), count("reasoning")])
+    let usage =
+        usage(&[count("input"), cached("read"), cached("write")], &[count("output"), count("reasoning")]);
+    Some(usage?.with_cache(cached("read"), cached("write")))
 }
 
 #[derive(Default)]

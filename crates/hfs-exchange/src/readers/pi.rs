@@ -254,11 +254,6 @@ fn take_sections(fields: &mut Map<String, Value>, message: &mut ImportedMessage)
 
 fn usage(fields: &Map<String, Value>) -> Usage {
     let tokens = |key: &str| number(fields, key).unwrap_or(0);
-    Usage {
-        prompt_tokens: ["input", "cacheRead", "cacheWrite"]
-            .into_iter()
-            .map(tokens)
-            .fold(0, u64::saturating_add),
-        completion_tokens: tokens("output"),
-    }
+    let sent = ["input", "cacheRead", "cacheWrite"].into_iter().map(tokens).fold(0, u64::saturating_add);
+    Usage::new(sent, tokens("output")).with_cache(number(fields, "cacheRead"), number(fields, "cacheWrite"))
 }

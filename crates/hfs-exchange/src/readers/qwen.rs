@@ -341,7 +341,7 @@ fn usage(fields: &Map<String, Value>) -> Usage {
     let prompt_tokens = number(fields, "promptTokenCount").unwrap_or(0);
     let received = number(fields, "totalTokenCount").and_then(|total| total.checked_sub(prompt_tokens));
     let completion_tokens = received.or_else(|| number(fields, "candidatesTokenCount")).unwrap_or(0);
-    Usage { prompt_tokens, completion_tokens }
+    Usage::new(prompt_tokens, completion_tokens).with_cache(number(fields, "cachedContentTokenCount"), None)
 }
 
 fn read_older_chat(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
@@ -423,11 +423,10 @@ fn older_messages(
     }
     let mut message = ImportedMessage::new(NAME, id.clone(), role, parts, at);
     message.draft.model = text(&fields, "model").map(str::to_owned);
-    message.draft.usage = fields.get("tokens").and_then(Value::as_object).map(|tokens| Usage {
-        prompt_tokens: number(tokens, "input").unwrap_or(0),
-        completion_tokens: number(tokens, "output")
-            .unwrap_or(0)
-            .saturating_add(number(tokens, "thoughts").unwrap_or(0)),
+    message.draft.usage = fields.get("tokens").and_then(Value::as_object).map(|tokens| {
+        let count = |key: &str| number(tokens, key).unwrap_or(0);
+        Usage::new(count("input"), count("output").saturating_add(count("thoughts")))
+            .with_cache(number(tokens, "cached"), None)
     });
     message.attachments = content.attachments;
     message.set_record(fields);

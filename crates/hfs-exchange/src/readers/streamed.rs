@@ -1,6 +1,6 @@
 //! Sends a session, message by message, while the source is being read.
 
-use hfs_core::{ForeignBranch, ForeignSession, ImportError, ImportEvent, Part};
+use hfs_core::{ForeignBranch, ForeignSession, ImportError, ImportEvent, Part, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,14 +12,18 @@ use crate::resume::LineStart;
 /// Limit on the bytes of `StreamedSession::other_records`.
 const MAX_BUFFERED_BYTES: usize = 48 << 20;
 
+/// Limit on the number of messages that stay pending.
+const MAX_PENDING: usize = 64;
+
 /// A session that is sent while it is read. The newest message stays pending, because later
-/// records may add parts to it or may have to be stored with it.
+/// records may add parts to it or may have to be stored with it. So does a message with the results of its calls, since its
+/// number of tokens may follow them.
 pub(crate) struct StreamedSession<'a> {
     out: Output<'a>,
     /// The session-level fields; `None` after they were sent.
     session: Option<ForeignSession>,
-    /// The newest message, with the key of its branch.
-    pending: Option<(usize, ImportedMessage)>,
+    /// The newest message, after the message whose calls it answers, if it does; each with the key of its branch.
+    pending: Vec<(usize, ImportedMessage)>,
     /// Records that are not messages and follow the newest message.
     other_records: Vec<Value>,
     buffered_bytes: usize,
@@ -28,8 +32,8 @@ pub(crate) struct StreamedSession<'a> {
     branch: usize,
     /// The current branch of the session itself, while the transcript of a subagent is read.
     main_branch: Option<usize>,
-    /// The place before the newest message, and before the next one.
-    newest_place: Option<Place>,
+    /// The place before the pending messages, and before the next one.
+    pending_place: Option<Place>,
     next_place: Place,
     /// The place after the last line; `None` if the last line may be incomplete.
     end: Option<LineStart>,
@@ -60,6 +64,8 @@ pub(crate) struct KnownBefore {
     pub newest_turn: Option<usize>,
     /// Time of the record before, in microseconds.
     pub time: Option<i64>,
+    /// The current model, by its index.
+    pub model: Option<usize>,
 }
 
 impl<'a> StreamedSession<'a> {
@@ -67,13 +73,13 @@ impl<'a> StreamedSession<'a> {
         Self {
             out,
             session: Some(session),
-            pending: None,
+            pending: Vec::new(),
             other_records: Vec::new(),
             buffered_bytes: 0,
             heads: vec![0],
             branch: 0,
             main_branch: None,
-            newest_place: None,
+            pending_place: None,
             next_place: Place { heads: vec![0], ..Place::default() },
             end: None,
             has_exceeded_limit: false,
@@ -104,9 +110,9 @@ impl<'a> StreamedSession<'a> {
         self.end = at.next;
     }
 
-    /// The place before the newest message and the place after the last line, if the next import may continue there.
+    /// The place before the pending messages and the place after the last line, if the next import may continue there.
     pub(crate) fn resume_places(&self) -> Option<(&Place, LineStart)> {
-        self.newest_place.as_ref().zip(self.end).filter(|_| !self.has_exceeded_limit)
+        self.pending_place.as_ref().zip(self.end).filter(|_| !self.has_exceeded_limit)
     }
 
     /// Sends the state of the reader of this name, with which the next import continues at this offset.
@@ -145,14 +151,21 @@ impl<'a> StreamedSession<'a> {
     /// The newest message of the current branch, if it has not been sent yet.
     pub(crate) fn newest(&mut self) -> Option<&mut ImportedMessage> {
         let branch = self.branch;
-        self.pending.as_mut().filter(|(key, _)| *key == branch).map(|(_, message)| message)
+        self.pending.last_mut().filter(|(key, _)| *key == branch).map(|(_, message)| message)
+    }
+
+    /// The newest message of the assistant on the current branch, if it and the results of its calls are the newest messages.
+    pub(crate) fn newest_reply(&mut self) -> Option<&mut ImportedMessage> {
+        let branch = self.branch;
+        let mut newest = self.pending.iter_mut().rev().filter(|(key, _)| *key == branch);
+        newest.find(|(_, message)| message.draft.role == Role::Assistant).map(|(_, message)| message)
     }
 
     /// Stores a record with the newest message, together with the records before it that are not messages.
     pub(crate) fn attach_record(&mut self, record: Value) {
         let others = std::mem::take(&mut self.other_records);
         self.buffered_bytes = 0;
-        let Some((_, message)) = &mut self.pending else { return };
+        let Some((_, message)) = self.pending.last_mut() else { return };
         let mut records: Vec<Value> = others.into_iter().map(|other| json!({ "$event": other })).collect();
         records.push(record);
         match message.draft.extra.get_mut(RECORDS) {
@@ -165,7 +178,13 @@ impl<'a> StreamedSession<'a> {
 
     /// Adds a message.
     pub(crate) fn push_message(&mut self, mut message: ImportedMessage) -> Result<(), ImportError> {
-        self.flush()?;
+        let answers = message.draft.role == Role::Tool
+            && self.pending.len() < MAX_PENDING
+            && self.pending.last().is_some_and(|(key, _)| *key == self.branch);
+        if !answers {
+            self.flush()?;
+            self.pending_place = Some(self.next_place.clone());
+        }
         let others = std::mem::take(&mut self.other_records);
         self.buffered_bytes = 0;
         if !others.is_empty() {
@@ -174,8 +193,7 @@ impl<'a> StreamedSession<'a> {
         if let Some(head) = self.heads.get_mut(self.branch) {
             *head += 1;
         }
-        self.pending = Some((self.branch, message));
-        self.newest_place = Some(self.next_place.clone());
+        self.pending.push((self.branch, message));
         Ok(())
     }
 
@@ -213,9 +231,11 @@ impl<'a> StreamedSession<'a> {
     }
 
     fn flush(&mut self) -> Result<(), ImportError> {
-        let Some((branch, message)) = self.pending.take() else { return Ok(()) };
-        self.begin()?;
-        self.out.message(branch, message.draft, message.attachments)
+        for (branch, message) in std::mem::take(&mut self.pending) {
+            self.begin()?;
+            self.out.message(branch, message.draft, message.attachments)?;
+        }
+        Ok(())
     }
 
     /// Stores the last records with the newest message, and sends it.
@@ -223,7 +243,7 @@ impl<'a> StreamedSession<'a> {
         let others = std::mem::take(&mut self.other_records);
         self.buffered_bytes = 0;
         if !others.is_empty() {
-            match (&mut self.pending, &mut self.session) {
+            match (self.pending.last_mut(), &mut self.session) {
                 (Some((_, newest)), _) => newest.draft.extra.insert(AFTER.into(), Value::Array(others)),
                 (None, Some(session)) => session.extra.insert(RECORDS.into(), Value::Array(others)),
                 (None, None) => None,

@@ -410,9 +410,15 @@ impl TranscriptWriter<'_> {
                 "stop_reason": if has_calls { "tool_use" } else { "end_turn" }, "stop_sequence": null,
             });
             if let (Some(usage), Value::Object(reply)) = (content.usage, &mut reply) {
-                let usage =
-                    json!({"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens});
-                reply.insert("usage".into(), usage);
+                let mut counts = json!({"input_tokens": usage.uncached_tokens(), "output_tokens": usage.completion_tokens});
+                let cached = [
+                    ("cache_read_input_tokens", usage.cache_read_tokens),
+                    ("cache_creation_input_tokens", usage.cache_write_tokens),
+                ];
+                for (name, tokens) in cached.into_iter().filter_map(|(name, tokens)| Some((name, tokens?))) {
+                    counts[name] = tokens.into();
+                }
+                reply.insert("usage".into(), counts);
             }
             return self.write_new(message, &uuid, "assistant", json!({ "message": reply }));
         }

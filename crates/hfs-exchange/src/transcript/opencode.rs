@@ -301,8 +301,11 @@ impl ExportWriter<'_> {
             "modelID": model, "providerID": provider, "time": {"created": at, "completed": at},
             "finish": if has_calls { "tool-calls" } else { "stop" },
             "tokens": {
-                "input": usage.prompt_tokens, "output": usage.completion_tokens, "reasoning": 0,
-                "cache": {"read": 0, "write": 0},
+                "input": usage.uncached_tokens(), "output": usage.completion_tokens, "reasoning": 0,
+                "cache": {
+                    "read": usage.cache_read_tokens.unwrap_or(0),
+                    "write": usage.cache_write_tokens.unwrap_or(0),
+                },
             },
         })
     }

@@ -4,6 +4,7 @@
 //! column `sum`. Checkpoint states and attachments have a content hash instead, and the zstd frame of a run has a checksum of its own.
 
 use std::hash::Hasher as _;
+use std::ops::Range;
 
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
@@ -15,7 +16,9 @@ use crate::error::Result;
 /// The columns that a message's checksum covers: all except `sum`.
 const MESSAGE_COLUMNS: &str =
     "no, id, role, status, created_at, agent, model, prompt_tokens, completion_tokens,
-    source_format, source_id, body, extra";
+    source_format, source_id, body, extra, cache_read_tokens, cache_write_tokens";
+/// How many of them, at the end, schema version 9 has added.
+const ADDED_MESSAGE_COLUMNS: usize = 2;
 /// The columns that a session's checksum covers. `place`, `state` and `importer` are left out, because they are updated
 /// without the checksum. `short` is derived from `id`.
 const SESSION_COLUMNS: &str =
@@ -24,7 +27,7 @@ const SESSION_COLUMNS: &str =
 
 /// An SQL expression: whether a message's row has the right checksum.
 pub(crate) fn message_matches() -> String {
-    format!("hfs_checksum_matches(sum, {MESSAGE_COLUMNS})")
+    format!("hfs_message_checksum_matches(sum, {MESSAGE_COLUMNS})")
 }
 
 /// An SQL expression: whether a session's row has the right checksum.
@@ -42,34 +45,55 @@ pub(crate) fn update_session(conn: &Connection, no: i64) -> Result<()> {
 /// Writes the checksum of a message's row. Must be called after every change of the row, but not after an insert, which
 /// takes the checksum from [`MessageRow::checksum`](super::rows::MessageRow::checksum).
 pub(crate) fn update_message(conn: &Connection, no: i64) -> Result<()> {
-    conn.prepare_cached(&format!("UPDATE message SET sum = hfs_checksum({MESSAGE_COLUMNS}) WHERE no = ?1"))?
-        .execute([no])?;
+    let sql = format!("UPDATE message SET sum = hfs_message_checksum({MESSAGE_COLUMNS}) WHERE no = ?1");
+    conn.prepare_cached(&sql)?.execute([no])?;
     Ok(())
 }
 
-/// Registers two SQL functions. `hfs_checksum(...)` returns the checksum over its arguments.
-/// `hfs_checksum_matches(sum, ...)` returns whether `sum` is the checksum over the other arguments.
+/// Registers SQL functions. `hfs_checksum(...)` returns the checksum over its arguments, and `hfs_message_checksum(...)` that over
+/// the columns of a message. `hfs_checksum_matches(sum, ...)` and `hfs_message_checksum_matches(sum, ...)` return whether
+/// `sum` is the checksum over the other arguments.
 pub(crate) fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    conn.create_scalar_function("hfs_checksum", -1, flags, |context| Ok(checksum_of_arguments(context, 0)))?;
-    conn.create_scalar_function("hfs_checksum_matches", -1, flags, |context| {
-        let ValueRef::Integer(stored) = context.get_raw(0) else { return Ok(false) };
-        Ok(stored == checksum_of_arguments(context, 1) || stored == checksum_before_version_4(context, 1))
-    })
+    for (names, added) in [
+        (["hfs_checksum", "hfs_checksum_matches"], 0),
+        (["hfs_message_checksum", "hfs_message_checksum_matches"], ADDED_MESSAGE_COLUMNS),
+    ] {
+        let [checksum, matches] = names;
+        conn.create_scalar_function(checksum, -1, flags, move |context| {
+            Ok(checksum_of_arguments(context, 0..hashed_arguments(context, added)))
+        })?;
+        conn.create_scalar_function(matches, -1, flags, move |context| {
+            let ValueRef::Integer(stored) = context.get_raw(0) else { return Ok(false) };
+            let columns = 1..hashed_arguments(context, added);
+            Ok(stored == checksum_of_arguments(context, columns.clone())
+                || stored == checksum_before_version_4(context, columns))
+        })?;
+    }
+    Ok(())
 }
 
-fn checksum_of_arguments(context: &Context<'_>, first: usize) -> i64 {
+/// The number of arguments that are hashed. The last `added` ones are columns of a later version: if all are NULL, as in the rows of
+/// earlier versions, they are not hashed.
+fn hashed_arguments(context: &Context<'_>, added: usize) -> usize {
+    let all = context.len();
+    let before = all.saturating_sub(added);
+    let is_older = (before..all).all(|index| context.get_raw(index) == ValueRef::Null);
+    if is_older { before } else { all }
+}
+
+fn checksum_of_arguments(context: &Context<'_>, columns: Range<usize>) -> i64 {
     let mut checksum = RowChecksum::default();
-    (first..context.len()).for_each(|index| checksum.add(context.get_raw(index)));
+    columns.for_each(|index| checksum.add(context.get_raw(index)));
     checksum.finish()
 }
 
 /// The checksum that schema versions before 4 stored: BLAKE3 over the same bytes. XXH3 has replaced it, because BLAKE3
 /// took a fourteenth of the time of an import.
-fn checksum_before_version_4(context: &Context<'_>, first: usize) -> i64 {
+fn checksum_before_version_4(context: &Context<'_>, columns: Range<usize>) -> i64 {
     let mut hash = blake3::Hasher::new();
-    for index in first..context.len() {
+    for index in columns {
         with_hashed_bytes(context.get_raw(index), |bytes| {
             hash.update(bytes);
         });
@@ -86,6 +110,13 @@ pub(crate) struct RowChecksum(XxHash3_64);
 impl RowChecksum {
     pub(crate) fn add(&mut self, value: ValueRef<'_>) {
         with_hashed_bytes(value, |bytes| self.0.write(bytes));
+    }
+
+    /// Adds columns of a later version, unless all are NULL.
+    pub(crate) fn add_later_columns<const N: usize>(&mut self, values: [ValueRef<'_>; N]) {
+        if values.iter().any(|value| *value != ValueRef::Null) {
+            values.into_iter().for_each(|value| self.add(value));
+        }
     }
 
     pub(crate) fn finish(&self) -> i64 {
@@ -147,5 +178,21 @@ mod tests {
         assert!(matches("hfs_checksum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00ff'"));
         assert!(!matches("hfs_checksum(7, 'text', NULL, x'00ff'), 7, 'text', NULL, x'00fe'"));
         assert!(!matches("NULL, 7") && !matches("'text', 7"));
+    }
+
+    #[test]
+    fn checksums_before_columns_were_added_match_until_the_columns_have_values() {
+        let conn = Connection::open_in_memory().unwrap();
+        register_functions(&conn).unwrap();
+        let matches = |sum: &str, arguments: &str| -> bool {
+            let sql = format!("SELECT hfs_message_checksum_matches({sum}, {arguments})");
+            conn.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        assert!(matches("hfs_checksum(7, 'text')", "7, 'text', NULL, NULL"));
+        assert!(matches("hfs_message_checksum(7, 'text', NULL, 3)", "7, 'text', NULL, 3"));
+        for other in ["7, 'text', NULL, NULL", "7, 'text', 3, NULL", "7, 'text', 3, 3", "7, NULL, NULL, 3"] {
+            assert!(!matches("hfs_message_checksum(7, 'text', NULL, 3)", other), "{other}");
+        }
+        assert!(!matches("hfs_checksum(7, 'text')", "7, 'text', NULL, 0"));
     }
 }

@@ -105,6 +105,8 @@ pub(crate) struct MessageRow {
     pub(crate) model: Option<String>,
     pub(crate) prompt_tokens: Option<i64>,
     pub(crate) completion_tokens: Option<i64>,
+    pub(crate) cache_read_tokens: Option<i64>,
+    pub(crate) cache_write_tokens: Option<i64>,
     pub(crate) source_format: Option<String>,
     pub(crate) source_id: Option<String>,
     pub(crate) body: String,
@@ -138,6 +140,8 @@ impl MessageRow {
             model: draft.model.clone(),
             prompt_tokens: draft.usage.map(|usage| usage.prompt_tokens.cast_signed()),
             completion_tokens: draft.usage.map(|usage| usage.completion_tokens.cast_signed()),
+            cache_read_tokens: draft.usage.and_then(|usage| usage.cache_read_tokens).map(u64::cast_signed),
+            cache_write_tokens: draft.usage.and_then(|usage| usage.cache_write_tokens).map(u64::cast_signed),
             source_format: draft.source.as_ref().map(|source| source.format.clone()),
             source_id: draft.source.as_ref().map(|source| source.id.clone()),
             body: body::encode(parts)?,
@@ -175,6 +179,7 @@ impl MessageRow {
         checksum.add(text(self.source_id.as_deref()));
         checksum.add(ValueRef::Text(self.body.as_bytes()));
         checksum.add(text(self.extra.as_deref()));
+        checksum.add_later_columns([self.cache_read_tokens, self.cache_write_tokens].map(number));
         checksum.finish()
     }
 }

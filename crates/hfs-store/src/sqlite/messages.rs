@@ -248,8 +248,8 @@ impl<'c> InsertMessage<'c> {
     pub(crate) fn new(conn: &'c Connection) -> Result<Self> {
         let statement = conn.prepare_cached(
             "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
-                completion_tokens, source_format, source_id, body, extra, sum)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                completion_tokens, cache_read_tokens, cache_write_tokens, source_format, source_id, body, extra, sum)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?;
         Ok(Self { conn, statement })
     }
@@ -270,6 +270,8 @@ impl<'c> InsertMessage<'c> {
             message.model,
             message.prompt_tokens,
             message.completion_tokens,
+            message.cache_read_tokens,
+            message.cache_write_tokens,
             message.source_format,
             message.source_id,
             message.body,
@@ -287,8 +289,8 @@ pub(crate) fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &M
     }
     conn.prepare_cached(
         "UPDATE message SET role = ?2, status = ?3, created_at = ?4, agent = ?5, model = ?6,
-            prompt_tokens = ?7, completion_tokens = ?8, source_format = ?9, source_id = ?10, body = ?11,
-            extra = ?12 WHERE no = ?1",
+            prompt_tokens = ?7, completion_tokens = ?8, cache_read_tokens = ?9, cache_write_tokens = ?10,
+            source_format = ?11, source_id = ?12, body = ?13, extra = ?14 WHERE no = ?1",
     )?
     .execute(params![
         no,
@@ -299,6 +301,8 @@ pub(crate) fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &M
         message.model,
         message.prompt_tokens,
         message.completion_tokens,
+        message.cache_read_tokens,
+        message.cache_write_tokens,
         message.source_format,
         message.source_id,
         message.body,
@@ -322,7 +326,7 @@ fn refer_to_attachment(conn: &Connection, no: i64, id: MessageId, hash: ContentH
 
 /// Selects the columns that [`message_from_row`] reads. The caller appends the conditions.
 const SELECT_MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
-    completion_tokens, source_format, source_id, body, extra FROM message";
+    completion_tokens, source_format, source_id, body, extra, cache_read_tokens, cache_write_tokens FROM message";
 
 /// Decodes a row of [`SELECT_MESSAGE`]. `branch` is the branch that the message is stored on.
 fn message_from_row(
@@ -350,6 +354,7 @@ fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &
         append_stored_deltas(conn, no, &mut parts)?;
     }
     let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
+    let cached: (Option<i64>, Option<i64>) = (row.get(13)?, row.get(14)?);
     let source: (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
     let extra = row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)?;
     let extra = rows::extra_from_json(extra)?;
@@ -360,9 +365,9 @@ fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &
         parts,
         agent: row.get(5)?,
         model: row.get(6)?,
-        usage: tokens.0.zip(tokens.1).map(|(prompt, completion)| Usage {
-            prompt_tokens: prompt.cast_unsigned(),
-            completion_tokens: completion.cast_unsigned(),
+        usage: tokens.0.zip(tokens.1).map(|(prompt, completion)| {
+            Usage::new(prompt.cast_unsigned(), completion.cast_unsigned())
+                .with_cache(cached.0.map(i64::cast_unsigned), cached.1.map(i64::cast_unsigned))
         }),
         created_at: rows::time(row.get(4)?)?,
         source: source.0.zip(source.1).map(|(format, id)| Source { format, id }),

@@ -94,7 +94,7 @@ fn assistant(seq: Seq, parts: Vec<Part>, minutes: i64) -> Message {
     let mut message = message(seq, Role::Assistant, parts, minutes);
     message.content.agent = Some("triads".into());
     message.content.model = Some("sonnet".into());
-    message.content.usage = Some(Usage { prompt_tokens: 2_310, completion_tokens: 418 });
+    message.content.usage = Some(Usage::new(2_310, 418));
     message
 }
 
@@ -399,7 +399,7 @@ impl EventLog {
     }
 
     fn usage(&mut self, agent: &str, phase: &str, prompt_tokens: u64, completion_tokens: u64) {
-        let usage = Usage { prompt_tokens, completion_tokens };
+        let usage = Usage::new(prompt_tokens, completion_tokens);
         let (agent, phase, model) = (agent.to_owned(), Some(phase.to_owned()), None);
         self.push(400, EventPayload::UsageRecorded { agent, phase, model, usage });
     }

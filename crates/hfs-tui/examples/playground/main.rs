@@ -78,7 +78,7 @@ impl Agent for Parrot {
             }
         }
         sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
-        let usage = Usage { prompt_tokens: 10, completion_tokens: count };
+        let usage = Usage::new(10, count);
         let parts = vec![Part::text(text)];
         Ok(RunOutcome::new(parts).with_usage(Some(usage)))
     }

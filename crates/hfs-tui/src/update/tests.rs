@@ -134,7 +134,7 @@ fn the_gauge_shows_the_servers_count_or_an_estimate_and_what_was_left_out() {
     let mut done = exchange(None);
     done.reply.content.model = Some("m".into());
     done.reply.content.agent = Some("assistant".into());
-    done.reply.content.usage = Some(Usage { prompt_tokens: 80_000, completion_tokens: 1_000 });
+    done.reply.content.usage = Some(Usage::new(80_000, 1_000));
     end_exchange(&mut harness, Ok(done));
     assert!(screen_text(&harness).contains("context 81k of 200k (40%)"));
 }

@@ -628,7 +628,7 @@ mod tests {
             agent: agent.into(),
             phase: Some(phase.into()),
             model: None,
-            usage: Usage { prompt_tokens, completion_tokens },
+            usage: Usage::new(prompt_tokens, completion_tokens),
         }
     }
 

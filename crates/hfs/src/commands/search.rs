@@ -1,15 +1,14 @@
 //! `hfs search`: full-text search over all saved messages.
 
 use hfs_core::{Role, SearchHit, SearchQuery};
-use jiff::Zoned;
 
-use crate::args::{MAX_LIMIT, limit_parser};
+use crate::args::{MAX_LIMIT, limit_parser, parse_since};
 use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SearchHitJson, SearchJson};
 use crate::output::progress::update_index;
-use crate::output::{sanitize, time_format};
+use crate::output::sanitize;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,13 +39,7 @@ pub struct SearchArgs {
 }
 
 pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
-    let since = match &args.since {
-        None => None,
-        Some(text) => Some(time_format::parse(text, &Zoned::now()).map_err(|error| CliError::Usage {
-            message: format!("{text:?} is not a valid time"),
-            hint: error.to_string(),
-        })?),
-    };
+    let since = args.since.as_deref().map(parse_since).transpose()?;
     let session = args.session.as_deref().map(|reference| context.session(reference)).transpose()?;
     let query = SearchQuery {
         text: args.query.join(" "),

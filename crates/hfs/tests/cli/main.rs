@@ -23,6 +23,7 @@ mod processes;
 mod search;
 mod sessions;
 mod start;
+mod stats;
 mod store;
 mod triads;
 mod trust;

@@ -287,21 +287,21 @@ impl<'de> Deserialize<'de> for TokenUsage {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TokenUsage, A::Error> {
-                let (mut prompt, mut completion) = ([0_u64; 3], 0);
-                let [uncached, created, read] = &mut prompt;
+                let (mut uncached, mut created, mut read, mut completion) = (None, None, None, None);
                 for_each_field(map, |key, map| {
                     let count = match key {
-                        "input_tokens" => &mut *uncached,
-                        "cache_creation_input_tokens" => &mut *created,
-                        "cache_read_input_tokens" => &mut *read,
+                        "input_tokens" => &mut uncached,
+                        "cache_creation_input_tokens" => &mut created,
+                        "cache_read_input_tokens" => &mut read,
                         "output_tokens" => &mut completion,
                         _ => return Ok(false),
                     };
-                    LenientCount(*count) = map.next_value()?;
+                    let LenientCount(tokens) = map.next_value()?;
+                    *count = Some(tokens);
                     Ok(true)
                 })?;
-                let prompt_tokens = prompt.into_iter().fold(0, u64::saturating_add);
-                Ok(TokenUsage(Usage { prompt_tokens, completion_tokens: completion }))
+                let prompt = [uncached, created, read].into_iter().flatten().fold(0, u64::saturating_add);
+                Ok(TokenUsage(Usage::new(prompt, completion.unwrap_or(0)).with_cache(read, created)))
             }
         }
         deserializer.deserialize_map(Object)
