@@ -27,6 +27,7 @@ pub mod scenarios;
 pub mod search;
 pub mod sessions;
 pub mod trash;
+pub mod turns;
 
 mod fixture;
 
@@ -247,6 +248,15 @@ macro_rules! store_conformance {
                 the_trash_is_purged_by_age
                 the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again
                 a_purge_ends_a_reply_of_the_session
+            }
+            turns {
+                calls_and_results_are_visible_while_they_stream
+                output_of_a_running_tool_extends_its_result
+                a_turn_continues_with_its_next_message_as_one_unit
+                a_branch_is_locked_between_the_messages_of_a_turn
+                a_turn_that_cannot_continue_is_unchanged
+                an_abandoned_turn_keeps_its_messages
+                a_turn_continues_on_a_branch_that_was_undone
             }
         }
     };

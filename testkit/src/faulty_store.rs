@@ -110,6 +110,16 @@ impl<S: Store> MessageStore for FaultyStore<S> {
         self.inner.finish_reply(reply, message)
     }
 
+    fn continue_reply(
+        &self,
+        reply: ReplyHandle,
+        messages: &[MessageDraft],
+        next: &MessageDraft,
+    ) -> StoreResult<ReplyHandle> {
+        self.fail_if_requested()?;
+        self.inner.continue_reply(reply, messages, next)
+    }
+
     fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
         self.inner.read_messages(branch, range)
     }

@@ -1,5 +1,5 @@
 //! Test support that several crates share: deterministic clocks and ids, builders of test data, the conformance
-//! suite of the store port, a scripted model server, a harness for the binary, and a benchmark runner.
+//! suite of the store port, a scripted agent and model server, a harness for the binary, and a benchmark runner.
 
 pub mod bench;
 pub mod builders;
@@ -8,4 +8,5 @@ pub mod clock;
 pub mod conformance;
 pub mod faulty_store;
 pub mod model_server;
+pub mod scripted_agent;
 pub mod secret_table;

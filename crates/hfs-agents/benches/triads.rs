@@ -14,10 +14,11 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use hfs_agents::{ModelConfig, Provider, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    Agent, AgentMemory, BranchId, Event, EventPayload, Message, MessageDraft, ReplyDelta, RunId, RunRequest,
-    RunSink, RunSnapshot, SessionId, Timestamp,
+    Agent, AgentMemory, BranchId, CompletedMessage, Event, EventPayload, Message, MessageDraft, NotPersisted,
+    ReplyDelta, Role, RunId, RunRequest, RunSink, RunSnapshot, SessionId, Timestamp,
 };
 use testkit::bench::{Bench, Target, Unit};
 use testkit::model_server::well_formed_answer;
@@ -26,12 +27,19 @@ use testkit::model_server::{ModelServer, Protocol};
 #[derive(Default)]
 struct EventLog(Mutex<Vec<EventPayload>>);
 
+#[async_trait]
 impl RunSink for EventLog {
     fn event(&self, payload: EventPayload) {
         self.0.lock().unwrap().push(payload);
     }
 
     fn reply(&self, _delta: ReplyDelta) {}
+
+    fn next_message(&self, _completed: CompletedMessage, _next: Role) {}
+
+    async fn persist(&self) -> Result<(), NotPersisted> {
+        Ok(())
+    }
 
     fn remember(&self, _agent: &str, _memory: AgentMemory) {}
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, ContentHash, ContextLimit, EventPayload, Message,
-    ModelContext, Part, PassthroughFields, RunOutcome, RunRequest, RunSink,
+    Agent, AgentDescription, AgentError, AgentStatus, CompletedMessage, ContentHash, ContextLimit,
+    EventPayload, Message, ModelContext, Part, PassthroughFields, RunOutcome, RunRequest, RunSink,
 };
 
 use crate::model::{ChatTurns, Model, ModelReply, ModelRequest, StreamEvent, images_to_send};
@@ -93,7 +93,7 @@ impl Assistant {
             let request_event = event.request_event(ID).and_then(|event| event.payload());
             request_event.into_iter().for_each(|event| sink.event(event));
             if let StreamEvent::Delta(delta) = event {
-                sink.reply(delta);
+                sink.reply(delta.into());
             }
         };
         let reply = self.model.reply(&model_request, &mut handler).await?;
@@ -168,10 +168,10 @@ impl Agent for Assistant {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome::new(reply.parts)
+        let message = CompletedMessage::new(reply.parts)
             .with_model(Some(model))
             .with_usage(reply.usage)
-            .with_extra(extra)
-            .with_incomplete(reply.incomplete))
+            .with_extra(extra);
+        Ok(RunOutcome::new(message).with_incomplete(reply.incomplete))
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    AgentError, ContentHash, IncompleteReply, MAX_TOOL_CHARS, Message, Part, ReplyDelta, RequestEvent, Role,
+    AgentError, ContentHash, IncompleteReply, MAX_TOOL_CHARS, Message, Part, RequestEvent, Role, TextDelta,
     Usage, WaitStage,
 };
 use tokio_util::sync::CancellationToken;
@@ -119,7 +119,7 @@ pub(crate) struct ContestedSection {
 /// An event of a reply that is not complete yet.
 #[derive(Debug)]
 pub(crate) enum StreamEvent<'a> {
-    Delta(ReplyDelta),
+    Delta(TextDelta),
     /// An attempt failed before its first delta; the next one starts after the delay.
     Retrying(&'a AgentError, Duration),
     /// The request has waited for some time and waits for at most `limit`.

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentStatus, EventPayload, MessageId, PageRequest, Part,
-    PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SearchHit, SessionFilter,
+    Agent, AgentDescription, AgentError, AgentStatus, CompletedMessage, EventPayload, MessageId, PageRequest,
+    Part, PassthroughFields, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SearchHit, SessionFilter,
     SessionId, Store, StoreResult,
 };
 use serde_json::json;
@@ -144,7 +144,8 @@ impl Agent for Recall {
                 text.push_str(&paragraph);
                 sink.reply(ReplyDelta::text(paragraph));
             }
-            RunOutcome::new(vec![Part::text(text)]).with_extra(references(&found.retrieved.passages))
+            let message = CompletedMessage::new(vec![Part::text(text)]);
+            RunOutcome::new(message.with_extra(references(&found.retrieved.passages)))
         });
         let status = match &outcome {
             Ok(_) => AgentStatus::Complete,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hfs_core::{AgentError, Part, RunOutcome, RunRequest};
+use hfs_core::{AgentError, CompletedMessage, Part, RunOutcome, RunRequest};
 
 use crate::model::{ChatPart, ChatRole, ChatTurns, Model, ModelRequest};
 
@@ -47,7 +47,8 @@ pub(crate) async fn summarize(
         let message = "the summary of the conversation is empty".to_owned();
         return Err(AgentError::Malformed { provider: provider.to_owned(), message });
     }
-    Ok(RunOutcome::new(vec![Part::text(format!("{HEADING}\n\n{text}"))])
+    let message = CompletedMessage::new(vec![Part::text(format!("{HEADING}\n\n{text}"))])
         .with_model(Some(model.name().to_owned()))
-        .with_usage(reply.usage))
+        .with_usage(reply.usage);
+    Ok(RunOutcome::new(message))
 }

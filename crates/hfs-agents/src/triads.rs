@@ -22,8 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, PassthroughFields, RequestEvent,
-    Role as MessageRole, RunOutcome, RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, CompletedMessage, PassthroughFields,
+    RequestEvent, Role as MessageRole, RunOutcome, RunRequest, RunSink, Store,
 };
 use serde_json::{Map, Value, json};
 
@@ -270,11 +270,11 @@ impl Triads {
         if let Some(reason) = reply.stop_reason {
             extra.insert("stop_reason".to_owned(), reason.into());
         }
-        Ok(RunOutcome::new(reply.parts)
+        let message = CompletedMessage::new(reply.parts)
             .with_model(Some(integrator.identity.model))
             .with_usage(emitter.total_usage())
-            .with_extra(extra)
-            .with_incomplete(reply.incomplete))
+            .with_extra(extra);
+        Ok(RunOutcome::new(message).with_incomplete(reply.incomplete))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     AgentMemory, BranchId, ContextLimit, ErrorExt, ErrorKind, EventPayload, Message, ModelContext, Part,
-    PassthroughFields, ReplyDelta, RunId, SessionId, Suggestion, Usage,
+    PassthroughFields, ReplyDelta, Role, RunId, SessionId, Source, Suggestion, Usage,
 };
 
 /// Human-readable description of an agent.
@@ -103,60 +103,128 @@ impl RunRequest {
     }
 }
 
-/// Receives the events and the reply of a run while it is in progress. No call waits for a disk or a subscriber.
+/// Receives the events and the messages of a run while it is in progress. Their order is kept. Only
+/// [`persist`](Self::persist) waits for a disk.
+///
+/// A run writes one message at first, the reply. An agent that uses tools writes a turn of several messages, the same
+/// ones as in its own transcript: text and calls, results, more text. See [`next_message`](Self::next_message).
+#[async_trait]
 pub trait RunSink: Send + Sync {
-    /// Records an event. The engine itself emits `run.started` and `run.ended`.
+    /// Records an event. The engine itself emits `run.started` and `run.ended`. A checkpoint of the event contains the
+    /// messages of the turn that are complete.
     fn event(&self, payload: EventPayload);
 
-    /// Appends text to the reply.
+    /// Continues the message that is being written.
     fn reply(&self, delta: ReplyDelta);
+
+    /// Adds a whole part to the message that is being written: a tool call, a result, an attachment, anything else. A
+    /// call or a result replaces that of the same id; of a result whose output begins like the earlier one, only the rest
+    /// is stored. Bytes of attachments must be stored already.
+    fn part(&self, part: Part) {
+        self.reply(ReplyDelta::Part(part));
+    }
+
+    /// Completes the message that is being written, and begins the next one of the turn. A message without any part
+    /// is not stored: the next one takes its place, and a turn may end with one.
+    fn next_message(&self, completed: CompletedMessage, next: Role);
+
+    /// Waits until everything before this call is durable.
+    ///
+    /// # Errors
+    /// The store could not save it; it keeps trying.
+    async fn persist(&self) -> Result<(), NotPersisted>;
 
     /// Replaces the memory of `agent`. Checkpoints at later events contain it.
     fn remember(&self, agent: &str, memory: AgentMemory);
 }
 
-/// Result of a run that ended with a reply.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct RunOutcome {
-    /// The whole reply: the streamed text and thinking, with any other parts (tool calls, opaque parts) between.
-    pub parts: Vec<Part>,
-    /// Model that replied.
-    pub model: Option<String>,
-    /// Tokens of the whole run.
-    pub usage: Option<Usage>,
-    /// Fields to keep with the reply, such as a stop reason or references.
-    pub extra: PassthroughFields,
-    /// Why the reply is not whole, if it is not. It is saved as interrupted.
-    pub incomplete: Option<IncompleteReply>,
+/// The messages of a run could not be saved yet.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("what the agent did cannot be saved: {reason}")]
+pub struct NotPersisted {
+    /// The store's error.
+    pub reason: String,
 }
 
-impl RunOutcome {
-    /// A reply of these parts.
+/// A message of a turn that the agent has completed.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct CompletedMessage {
+    /// The whole message; if empty, what was streamed.
+    pub parts: Vec<Part>,
+    /// Model that wrote it.
+    pub model: Option<String>,
+    /// Tokens, if known.
+    pub usage: Option<Usage>,
+    /// Fields to keep with the message, such as a stop reason or references.
+    pub extra: PassthroughFields,
+    /// The message in the agent's own transcript, so that an import of it finds this one.
+    pub source: Option<Source>,
+}
+
+impl CompletedMessage {
+    /// A message of these parts.
     #[must_use]
     pub fn new(parts: Vec<Part>) -> Self {
         Self { parts, ..Self::default() }
     }
 
-    /// Sets the model that replied.
+    /// The message as it was streamed.
+    #[must_use]
+    pub fn streamed() -> Self {
+        Self::default()
+    }
+
+    /// Sets the model that wrote it.
     #[must_use]
     pub fn with_model(mut self, model: Option<String>) -> Self {
         self.model = model;
         self
     }
 
-    /// Sets the tokens of the whole run.
+    /// Sets its tokens.
     #[must_use]
     pub fn with_usage(mut self, usage: Option<Usage>) -> Self {
         self.usage = usage;
         self
     }
 
-    /// Sets the fields to keep with the reply.
+    /// Sets the fields to keep with it.
     #[must_use]
     pub fn with_extra(mut self, extra: PassthroughFields) -> Self {
         self.extra = extra;
         self
+    }
+
+    /// Sets the message in the agent's own transcript.
+    #[must_use]
+    pub fn with_source(mut self, source: Option<Source>) -> Self {
+        self.source = source;
+        self
+    }
+}
+
+impl From<Vec<Part>> for CompletedMessage {
+    fn from(parts: Vec<Part>) -> Self {
+        Self::new(parts)
+    }
+}
+
+/// Result of a run that ended with a reply.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct RunOutcome {
+    /// The last message of the turn. The usage of an agent that writes one message is that of the whole run.
+    pub message: CompletedMessage,
+    /// Why the reply is not whole, if it is not. It is saved as interrupted.
+    pub incomplete: Option<IncompleteReply>,
+}
+
+impl RunOutcome {
+    /// A run that ended with this message.
+    #[must_use]
+    pub fn new(message: impl Into<CompletedMessage>) -> Self {
+        Self { message: message.into(), incomplete: None }
     }
 
     /// Sets why the reply is not whole.
@@ -263,6 +331,9 @@ pub enum AgentError {
         /// What is wrong with the response.
         message: String,
     },
+    /// The agent stopped, because what it did could not be saved.
+    #[error(transparent)]
+    NotPersisted(#[from] NotPersisted),
     /// A bug in the agent.
     #[error("the agent failed: {message}")]
     Internal {
@@ -282,7 +353,9 @@ impl AgentError {
 impl ErrorExt for AgentError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Cancelled | Self::Unavailable { .. } | Self::Malformed { .. } => ErrorKind::Unavailable,
+            Self::Cancelled | Self::Unavailable { .. } | Self::Malformed { .. } | Self::NotPersisted(_) => {
+                ErrorKind::Unavailable
+            }
             Self::Incomplete(incomplete) => match incomplete.reason {
                 IncompleteReason::ContentFilter | IncompleteReason::Refusal => ErrorKind::Denied,
                 IncompleteReason::Length
@@ -308,7 +381,7 @@ impl ErrorExt for AgentError {
                 IncompleteReason::Failure | IncompleteReason::OnlyThinking => Suggestion::SendAgainLater,
                 IncompleteReason::AgentsLost => Suggestion::ShowRun,
             }),
-            Self::Malformed { .. } => Some(Suggestion::SendAgainLater),
+            Self::Malformed { .. } | Self::NotPersisted(_) => Some(Suggestion::SendAgainLater),
             Self::Cancelled | Self::Internal { .. } => None,
         }
     }

@@ -37,9 +37,11 @@ mod bus;
 mod checkpoint;
 mod context;
 mod context_window;
+mod delta;
 mod document;
 mod error;
 mod event;
+mod event_words;
 mod hooks;
 mod id;
 mod import;
@@ -60,7 +62,8 @@ mod tool_input;
 mod widget;
 
 pub use agent::{
-    Agent, AgentDescription, AgentError, IncompleteReason, IncompleteReply, RunOutcome, RunRequest, RunSink,
+    Agent, AgentDescription, AgentError, CompletedMessage, IncompleteReason, IncompleteReply, NotPersisted,
+    RunOutcome, RunRequest, RunSink,
 };
 pub use attachment::{Attachment, ContentHash};
 pub use branch::{Branch, BranchDraft, MAIN_BRANCH, Position};
@@ -72,6 +75,7 @@ pub use context::{MessageFlag, split_context};
 pub use context_window::{
     ContextLimit, ContextUpdate, LimitSource, MAX_TOOL_CHARS, ModelContext, estimate_tokens,
 };
+pub use delta::{DeltaKind, OutputDelta, ReplyDelta, TextDelta, append_delta, append_text, delta_for_part};
 pub use document::{DocumentBranch, SessionDocument};
 pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
 pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};
@@ -81,9 +85,7 @@ pub use import::{
     BranchKey, Continuation, Flow, ForeignBranch, ForeignSession, ImportError, ImportEvent, ImportReceiver,
     ImportReport, ImportWarning,
 };
-pub use message::{
-    DeltaKind, Message, MessageDraft, MessageStatus, Part, ReplyDelta, Role, Seq, Source, Usage, append_delta,
-};
+pub use message::{Message, MessageDraft, MessageStatus, Part, Role, Seq, Source, Usage};
 pub use operation::{Operation, OperationKind, SessionAttributes};
 pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
 pub use project::Project;

@@ -147,52 +147,6 @@ impl Part {
     }
 }
 
-/// Kind of the part that a delta extends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeltaKind {
-    /// Extends a text part.
-    Text,
-    /// Extends a thinking part.
-    Thinking,
-}
-
-/// A piece of a streamed reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplyDelta {
-    /// Kind of the part that `text` extends. A change of kind starts a new part.
-    pub kind: DeltaKind,
-    /// Text to append.
-    pub text: String,
-}
-
-impl ReplyDelta {
-    /// A delta of the reply's text.
-    pub fn text(text: impl Into<String>) -> Self {
-        Self { kind: DeltaKind::Text, text: text.into() }
-    }
-
-    /// A delta of the model's reasoning.
-    pub fn thinking(text: impl Into<String>) -> Self {
-        Self { kind: DeltaKind::Thinking, text: text.into() }
-    }
-}
-
-/// Appends a delta to the parts of a reply: to the last part if it is of the delta's kind, else as a new part. An empty
-/// delta changes nothing.
-pub fn append_delta(parts: &mut Vec<Part>, delta: &ReplyDelta) {
-    if delta.text.is_empty() {
-        return;
-    }
-    match (parts.last_mut(), delta.kind) {
-        (Some(Part::Text { text }), DeltaKind::Text)
-        | (Some(Part::Thinking { text, .. }), DeltaKind::Thinking) => text.push_str(&delta.text),
-        (_, DeltaKind::Text) => parts.push(Part::text(&*delta.text)),
-        (_, DeltaKind::Thinking) => {
-            parts.push(Part::Thinking { text: delta.text.clone(), signature: None });
-        }
-    }
-}
-
 /// Tokens of a message, as counted by its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -417,22 +371,5 @@ mod tests {
         message.parts.push(Part::ToolResult { id: "1".into(), output: "found".into(), is_error: false });
         assert_eq!(message.searchable_text(), "look\ngrep\nneedle\na.rs\nb.rs\nfound");
         assert_eq!(message.text(), "look");
-    }
-
-    #[test]
-    fn deltas_extend_the_last_part_of_their_kind() {
-        let mut parts = Vec::new();
-        for delta in [
-            ReplyDelta::thinking("hm"),
-            ReplyDelta::thinking("m"),
-            ReplyDelta::text(""),
-            ReplyDelta::text("Hel"),
-            ReplyDelta::text("lo"),
-            ReplyDelta::thinking("done"),
-        ] {
-            append_delta(&mut parts, &delta);
-        }
-        let thinking = |text: &str| Part::Thinking { text: text.into(), signature: None };
-        assert_eq!(parts, [thinking("hmm"), Part::text("Hello"), thinking("done")]);
     }
 }

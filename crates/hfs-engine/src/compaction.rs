@@ -174,14 +174,14 @@ impl Engine {
                 }
                 Err(error) => return Err(CompactError::Agent(error)),
             };
-            let text = outcome.parts.iter().filter_map(|part| match part {
+            let text = outcome.message.parts.iter().filter_map(|part| match part {
                 Part::Text { text } => Some(text.trim()),
                 _ => None,
             });
             let text = text.collect::<Vec<_>>().join("\n\n");
             let usage = match &summary {
-                None => outcome.usage,
-                Some((_, before)) => before.zip(outcome.usage).map(|(mut sum, usage)| {
+                None => outcome.message.usage,
+                Some((_, before)) => before.zip(outcome.message.usage).map(|(mut sum, usage)| {
                     sum += usage;
                     sum
                 }),

@@ -1,7 +1,9 @@
 //! Which messages of a branch an agent is given.
 
+use std::collections::HashSet;
+
 use hfs_core::{
-    BranchId, ContextLimit, ContextUpdate, Message, MessageFlag, MessageRange, Seq, Store, StoreResult,
+    BranchId, ContextLimit, ContextUpdate, Message, MessageFlag, MessageRange, Part, Seq, Store, StoreResult,
 };
 
 /// Number of messages in one read.
@@ -122,7 +124,33 @@ pub fn read_context(
     let summary = candidates.pop_if(|oldest| oldest.is_summary());
     candidates.truncate(fitting);
     let messages = summary.into_iter().chain(candidates.into_iter().rev()).map(|sized| sized.message);
-    Ok(AgentContext { messages: messages.collect(), update })
+    Ok(AgentContext { messages: without_open_calls(messages.collect()), update })
+}
+
+/// Leaves out tool calls without a result, which models refuse: of a turn that was stopped, or that a rewind has cut.
+fn without_open_calls(mut messages: Vec<Message>) -> Vec<Message> {
+    let results: HashSet<String> = messages
+        .iter()
+        .flat_map(|message| &message.content.parts)
+        .filter_map(|part| match part {
+            Part::ToolResult { id, .. } => Some(id.clone()),
+            _ => None,
+        })
+        .collect();
+    let is_open = |part: &Part| match part {
+        // Calls without an id cannot be matched with their results.
+        Part::ToolCall { id, .. } => !id.is_empty() && !results.contains(id),
+        _ => false,
+    };
+    messages.retain_mut(|message| {
+        let parts = &mut message.content.parts;
+        if !parts.iter().any(is_open) {
+            return true;
+        }
+        parts.retain(|part| !is_open(part));
+        !parts.is_empty()
+    });
+    messages
 }
 
 /// The messages that may fit, newest first, down to the newest summary, and beyond them as far as a summary is looked

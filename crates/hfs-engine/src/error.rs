@@ -118,11 +118,11 @@ pub enum SendError {
         source: EngineError,
     },
     /// The reply could not be saved within [`Settings::save_timeout`](crate::Settings::save_timeout). Part of it may be
-    /// in the store.
+    /// in the store, and earlier messages of its turn are.
     #[error("the message was saved, but its reply was not")]
     ReplyNotSaved {
-        /// The whole reply, so that it is not lost.
-        reply: Box<MessageDraft>,
+        /// The messages of the turn that were not saved, so that they are not lost.
+        messages: Vec<MessageDraft>,
         /// Error of the store.
         source: StoreError,
     },

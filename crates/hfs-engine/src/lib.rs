@@ -41,7 +41,7 @@
 //!
 //! let mut conversation = Conversation::new(None);
 //! let observer = Arc::new(|update: Update| {
-//!     if let Update::Delta(delta) = update {
+//!     if let Update::Delta(ReplyDelta::Text(delta)) = update {
 //!         print!("{}", delta.text);
 //!     }
 //! });
@@ -73,6 +73,7 @@ mod send;
 mod session_graph;
 mod stats;
 mod timeline;
+mod turn;
 mod unanswered;
 mod words;
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, Event, Message, ReplyDelta, SessionId};
+use hfs_core::{AgentDescription, Event, Message, ReplyDelta, Role, SessionId};
 
 /// Progress of an exchange, for display.
 #[derive(Debug, Clone)]
@@ -29,8 +29,17 @@ pub enum Update {
     Sent(Arc<Message>),
     /// The agent starts to reply.
     ReplyStarted(AgentDescription),
-    /// The reply continues with this text.
+    /// The next message of the turn begins: the following deltas belong to it. Not sent for the reply of an agent that
+    /// writes only one message.
+    MessageStarted {
+        /// Role of the message.
+        role: Role,
+    },
+    /// The newest message of the turn continues with this.
     Delta(ReplyDelta),
+    /// The oldest message of the turn that was not complete is complete and durable. Its content may differ from what was
+    /// streamed. The next message may have begun already.
+    MessageEnded(Arc<Message>),
     /// The run recorded an event.
     Event(Arc<Event>),
     /// All text of the reply that arrived so far is durable.

@@ -1,16 +1,20 @@
 //! Records a run in progress: folds its events, captures checkpoints, publishes updates and collects unsaved text.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use hfs_core::{
-    AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock, Event, EventBus,
-    EventHistory, EventPayload, Hooks, MessageId, Part, Pattern, PluginStates, ReplyDelta, Run, RunEnding,
-    RunId, RunSink, Seq, SessionId, Timestamp, Trigger, append_delta, lock_unpoisoned,
+    AgentDescription, AgentMemory, BranchId, CheckpointDraft, CheckpointId, CheckpointState, Clock,
+    CompletedMessage, Event, EventBus, EventHistory, EventPayload, Hooks, MessageDraft, MessageId,
+    MessageStatus, NotPersisted, Pattern, PluginStates, ReplyDelta, Role, Run, RunEnding, RunId, RunSink,
+    SessionId, StoreError, Timestamp, Trigger, error_chain, lock_unpoisoned,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::send::may_retry;
+use crate::turn::Turn;
 use crate::{Observer, Update};
 
 /// Number of recent events that [`EventHistory`] keeps. The stored run contains all events.
@@ -30,8 +34,9 @@ pub struct RecorderParts {
     pub session: SessionId,
     pub branch: BranchId,
     pub answers: Option<MessageId>,
-    /// Seq of the message to answer. Checkpoints before the end of the run are created at this seq.
-    pub seq: Seq,
+    pub agent: AgentDescription,
+    /// How long [`RunSink::persist`] waits while the store cannot be written.
+    pub save_timeout: Duration,
     pub memories: BTreeMap<String, AgentMemory>,
     /// Plugin states at the start of the run, used while the hooks have no states for the session.
     pub plugins: PluginStates,
@@ -52,61 +57,78 @@ pub struct Recorder {
     parts: RecorderParts,
     run: RunId,
     started_at: Timestamp,
-    /// Seq for the next checkpoint.
-    seq: AtomicU64,
     state: Mutex<RunState>,
-    /// Notified when there are unsaved deltas.
-    pub delta_arrived: Notify,
+    /// Notified when the agent has changed the turn.
+    pub changed: Notify,
+    /// Notified when the agent waits until the turn is durable.
+    pub save_requested: Notify,
+    saved: watch::Sender<SaveProgress>,
+}
+
+/// How much of a turn is durable.
+#[derive(Debug, Default)]
+struct SaveProgress {
+    /// Number of changes to the turn that are durable.
+    changes: u64,
+    /// The store's error, if the last attempt failed.
+    failure: Option<SaveFailure>,
+}
+
+#[derive(Debug)]
+struct SaveFailure {
+    reason: String,
+    /// Whether a later attempt may succeed.
+    may_retry: bool,
 }
 
 struct RunState {
     history: EventHistory,
     events: Vec<Event>,
     memories: BTreeMap<String, AgentMemory>,
-    /// Deltas that are not saved yet.
-    unsaved: Vec<ReplyDelta>,
-    /// All text streamed so far.
-    streamed: Vec<Part>,
+    turn: Turn,
     /// The checkpoints of the run so far.
     captured: Vec<CheckpointId>,
 }
 
 impl Recorder {
-    pub fn new(parts: RecorderParts, run: RunId) -> Self {
+    pub fn new(parts: RecorderParts, turn: Turn, run: RunId) -> Self {
         let state = RunState {
             history: EventHistory::new(RECENT_EVENTS),
             events: Vec::new(),
             memories: parts.memories.clone(),
-            unsaved: Vec::new(),
-            streamed: Vec::new(),
+            turn,
             captured: Vec::new(),
         };
         let started_at = parts.clock.now();
-        let seq = AtomicU64::new(parts.seq);
-        Self { parts, run, started_at, seq, state: Mutex::new(state), delta_arrived: Notify::new() }
+        Self {
+            parts,
+            run,
+            started_at,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            save_requested: Notify::new(),
+            saved: watch::Sender::default(),
+        }
     }
 
-    /// Takes the unsaved deltas.
-    pub fn take_unsaved(&self) -> Vec<ReplyDelta> {
-        std::mem::take(&mut lock_unpoisoned(&self.state).unsaved)
+    /// Reads or changes the turn. `access` must not call the recorder.
+    pub fn with_turn<T>(&self, access: impl FnOnce(&mut Turn) -> T) -> T {
+        access(&mut lock_unpoisoned(&self.state).turn)
     }
 
-    /// Puts back deltas that could not be saved, before the deltas that arrived in the meantime.
-    pub fn return_unsaved(&self, mut deltas: Vec<ReplyDelta>) {
-        let mut state = lock_unpoisoned(&self.state);
-        deltas.append(&mut state.unsaved);
-        state.unsaved = deltas;
+    /// Records that this many changes to the turn are durable.
+    pub fn turn_saved(&self, changes: u64) {
+        self.saved.send_replace(SaveProgress { changes, failure: None });
     }
 
-    /// All text streamed so far, as parts of a message.
-    pub fn streamed(&self) -> Vec<Part> {
-        lock_unpoisoned(&self.state).streamed.clone()
+    /// Records that the turn could not be saved.
+    pub fn turn_not_saved(&self, error: &StoreError) {
+        let failure = SaveFailure { reason: error_chain(error), may_retry: may_retry(error) };
+        self.saved.send_modify(|progress| progress.failure = Some(failure));
     }
 
-    /// Records the end of the run. `reply` is the seq of the reply; a checkpoint at this event is created at this seq. A run
-    /// that is not complete leaves no checkpoints.
-    pub fn run_ended(&self, ending: RunEnding, reply: Seq) {
-        self.seq.store(reply, Ordering::Release);
+    /// Records the end of the run, after that of its turn. A run that is not complete leaves no checkpoints.
+    pub fn run_ended(&self, ending: RunEnding) {
         let duration_ms = self.parts.clock.now().millis_since(self.started_at);
         self.event(EventPayload::RunEnded { duration_ms, ending });
         match ending {
@@ -148,6 +170,7 @@ impl Recorder {
     }
 }
 
+#[async_trait]
 impl RunSink for Recorder {
     fn event(&self, payload: EventPayload) {
         let mut state = lock_unpoisoned(&self.state);
@@ -168,7 +191,7 @@ impl RunSink for Recorder {
             let draft = CheckpointDraft {
                 id: CheckpointId::generate(),
                 branch: self.parts.branch,
-                seq: self.seq.load(Ordering::Acquire),
+                seq: state.turn.completed_through(),
                 trigger: Trigger::Event(kind.to_owned()),
                 label: None,
                 pinned: false,
@@ -185,19 +208,46 @@ impl RunSink for Recorder {
     }
 
     fn reply(&self, delta: ReplyDelta) {
-        if delta.text.is_empty() {
-            return;
-        }
         {
             let mut state = lock_unpoisoned(&self.state);
-            match state.unsaved.last_mut() {
-                Some(last) if last.kind == delta.kind => last.text.push_str(&delta.text),
-                _ => state.unsaved.push(delta.clone()),
+            let is_first_message = state.turn.is_untouched();
+            let Some((delta, begins)) = state.turn.append(delta) else { return };
+            // Under the lock, so that front ends receive deltas and messages in their order.
+            if let Some(role) = begins.filter(|role| !is_first_message || *role != Role::Assistant) {
+                self.parts.observer.update(Update::MessageStarted { role });
             }
-            append_delta(&mut state.streamed, &delta);
+            self.parts.observer.update(Update::Delta(delta));
         }
-        self.parts.observer.update(Update::Delta(delta));
-        self.delta_arrived.notify_one();
+        self.changed.notify_one();
+    }
+
+    fn next_message(&self, completed: CompletedMessage, next: Role) {
+        let agent = &self.parts.agent;
+        let next = MessageDraft {
+            status: MessageStatus::Streaming,
+            agent: Some(agent.name.clone()),
+            model: agent.model.clone().filter(|_| next == Role::Assistant),
+            ..MessageDraft::new(next, Vec::new(), self.parts.clock.now())
+        };
+        self.with_turn(|turn| turn.next_message(completed, next));
+        self.changed.notify_one();
+    }
+
+    async fn persist(&self) -> Result<(), NotPersisted> {
+        let target = self.with_turn(|turn| turn.changes());
+        let mut saved = self.saved.subscribe();
+        self.save_requested.notify_one();
+        let is_over = |progress: &SaveProgress| {
+            progress.changes >= target || progress.failure.as_ref().is_some_and(|failure| !failure.may_retry)
+        };
+        // Fails only if the sender is dropped, and `self` is the sender; or if the time is over.
+        let _ = tokio::time::timeout(self.parts.save_timeout, saved.wait_for(is_over)).await;
+        let progress = self.saved.borrow();
+        if progress.changes >= target {
+            return Ok(());
+        }
+        let reason = progress.failure.as_ref().map(|failure| failure.reason.clone());
+        Err(NotPersisted { reason: reason.unwrap_or_else(|| "the store does not answer".to_owned()) })
     }
 
     fn remember(&self, agent: &str, memory: AgentMemory) {

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    AgentError, EventPayload, MessageDraft, MessageStatus, ReplyHandle, Run, RunEnding, RunSink, SessionId,
-    StoreError, lock_unpoisoned,
+    AgentError, CompletedMessage, EventPayload, Message, MessageDraft, MessageStatus, ReplyHandle, Run,
+    RunEnding, RunSink, Seq, SessionId, Store, StoreError, lock_unpoisoned,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use crate::error::failure_note;
 use crate::recorder::Recorder;
 use crate::send::{may_retry, save_backoff};
+use crate::turn::{Step, Turn};
 use crate::{Engine, EngineError};
 
 /// Key in the fields of an interrupted reply for the agent's error.
@@ -114,19 +115,23 @@ impl Drop for ExchangeScope {
     }
 }
 
-/// Guards a reply that was begun in the store. Dropping it before [`close`](Self::close) finalizes the reply in the
-/// background.
+/// Guards a turn whose first message was begun in the store. Dropping it before [`close`](Self::close) finalizes the turn
+/// in the background.
 pub struct ReplyGuard {
     reply: Arc<OpenReply>,
     runtime: Handle,
 }
 
-/// A reply in the store that is not finalized.
-struct OpenReply {
-    handle: ReplyHandle,
-    /// The reply as it was begun, without content.
+/// A turn in the store that is not finalized.
+pub struct OpenReply {
+    /// The first message as it was begun, without content.
     draft: MessageDraft,
     recorder: OnceLock<Arc<Recorder>>,
+    /// Locked during each store call, so that the turn continues where the last call left it, also if the exchange was
+    /// dropped during that call.
+    written: Mutex<WrittenTurn>,
+    /// Seq of the newest message that was begun in the store.
+    head: watch::Sender<Seq>,
     stage: Mutex<Stage>,
     /// Whether the final record of the run was saved. The lock is held while a record is saved, so that the record of
     /// the started run cannot overwrite the final one.
@@ -134,11 +139,28 @@ struct OpenReply {
     token: Arc<WorkToken>,
 }
 
+/// A turn as far as the store has it.
+struct WrittenTurn {
+    /// The message that the store writes.
+    handle: ReplyHandle,
+    /// The messages before it, which have their final form, and after the end of the turn also the last one.
+    ended: Vec<Message>,
+}
+
+impl WrittenTurn {
+    /// Adds messages that have got their final form.
+    fn end_messages(&mut self, messages: Vec<MessageDraft>) {
+        let ReplyHandle { branch, seq, .. } = self.handle;
+        let messages = (seq..).zip(messages).map(|(seq, content)| Message { branch, seq, content });
+        self.ended.extend(messages);
+    }
+}
+
 enum Stage {
     /// The agent is running.
     Streaming,
-    /// The final form is known, and may have been saved.
-    Saving(Box<MessageDraft>, RunEnding),
+    /// The final form is known to the recorder, and may have been saved.
+    Saving(RunEnding),
     /// Nothing is left to do.
     Closed,
 }
@@ -148,9 +170,10 @@ impl ReplyGuard {
     /// may be dropped on a thread outside of it.
     pub fn new(handle: ReplyHandle, draft: MessageDraft, token: Arc<WorkToken>, runtime: Handle) -> Self {
         let reply = OpenReply {
-            handle,
             draft,
             recorder: OnceLock::new(),
+            head: watch::Sender::new(handle.seq),
+            written: Mutex::new(WrittenTurn { handle, ended: Vec::new() }),
             stage: Mutex::new(Stage::Streaming),
             run_is_final: Mutex::new(false),
             token,
@@ -158,11 +181,22 @@ impl ReplyGuard {
         Self { reply: Arc::new(reply), runtime }
     }
 
+    /// The message that the store writes.
     pub fn handle(&self) -> ReplyHandle {
-        self.reply.handle
+        lock_unpoisoned(&self.reply.written).handle
     }
 
-    /// Sets the recorder that collects the streamed text. Called once.
+    /// Receives the seq of the newest message that was begun in the store.
+    pub fn head(&self) -> watch::Receiver<Seq> {
+        self.reply.head.subscribe()
+    }
+
+    /// The turn, to save it while the agent runs.
+    pub fn open_reply(&self) -> Arc<OpenReply> {
+        Arc::clone(&self.reply)
+    }
+
+    /// Sets the recorder that collects the messages of the turn. Called once.
     pub fn set_recorder(&self, recorder: &Arc<Recorder>) {
         let _ = self.reply.recorder.set(Arc::clone(recorder));
     }
@@ -180,15 +214,17 @@ impl ReplyGuard {
         }
     }
 
-    /// Sets the final form of the reply. If the guard is dropped after this call, it saves `reply` instead of the
-    /// streamed text.
-    pub fn set_final(&self, reply: MessageDraft, ending: RunEnding) {
-        *lock_unpoisoned(&self.reply.stage) = Stage::Saving(Box::new(reply), ending);
+    /// Records that the recorder has the final form of all messages. If the guard is dropped after this call, it saves them
+    /// and interrupts nothing.
+    pub fn turn_ended(&self, ending: RunEnding) {
+        *lock_unpoisoned(&self.reply.stage) = Stage::Saving(ending);
     }
 
-    /// Disarms the guard. Called after the exchange has saved the reply itself or has given up saving it.
-    pub fn close(self) {
+    /// Disarms the guard, and returns the messages of the turn. Called after the exchange has saved the turn itself or has
+    /// given up saving it.
+    pub fn close(self) -> Vec<Message> {
         *lock_unpoisoned(&self.reply.stage) = Stage::Closed;
+        std::mem::take(&mut lock_unpoisoned(&self.reply.written).ended)
     }
 }
 
@@ -221,45 +257,106 @@ impl OpenReply {
         matches!(*lock_unpoisoned(&self.stage), Stage::Closed)
     }
 
-    /// Saves the reply, records the end of the run and returns its recorder. Blocks, and retries for about `timeout`
+    /// Gives the store everything of the turn that it does not have and can be given. Blocks. Returns the messages that
+    /// have got their final form, also if a later step fails.
+    pub fn save_turn(&self, store: &dyn Store) -> (Vec<Message>, Result<(), StoreError>) {
+        let Some(recorder) = self.recorder.get() else { return (Vec::new(), Ok(())) };
+        let mut written = lock_unpoisoned(&self.written);
+        let before = written.ended.len();
+        let changes = recorder.with_turn(|turn| turn.changes());
+        let result = self.take_steps(store, recorder, &mut written);
+        match &result {
+            // A message that has just been completed waits for the hooks, and those after it for its final form.
+            Ok(()) if recorder.with_turn(|turn| turn.has_one_message()) => recorder.turn_saved(changes),
+            Ok(()) => recorder.changed.notify_one(),
+            Err(error) => recorder.turn_not_saved(error),
+        }
+        (written.ended.get(before..).unwrap_or_default().to_vec(), result)
+    }
+
+    fn take_steps(
+        &self,
+        store: &dyn Store,
+        recorder: &Recorder,
+        written: &mut WrittenTurn,
+    ) -> Result<(), StoreError> {
+        while let Some(step) = recorder.with_turn(Turn::next_step) {
+            match step {
+                Step::Extend(deltas) => {
+                    // Not repeated for deltas that arrive in the meantime, which the next call saves.
+                    let extended = store.extend_reply(written.handle, &deltas);
+                    return extended.inspect_err(|_| recorder.with_turn(|turn| turn.not_extended(deltas)));
+                }
+                Step::Continue { messages, next } => {
+                    let handle = store.continue_reply(written.handle, &messages, &next)?;
+                    recorder.with_turn(|turn| turn.continued(messages.len()));
+                    written.end_messages(messages);
+                    written.handle = handle;
+                    self.head.send_replace(handle.seq);
+                }
+                Step::Finish(last) => {
+                    store.finish_reply(written.handle, &last)?;
+                    recorder.with_turn(Turn::finished);
+                    written.end_messages(vec![*last]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the turn, records the end of the run and returns its recorder. Blocks, and retries for about `timeout`
     /// while the store is unavailable. A second call does nothing.
     fn finalize(&self, timeout: Duration) -> Option<&Arc<Recorder>> {
         let stage = std::mem::replace(&mut *lock_unpoisoned(&self.stage), Stage::Closed);
         let recorder = self.recorder.get();
-        let (reply, ending) = match stage {
+        let ending = match stage {
             Stage::Streaming => {
-                let reply = match recorder {
-                    Some(recorder) => interrupted_reply(self.draft.clone(), &AgentError::Cancelled, recorder),
-                    // The agent has not started.
-                    None => MessageDraft { status: MessageStatus::Interrupted, ..self.draft.clone() },
-                };
-                (reply, RunEnding::Cancelled)
+                if let Some(recorder) = recorder {
+                    interrupt_turn(recorder, None, &AgentError::Cancelled);
+                }
+                RunEnding::Cancelled
             }
-            Stage::Saving(reply, ending) => (*reply, ending),
+            Stage::Saving(ending) => ending,
             Stage::Closed => return None,
         };
-        if let Err(error) = self.save(&reply, timeout) {
-            tracing::warn!(reply = %self.handle.message, %error, "a reply was dropped and could not be finalized");
+        let saved = self.retry(timeout, |store| match recorder {
+            Some(recorder) => {
+                // Nobody waits for the hooks any more.
+                recorder.with_turn(Turn::check_all);
+                self.save_turn(store).1
+            }
+            // The agent has not started.
+            None => {
+                let reply = MessageDraft { status: MessageStatus::Interrupted, ..self.draft.clone() };
+                store.finish_reply(lock_unpoisoned(&self.written).handle, &reply)
+            }
+        });
+        let ReplyHandle { branch, message, .. } = lock_unpoisoned(&self.written).handle;
+        if let Err(error) = saved {
+            tracing::warn!(reply = %message, %error, "a reply was dropped and could not be finalized");
         }
         let recorder = recorder?;
-        recorder.run_ended(ending, self.handle.seq);
+        recorder.run_ended(ending);
         let store = self.token.engine.store();
         let mut is_final = lock_unpoisoned(&self.run_is_final);
         *is_final = true;
         let saved = store.save_run(&recorder.run());
-        let saved =
-            saved.and_then(|()| store.save_branch_state(self.handle.branch, &recorder.checkpoint_state()));
+        let saved = saved.and_then(|()| store.save_branch_state(branch, &recorder.checkpoint_state()));
         if let Err(error) = saved {
-            tracing::warn!(reply = %self.handle.message, %error, "the run of a dropped reply was not saved");
+            tracing::warn!(reply = %message, %error, "the run of a dropped reply was not saved");
         }
         Some(recorder)
     }
 
-    fn save(&self, reply: &MessageDraft, timeout: Duration) -> Result<(), StoreError> {
+    fn retry(
+        &self,
+        timeout: Duration,
+        save: impl Fn(&dyn Store) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let deadline = Instant::now() + timeout;
         let mut backoff = save_backoff();
         loop {
-            match self.token.engine.store().finish_reply(self.handle, reply) {
+            match save(self.token.engine.store().as_ref()) {
                 // On a conflict, the exchange had finalized the reply before it was dropped, with the same content.
                 Ok(()) | Err(StoreError::Conflict { .. }) => return Ok(()),
                 Err(error) if may_retry(&error) && Instant::now() < deadline => {
@@ -279,11 +376,8 @@ impl Drop for OpenReply {
     }
 }
 
-/// Builds an interrupted reply from the streamed text and the error. Records the error in the run.
-pub fn interrupted_reply(mut reply: MessageDraft, error: &AgentError, recorder: &Recorder) -> MessageDraft {
-    reply.status = MessageStatus::Interrupted;
-    reply.extra.insert(FAILURE.to_owned(), failure_note(error));
+/// Ends a turn with an interrupted message; `last` is `None` if an error cut it off. Records the error in the run.
+pub fn interrupt_turn(recorder: &Recorder, last: Option<CompletedMessage>, error: &AgentError) {
     recorder.event(EventPayload::ErrorOccurred { agent: None, phase: None, message: error.to_string() });
-    reply.parts = recorder.streamed();
-    reply
+    recorder.with_turn(|turn| turn.interrupt(last, failure_note(error)));
 }

@@ -6,19 +6,20 @@ use std::time::Duration;
 use hfs_core::{
     AgentError, Attachment, Backoff, BranchId, CheckpointState, ContextUpdate, ErrorExt, ErrorKind, Event,
     EventPayload, Hooks, Message, MessageDraft, MessageStatus, ModelContext, Part, PassthroughFields,
-    PluginStates, Position, ReplyHandle, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink,
-    RunSnapshot, SessionDraft, SessionId, StoreError, StoreResult, Verdict, automatic_name, error_chain,
+    PluginStates, Position, Role, Run, RunEnding, RunId, RunOutcome, RunRequest, RunSink, RunSnapshot, Seq,
+    SessionDraft, SessionId, StoreError, StoreResult, Verdict, automatic_name, error_chain,
 };
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::compaction::ContextResult;
 use crate::context::AgentContext;
 use crate::recorder::{CheckpointChange, Recorder, RecorderParts};
-use crate::reply_guard::{ExchangeScope, ReplyGuard, interrupted_reply};
+use crate::reply_guard::{ExchangeScope, OpenReply, ReplyGuard, interrupt_turn};
+use crate::turn::Turn;
 use crate::{Conversation, Engine, EngineError, Observer, SendError, Update};
 
 /// Time that a cancelled agent has to end before its future is dropped.
@@ -86,12 +87,52 @@ impl OutgoingMessage {
 pub struct Exchange {
     /// The user's message.
     pub user: Message,
-    /// The agent's reply; interrupted if the agent failed or was cancelled.
+    /// The messages of the agent's turn before the reply: what it said, the tools it called, and their results. Empty for an
+    /// agent that uses no tools.
+    pub earlier: Vec<Message>,
+    /// The last message of the turn; interrupted if the agent failed or was cancelled.
     pub reply: Message,
     /// The run.
     pub run: Run,
     /// The agent's error, if the reply is not complete.
     pub failure: Option<AgentError>,
+}
+
+impl Exchange {
+    /// All messages after the user's.
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Message> {
+        self.earlier.iter().chain(std::iter::once(&self.reply))
+    }
+}
+
+/// Moves the conversation to the end of a turn, also if the future of the exchange is dropped: the guard then saves all
+/// messages that the recorder has.
+struct TurnPlace<'c> {
+    conversation: &'c mut Conversation,
+    /// `None` after the end of the turn.
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl TurnPlace<'_> {
+    /// Moves the conversation to the newest message that the store has.
+    fn end(&mut self, head: Seq) {
+        self.recorder = None;
+        self.move_to(head);
+    }
+
+    fn move_to(&mut self, head: Seq) {
+        if let Some((_, at)) = &mut self.conversation.place {
+            at.head = head;
+        }
+    }
+}
+
+impl Drop for TurnPlace<'_> {
+    fn drop(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            self.move_to(recorder.with_turn(|turn| turn.last_seq()));
+        }
+    }
 }
 
 /// Result of [`Engine::save_user_message`].
@@ -164,7 +205,7 @@ impl Engine {
             context.messages.push(message.clone());
             context
         });
-        self.run_reply(session, &scope, message, begun, context, observer, cancel).await
+        self.run_reply(conversation, session, &scope, message, begun, context, observer, cancel).await
     }
 
     /// Passes a message of the user to the hooks and saves it. The first message creates the session.
@@ -312,13 +353,14 @@ impl Engine {
         let scope = ExchangeScope::new(self, session);
         let context = self.context_within_limit(conversation, None).await;
         let begun = self.begin_reply(conversation, &scope, self.reply_draft()).await?;
-        self.run_reply(session, &scope, user, begun, context, observer, cancel).await
+        self.run_reply(conversation, session, &scope, user, begun, context, observer, cancel).await
     }
 
     /// Runs the agent on a reply that has begun.
     #[allow(clippy::too_many_arguments, reason = "the steps before the reply, each with a result of its own")]
     async fn run_reply(
         &self,
+        conversation: &mut Conversation,
         session: SessionId,
         scope: &ExchangeScope,
         user: Message,
@@ -333,8 +375,7 @@ impl Engine {
         let state = state.map_err(|source| SendError::NoReply { source: EngineError::Store(source) })?;
         let state = state.unwrap_or_default();
         let description = self.agent().describe();
-        let handle = guard.handle();
-        let branch = handle.branch;
+        let branch = guard.handle().branch;
         observer.update(Update::ReplyStarted(description.clone()));
 
         let run = RunId::generate();
@@ -345,7 +386,8 @@ impl Engine {
                 session,
                 branch,
                 answers: Some(user.content.id),
-                seq: user.seq,
+                agent: description.clone(),
+                save_timeout: self.settings().save_timeout,
                 memories: state.agents.clone(),
                 plugins: state.plugins,
                 clock: Arc::clone(self.clock()),
@@ -356,11 +398,13 @@ impl Engine {
                 checkpoints: checkpoint_sender,
                 hook_events: hook_sender,
             },
+            Turn::new(draft, guard.handle().seq),
             run,
         ));
         guard.set_recorder(&recorder);
+        let mut place = TurnPlace { conversation, recorder: Some(Arc::clone(&recorder)) };
         let checkpoint_task =
-            tokio::spawn(store_checkpoints(self.clone(), checkpoints, Arc::clone(&observer)));
+            tokio::spawn(store_checkpoints(self.clone(), checkpoints, guard.head(), Arc::clone(&observer)));
         let hook_task = tokio::spawn(forward_events(Arc::clone(self.hooks()), session, hook_events));
 
         recorder.event(EventPayload::RunStarted { agent: description.name, answers: Some(user.content.id) });
@@ -373,24 +417,26 @@ impl Engine {
                 .with_memories(memories.clone())
                 .with_cancel(cancel.clone())
         };
-        let mut result = self.stream(request_with(history), &recorder, handle, &observer).await;
+        let mut result = self.stream(request_with(history), &recorder, &guard, &observer).await;
         if result.as_ref().is_err_and(AgentError::is_context_refusal)
-            && recorder.streamed().is_empty()
+            && recorder.with_turn(|turn| turn.is_untouched())
             && let Some(shorter) = self.shorter_context(&user, &update).await
         {
             self.record_context(&recorder, &shorter.update);
-            result = self.stream(request_with(shorter.messages), &recorder, handle, &observer).await;
+            result = self.stream(request_with(shorter.messages), &recorder, &guard, &observer).await;
         }
-        let (reply, failure) = self.build_final_reply(session, draft, result, &recorder).await;
+        let failure = end_turn(result, &recorder);
+        self.check_messages(session, &recorder).await;
         let ending = run_ending(failure.as_ref());
-        guard.set_final(reply.clone(), ending);
-        let saved = self.persist_reply(handle, &reply, observer.as_ref()).await;
+        guard.turn_ended(ending);
+        let saved = self.persist_turn(&guard, &recorder, observer.as_ref()).await;
+        place.end(guard.handle().seq);
         // The future cannot be dropped before the next await point, and the blocking call there completes even if it is
         // dropped, so the guard is no longer needed.
-        guard.close();
+        let mut messages = guard.close();
         saved?;
 
-        recorder.run_ended(ending, handle.seq);
+        recorder.run_ended(ending);
         let (run, state) = (recorder.run(), recorder.checkpoint_state());
         let saved_plugins = state.plugins.clone();
         let record = run.clone();
@@ -406,8 +452,10 @@ impl Engine {
         if let Err(error) = self.run_completed(session, branch, &run.snapshot, &saved_plugins).await {
             observer.update(Update::CheckpointFailed { reason: error.to_string() });
         }
-        let reply = Message { branch, seq: handle.seq, content: reply };
-        Ok(Exchange { user, reply, run, failure })
+        let reply = messages
+            .pop()
+            .ok_or_else(|| EngineError::Background { message: "the turn ended without a message".into() })?;
+        Ok(Exchange { user, earlier: messages, reply, run, failure })
     }
 
     /// Begins the reply in the store, which locks the branch, and loads the history and state for the agent.
@@ -455,19 +503,20 @@ impl Engine {
         (shorter.update.tokens < update.tokens).then_some(shorter)
     }
 
-    /// Runs the agent while another task saves the streamed text.
+    /// Runs the agent while another task saves what it writes.
     async fn stream(
         &self,
         request: RunRequest,
         recorder: &Arc<Recorder>,
-        handle: ReplyHandle,
+        guard: &ReplyGuard,
         observer: &Arc<dyn Observer>,
     ) -> Result<RunOutcome, AgentError> {
         let done = CancellationToken::new();
         let writer = tokio::spawn(save_while_streaming(
             self.clone(),
+            request.session,
             Arc::clone(recorder),
-            handle,
+            guard.open_reply(),
             Arc::clone(observer),
             done.clone(),
         ));
@@ -487,61 +536,60 @@ impl Engine {
         result
     }
 
-    /// Builds the final reply and passes it to the hooks.
-    async fn build_final_reply(
-        &self,
-        session: SessionId,
-        mut reply: MessageDraft,
-        result: Result<RunOutcome, AgentError>,
-        recorder: &Recorder,
-    ) -> (MessageDraft, Option<AgentError>) {
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(error) => return (interrupted_reply(reply, &error, recorder), Some(error)),
-        };
-        let failure = outcome.incomplete.map(AgentError::Incomplete);
-        match &failure {
-            None => reply.status = MessageStatus::Complete,
-            Some(error) => reply = interrupted_reply(reply, error, recorder),
+    /// Passes the messages that the agent has completed to the hooks.
+    async fn check_messages(&self, session: SessionId, recorder: &Recorder) {
+        while let Some(mut message) = recorder.with_turn(|turn| turn.next_unchecked().cloned()) {
+            let text = message.text();
+            // A message of calls says nothing.
+            if !text.is_empty() {
+                match self.hooks().on_message(session, &text, false).await {
+                    Verdict::Replace(rewritten) => replace_text(&mut message, rewritten),
+                    // A rejection has no effect, since the user has seen the message while it streamed.
+                    Verdict::Pass | Verdict::Reject { .. } => {}
+                }
+            }
+            recorder.with_turn(|turn| turn.set_checked(message));
         }
-        reply.parts = outcome.parts;
-        reply.model = outcome.model.or(reply.model);
-        reply.usage = outcome.usage;
-        reply.extra.as_map_mut().extend(outcome.extra.into_map());
-        match self.hooks().on_message(session, &reply.text(), false).await {
-            Verdict::Replace(rewritten) => replace_text(&mut reply, rewritten),
-            // A rejection has no effect, since the user has seen the reply while it streamed.
-            Verdict::Pass | Verdict::Reject { .. } => {}
-        }
-        (reply, failure)
     }
 
-    /// Saves the final reply, with retries until [`Settings::save_timeout`](crate::Settings::save_timeout) has passed.
-    async fn persist_reply(
+    /// Saves the end of the turn, with retries until [`Settings::save_timeout`](crate::Settings::save_timeout) has passed.
+    async fn persist_turn(
         &self,
-        handle: ReplyHandle,
-        reply: &MessageDraft,
+        guard: &ReplyGuard,
+        recorder: &Recorder,
         observer: &dyn Observer,
     ) -> Result<(), SendError> {
         let deadline = Instant::now() + self.settings().save_timeout;
         let mut backoff = save_backoff();
         loop {
-            let draft = reply.clone();
-            let saved = self.run_blocking(move |engine| Ok(engine.store().finish_reply(handle, &draft)?));
-            let source = match saved.await {
+            let source = match self.save_turn(guard.open_reply(), observer).await? {
                 Ok(()) => {
                     observer.update(Update::Saved);
                     return Ok(());
                 }
-                Err(EngineError::Store(source)) => source,
-                Err(other) => return Err(other.into()),
+                Err(source) => source,
             };
             observer.update(Update::NotSaved { reason: error_chain(&source) });
             if !may_retry(&source) || Instant::now() >= deadline {
-                return Err(SendError::ReplyNotSaved { reply: Box::new(reply.clone()), source });
+                let messages = recorder.with_turn(|turn| turn.unsaved_messages());
+                return Err(SendError::ReplyNotSaved { messages, source });
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
+    }
+
+    /// Saves what the store does not have of a turn, and announces the messages that have ended.
+    async fn save_turn(
+        &self,
+        turn: Arc<OpenReply>,
+        observer: &dyn Observer,
+    ) -> Result<StoreResult<()>, EngineError> {
+        let saving = self.run_blocking(move |engine| Ok(turn.save_turn(engine.store().as_ref())));
+        let (ended, saved) = saving.await?;
+        for message in ended {
+            observer.update(Update::MessageEnded(Arc::new(message)));
+        }
+        Ok(saved)
     }
 
     /// Calls the hook for the end of a run, and saves the plugin states if the hook changed them.
@@ -570,60 +618,85 @@ fn report_unsaved_run(saved: Result<(), EngineError>, observer: &dyn Observer) {
     }
 }
 
-/// Saves the streamed text until `done` is cancelled, so that each delta is durable after about one flush interval.
+/// Ends a turn with the agent's result. Returns why its last message is not complete, if it is not.
+fn end_turn(result: Result<RunOutcome, AgentError>, recorder: &Recorder) -> Option<AgentError> {
+    let RunOutcome { message, incomplete, .. } = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            interrupt_turn(recorder, None, &error);
+            return Some(error);
+        }
+    };
+    let failure = incomplete.map(AgentError::Incomplete);
+    match &failure {
+        None => recorder.with_turn(|turn| turn.end(message)),
+        Some(error) => interrupt_turn(recorder, Some(message), error),
+    }
+    failure
+}
+
+/// Saves the turn until `done` is cancelled, so that each delta is durable after about one flush interval, and at once if the
+/// agent waits for it.
 ///
-/// Text that cannot be saved is retried. Text that is unsaved at the end is saved with the whole reply.
+/// What cannot be saved is retried. What is unsaved at the end is saved with the end of the turn.
 async fn save_while_streaming(
     engine: Engine,
+    session: SessionId,
     recorder: Arc<Recorder>,
-    handle: ReplyHandle,
+    turn: Arc<OpenReply>,
     observer: Arc<dyn Observer>,
     done: CancellationToken,
 ) {
     let interval = engine.settings().flush_interval;
     let mut is_failing = false;
     loop {
-        tokio::select! {
-            () = recorder.delta_arrived.notified() => {}
+        let is_urgent = tokio::select! {
+            () = recorder.save_requested.notified() => true,
+            () = recorder.changed.notified() => false,
             () = done.cancelled() => break,
-        }
+        };
         // Collect the deltas of one interval, so that a fast stream needs few transactions.
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = done.cancelled() => break,
+        if !is_urgent || is_failing {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = recorder.save_requested.notified(), if !is_failing => {}
+                () = done.cancelled() => break,
+            }
         }
-        let deltas = recorder.take_unsaved();
-        if deltas.is_empty() {
-            continue;
-        }
-        let attempt = deltas.clone();
-        match engine.run_blocking(move |engine| Ok(engine.store().extend_reply(handle, &attempt)?)).await {
-            Ok(()) => {
+        engine.check_messages(session, &recorder).await;
+        let reason = match engine.save_turn(Arc::clone(&turn), observer.as_ref()).await {
+            Ok(Ok(())) => {
                 is_failing = false;
                 observer.update(Update::Saved);
+                continue;
             }
-            // The reply may have been finalized during the call.
-            Err(_) if done.is_cancelled() => break,
-            Err(error) => {
-                if !is_failing {
-                    observer.update(Update::NotSaved { reason: error.to_string() });
-                }
-                is_failing = true;
-                recorder.return_unsaved(deltas);
-                recorder.delta_arrived.notify_one();
-            }
+            // The turn may have been finalized during the call.
+            _ if done.is_cancelled() => break,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if !is_failing {
+            observer.update(Update::NotSaved { reason });
         }
+        is_failing = true;
+        recorder.changed.notify_one();
     }
 }
 
-/// Stores the checkpoints of a run in order, or removes them, without delaying the run. After an error, continues with the next one.
+/// Stores the checkpoints of a run in order, or removes them, without delaying the run. `head` receives the newest message
+/// that was begun in the store. After an error, continues with the next one.
 async fn store_checkpoints(
     engine: Engine,
     mut checkpoints: mpsc::UnboundedReceiver<CheckpointChange>,
+    mut head: watch::Receiver<Seq>,
     observer: Arc<dyn Observer>,
 ) {
     let retention = engine.settings().checkpoint_retention;
     while let Some(change) = checkpoints.recv().await {
+        if let CheckpointChange::Store(draft) = &change {
+            // After messages that could not be saved, the turn ends, and the store refuses the checkpoint.
+            let _ = head.wait_for(|head| *head >= draft.seq).await;
+        }
         let stored = engine.run_blocking(move |engine| {
             match change {
                 CheckpointChange::Store(draft) => {

@@ -23,11 +23,19 @@ impl Engine {
         let Some((_, at)) = conversation.place else { return Ok(None) };
         let text = text.to_owned();
         self.run_blocking(move |engine| {
-            let range = MessageRange::Before(at.head.saturating_add(1), 2);
-            let mut newest = engine.store().read_messages(at.branch, range)?;
-            newest.pop_if(|last| is_missing_reply(last));
-            let user = newest.pop().filter(|message| has_text(message, &text));
-            Ok(user)
+            let before = |seq| engine.store().read_messages(at.branch, MessageRange::Before(seq, PAGE));
+            let mut page = before(at.head.saturating_add(1))?;
+            let is_missing = page.pop_if(|last| is_missing_reply(last)).is_some();
+            loop {
+                match page.pop() {
+                    Some(message) if is_missing && is_of_turn(&message) => {
+                        if page.is_empty() {
+                            page = before(message.seq)?;
+                        }
+                    }
+                    user => return Ok(user.filter(|message| has_text(message, &text))),
+                }
+            }
         })
         .await
     }
@@ -52,8 +60,16 @@ impl Engine {
     }
 }
 
+/// Number of messages in one read.
+const PAGE: u32 = 50;
+
+/// Whether the agent wrote the message, or one of its tools.
+const fn is_of_turn(message: &Message) -> bool {
+    matches!(message.content.role, Role::Assistant | Role::Tool) && message.content.source.is_none()
+}
+
 fn is_missing_reply(message: &Message) -> bool {
-    message.content.role == Role::Assistant
+    matches!(message.content.role, Role::Assistant | Role::Tool)
         && message.content.status == MessageStatus::Interrupted
         && message.content.source.is_none()
         && message.content.extra.get(FAILURE).is_none()

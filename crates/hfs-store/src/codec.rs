@@ -5,4 +5,5 @@ pub(crate) mod body;
 pub(crate) mod checksum;
 pub(crate) mod compressed_json;
 pub(crate) mod compression;
+pub(crate) mod piece;
 pub(crate) mod rows;

@@ -6,7 +6,7 @@ mod branches;
 mod checkpoints;
 mod import;
 mod maintenance;
-mod messages;
+pub(crate) mod messages;
 mod operations;
 mod purge;
 mod reimport;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    DeltaKind, Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery, Session,
-    SessionStore, Store,
+    Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery, Session, SessionStore,
+    Store,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -51,7 +51,7 @@ fn plant(store: &dyn Store, make: &Drafts) -> Session {
     let aside = store.append(at(fork.id, 3), &[make.user(WORD)]).unwrap().position;
     store.rename_session(session.id, &format!("renamed {WORD}"), false, make.now()).unwrap();
     let reply = store.begin_reply(aside, &make.assistant("")).unwrap();
-    let delta = ReplyDelta { kind: DeltaKind::Text, text: format!("streamed {WORD}") };
+    let delta = ReplyDelta::text(format!("streamed {WORD}"));
     store.extend_reply(reply, &[delta]).unwrap();
     session
 }

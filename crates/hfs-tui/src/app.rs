@@ -19,6 +19,7 @@ use self::input::{Input, InputEvent};
 use self::runner::Runner;
 use self::signals::{RedrawReason, SignalAction, Signals};
 use self::terminal::{AppTerminal, TerminalModes};
+use crate::chat::ExchangeInProgress;
 use crate::model::Model;
 use crate::ports::{AppParts, ErrorReport, Exit};
 use crate::protocol::{CopyOutcome, Effect, Msg, TerminalCommand};
@@ -369,7 +370,7 @@ impl App {
         self.schedule.record_frame(started, Instant::now());
         // Only the chat lays out the reply.
         if self.model.screen.is_none()
-            && self.model.chat.exchange.as_ref().is_some_and(|exchange| exchange.reply.is_behind())
+            && self.model.chat.exchange.as_ref().is_some_and(ExchangeInProgress::is_behind)
         {
             self.schedule.request_redraw(Instant::now());
         }

@@ -163,7 +163,7 @@ impl Chat {
         let layout = render.message_layout(width);
         let lines = match &exchange.unsaved_text {
             Some(text) => unsaved_message_lines(text, layout),
-            None => exchange.reply.lines(layout),
+            None => exchange.lines(layout)?,
         };
         Some((self.conversation.head() + 1, lines))
     }

@@ -1,9 +1,8 @@
 //! Branches: forks, rewinds, the current branch, and the state that each branch starts with.
 
 use hfs_core::{
-    BranchDraft, BranchId, CheckpointDraft, CheckpointId, CheckpointState, DeltaKind, ErrorKind,
-    MessageRange, MessageStatus, Operation, OperationKind, PluginStates, ReplyDelta, StoreError, StoreResult,
-    Timestamp,
+    BranchDraft, BranchId, CheckpointDraft, CheckpointId, CheckpointState, ErrorKind, MessageRange,
+    MessageStatus, Operation, OperationKind, PluginStates, ReplyDelta, StoreError, StoreResult, Timestamp,
 };
 use serde_json::json;
 
@@ -310,7 +309,7 @@ pub fn a_fork_after_an_interrupted_reply_contains_it(fixture: &Fixture<'_>) {
     let main = fixture.append_text(fixture.main(), "hello");
     let writer = fixture.other_process();
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
-    let delta = ReplyDelta { kind: DeltaKind::Text, text: "as far as".into() };
+    let delta = ReplyDelta::text("as far as");
     writer.extend_reply(reply, &[delta]).unwrap();
     drop(writer);
     let (side, _) = fixture.fork(at(main.branch, 2), "side");

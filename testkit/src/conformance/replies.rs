@@ -1,8 +1,8 @@
 //! Replies: streaming, locking, and recovery after the writer has closed the store.
 
 use hfs_core::{
-    DeltaKind, ErrorKind, Message, MessageDraft, MessageRange, MessageStatus, Part, Position, ReplyDelta,
-    ReplyHandle, Role, Store, StoreError, Usage,
+    ErrorKind, Message, MessageDraft, MessageRange, MessageStatus, Part, Position, ReplyDelta, ReplyHandle,
+    Role, Store, StoreError, Usage,
 };
 
 use super::Fixture;
@@ -10,11 +10,11 @@ use super::fixture::{expect_error, expect_kind};
 use crate::builders::at;
 
 fn text(text: &str) -> ReplyDelta {
-    ReplyDelta { kind: DeltaKind::Text, text: text.into() }
+    ReplyDelta::text(text)
 }
 
 fn thinking(text: &str) -> ReplyDelta {
-    ReplyDelta { kind: DeltaKind::Thinking, text: text.into() }
+    ReplyDelta::thinking(text)
 }
 
 fn read(store: &dyn Store, reply: ReplyHandle) -> Message {

@@ -1,15 +1,15 @@
 //! Longer scenarios that combine several parts of the port.
 
 use hfs_core::{
-    DeltaKind, MessageRange, MessageStatus, PageRequest, ReplyDelta, SearchQuery, SessionDraft,
-    SessionFilter, SessionRef,
+    MessageRange, MessageStatus, PageRequest, ReplyDelta, SearchQuery, SessionDraft, SessionFilter,
+    SessionRef,
 };
 
 use super::Fixture;
 use crate::builders::{at, growing_state};
 
 fn delta(text: &str) -> [ReplyDelta; 1] {
-    [ReplyDelta { kind: DeltaKind::Text, text: text.into() }]
+    [ReplyDelta::text(text)]
 }
 
 pub fn a_conversation_is_continued_after_a_crash(fixture: &Fixture<'_>) {

@@ -1,8 +1,6 @@
 //! Full-text search: query syntax, hits, and the index.
 
-use hfs_core::{
-    DeltaKind, Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, Timestamp,
-};
+use hfs_core::{Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, Timestamp};
 use serde_json::json;
 
 use super::Fixture;
@@ -108,7 +106,7 @@ pub fn every_appended_message_is_found_at_once(fixture: &Fixture<'_>) {
 
 pub fn a_reply_is_found_after_it_is_finished_or_recovered(fixture: &Fixture<'_>) {
     let writer = fixture.other_process();
-    let delta = |text: &str| [ReplyDelta { kind: DeltaKind::Text, text: text.into() }];
+    let delta = |text: &str| [ReplyDelta::text(text)];
     let finished = writer.begin_reply(fixture.main(), &fixture.drafts.assistant("")).unwrap();
     writer.extend_reply(finished, &delta("draftword")).unwrap();
     writer.finish_reply(finished, &fixture.drafts.assistant("finalword")).unwrap();
@@ -129,7 +127,7 @@ pub fn messages_after_an_interrupted_reply_are_found(fixture: &Fixture<'_>) {
     let main = fixture.main();
     let writer = fixture.other_process();
     let reply = writer.begin_reply(main, &fixture.drafts.assistant("")).unwrap();
-    writer.extend_reply(reply, &[ReplyDelta { kind: DeltaKind::Text, text: "partword".into() }]).unwrap();
+    writer.extend_reply(reply, &[ReplyDelta::text("partword")]).unwrap();
     drop(writer);
     fixture.append_text(at(main.branch, 1), "nextword");
     assert_eq!(count(fixture, "nextword"), 1);

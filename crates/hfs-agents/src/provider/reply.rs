@@ -1,6 +1,6 @@
 //! Collects a reply while it streams: its parts, usage and stop reason, in the same form for every protocol.
 
-use hfs_core::{DeltaKind, IncompleteReason, Part, ReplyDelta, Usage, append_delta};
+use hfs_core::{DeltaKind, IncompleteReason, Part, TextDelta, Usage, append_text};
 use serde_json::Value;
 
 use super::payloads::CutCharacter;
@@ -68,7 +68,7 @@ impl Ending {
 pub(super) struct ReplyBuilder {
     parts: Vec<Part>,
     /// Deltas that were not taken yet.
-    deltas: Vec<ReplyDelta>,
+    deltas: Vec<TextDelta>,
     tags: TagSplitter,
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
@@ -100,18 +100,18 @@ impl ReplyBuilder {
     }
 
     pub fn thinking(&mut self, text: &str) {
-        self.add(ReplyDelta::thinking(text));
+        self.add(TextDelta::thinking(text));
     }
 
     /// Appends the words with which the model refuses.
     pub fn refusal(&mut self, text: &str) {
         if !text.is_empty() {
             self.refused = true;
-            self.add(ReplyDelta::text(text));
+            self.add(TextDelta::text(text));
         }
     }
 
-    fn add(&mut self, mut delta: ReplyDelta) {
+    fn add(&mut self, mut delta: TextDelta) {
         if delta.text.is_empty() {
             return;
         }
@@ -133,16 +133,16 @@ impl ReplyBuilder {
         self.push(delta);
     }
 
-    fn push(&mut self, delta: ReplyDelta) {
+    fn push(&mut self, delta: TextDelta) {
         if !delta.text.is_empty() {
-            append_delta(&mut self.parts, &delta);
+            append_text(&mut self.parts, &delta);
             self.deltas.push(delta);
         }
     }
 
     /// Appends the character that stands for a half without its other half.
     fn push_replacement(&mut self, kind: DeltaKind) {
-        self.push(ReplyDelta { kind, text: char::REPLACEMENT_CHARACTER.to_string() });
+        self.push(TextDelta { kind, text: char::REPLACEMENT_CHARACTER.to_string() });
     }
 
     /// Appends to the signature of the last thinking part. A model may also sign thinking whose text it omits.
@@ -217,12 +217,12 @@ impl ReplyBuilder {
         !self.parts.is_empty()
     }
 
-    pub fn take_deltas(&mut self) -> Vec<ReplyDelta> {
+    pub fn take_deltas(&mut self) -> Vec<TextDelta> {
         std::mem::take(&mut self.deltas)
     }
 
     /// Ends the text. Returns the last deltas.
-    pub fn finish(&mut self) -> Vec<ReplyDelta> {
+    pub fn finish(&mut self) -> Vec<TextDelta> {
         if let Some(delta) = std::mem::take(&mut self.tags).finish() {
             self.add(delta);
         }
@@ -304,14 +304,14 @@ enum TagState {
 }
 
 impl TagSplitter {
-    fn push(&mut self, text: &str) -> Vec<ReplyDelta> {
+    fn push(&mut self, text: &str) -> Vec<TextDelta> {
         let mut deltas = Vec::new();
         self.held.push_str(text);
         loop {
             match self.state {
                 TagState::Text => {
                     if !self.held.is_empty() {
-                        deltas.push(ReplyDelta::text(std::mem::take(&mut self.held)));
+                        deltas.push(TextDelta::text(std::mem::take(&mut self.held)));
                     }
                     return deltas;
                 }
@@ -331,7 +331,7 @@ impl TagSplitter {
                 }
                 TagState::Thinking { closing } => match self.held.split_once(closing) {
                     Some((thinking, rest)) => {
-                        deltas.push(ReplyDelta::thinking(thinking));
+                        deltas.push(TextDelta::thinking(thinking));
                         self.held = rest.to_owned();
                         self.state = TagState::AfterThinking;
                     }
@@ -343,7 +343,7 @@ impl TagSplitter {
                             })
                             .unwrap_or(0);
                         let held = self.held.split_off(self.held.len() - kept);
-                        deltas.push(ReplyDelta::thinking(std::mem::replace(&mut self.held, held)));
+                        deltas.push(TextDelta::thinking(std::mem::replace(&mut self.held, held)));
                         return deltas;
                     }
                 },
@@ -359,12 +359,12 @@ impl TagSplitter {
     }
 
     /// The rest of the text.
-    fn finish(self) -> Option<ReplyDelta> {
+    fn finish(self) -> Option<TextDelta> {
         let kind = match self.state {
             TagState::Thinking { .. } => DeltaKind::Thinking,
             TagState::Start | TagState::AfterThinking | TagState::Text => DeltaKind::Text,
         };
-        (!self.held.is_empty()).then_some(ReplyDelta { kind, text: self.held })
+        (!self.held.is_empty()).then_some(TextDelta { kind, text: self.held })
     }
 }
 

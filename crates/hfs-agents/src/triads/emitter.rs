@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use hfs_core::{AgentMemory, AgentStatus, EventPayload, ReplyDelta, RunSink, Usage, lock_unpoisoned};
+use hfs_core::{AgentMemory, AgentStatus, EventPayload, RunSink, TextDelta, Usage, lock_unpoisoned};
 
 /// The attributes of an agent in events.
 #[derive(Debug, Clone)]
@@ -84,8 +84,8 @@ impl<'a> RunEmitter<'a> {
         payloads.into_iter().for_each(|payload| self.sink.event(payload));
     }
 
-    pub fn reply(&self, delta: ReplyDelta) {
-        self.sink.reply(delta);
+    pub fn reply(&self, delta: TextDelta) {
+        self.sink.reply(delta.into());
     }
 
     /// Ends the current phase, if any, and starts this one.

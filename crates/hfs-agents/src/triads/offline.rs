@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hfs_core::{
-    AgentError, ClaimDecision, MessageId, Part, PassthroughFields, ReplyDelta, Store, StoreResult, Usage,
+    AgentError, ClaimDecision, MessageId, Part, PassthroughFields, Store, StoreResult, TextDelta, Usage,
 };
 use serde_json::json;
 
@@ -158,7 +158,7 @@ impl Model for OfflineModel {
         let deltas = request.task.as_ref().map(|task| self.answer(task)).unwrap_or_default();
         let parts = vec![Part::text(deltas.concat())];
         for delta in deltas {
-            handler(StreamEvent::Delta(ReplyDelta::text(delta)));
+            handler(StreamEvent::Delta(TextDelta::text(delta)));
         }
         Ok(ModelReply { parts, usage: Some(Usage::default()), ..ModelReply::default() })
     }

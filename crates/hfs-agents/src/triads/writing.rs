@@ -2,7 +2,7 @@
 //! them into one reply.
 
 use futures::future::join_all;
-use hfs_core::{AgentError, DeltaKind, IncompleteReason, IncompleteReply, ReplyDelta, append_delta};
+use hfs_core::{AgentError, DeltaKind, IncompleteReason, IncompleteReply, TextDelta, append_text};
 
 use super::Participant;
 use super::config::Preset;
@@ -226,7 +226,7 @@ pub(super) async fn integrate(
     let mut handler = |event: StreamEvent<'_>| {
         if let StreamEvent::Delta(delta) = event {
             has_text |= delta.kind == DeltaKind::Text;
-            append_delta(&mut parts, &delta);
+            append_text(&mut parts, &delta);
             context.emitter.reply(delta);
         }
     };
@@ -234,8 +234,8 @@ pub(super) async fn integrate(
     match reply {
         Some(Ok(mut reply)) if has_text => {
             if let Some(note) = lost_agents_note(context) {
-                let delta = ReplyDelta::text(note);
-                append_delta(&mut reply.parts, &delta);
+                let delta = TextDelta::text(note);
+                append_text(&mut reply.parts, &delta);
                 context.emitter.reply(delta);
             }
             Ok(reply)
@@ -260,8 +260,8 @@ pub(super) async fn integrate(
                 "{}\n\n---\n\n*These are the sections as the triads wrote them, because the integrator failed: {cause}*",
                 texts.join("\n\n")
             );
-            let delta = ReplyDelta::text(note);
-            append_delta(&mut parts, &delta);
+            let delta = TextDelta::text(note);
+            append_text(&mut parts, &delta);
             context.emitter.reply(delta);
             let incomplete = IncompleteReply {
                 provider: "the integrator".to_owned(),

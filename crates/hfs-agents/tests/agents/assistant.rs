@@ -42,12 +42,12 @@ async fn text_and_thinking_are_streamed_from_every_provider() {
         ];
         assert_eq!(deltas, expected, "{protocol:?}");
         let usage = Usage::new(11, 7);
-        assert_eq!(outcome.usage, Some(usage), "{protocol:?}");
+        assert_eq!(outcome.message.usage, Some(usage), "{protocol:?}");
         assert_eq!(server.usage(), (usage, 1), "{protocol:?}");
-        assert_eq!(outcome.model.as_deref(), Some("test-model"));
-        assert!(outcome.extra.contains_key("stop_reason"), "{protocol:?}");
+        assert_eq!(outcome.message.model.as_deref(), Some("test-model"));
+        assert!(outcome.message.extra.contains_key("stop_reason"), "{protocol:?}");
         let texts: Vec<&Part> =
-            outcome.parts.iter().filter(|part| !matches!(part, Part::Thinking { .. })).collect();
+            outcome.message.parts.iter().filter(|part| !matches!(part, Part::Thinking { .. })).collect();
         assert_eq!(texts, [&Part::text("Grüße, 世界")], "{protocol:?}");
     }
 }

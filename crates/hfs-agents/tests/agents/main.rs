@@ -18,10 +18,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use hfs_agents::{ApiKey, ModelConfig, Provider, RetryPolicy, Timeouts};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, BranchId, DeltaKind, EventPayload, Message, MessageDraft, ReplyDelta,
-    RunId, RunOutcome, RunRequest, RunSink, SessionId, Timestamp,
+    Agent, AgentError, AgentMemory, BranchId, CompletedMessage, DeltaKind, EventPayload, Message,
+    MessageDraft, NotPersisted, ReplyDelta, Role, RunId, RunOutcome, RunRequest, RunSink, SessionId,
+    Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol};
 
@@ -37,6 +39,7 @@ struct RecordingSink {
     pub first_delta: tokio::sync::Notify,
 }
 
+#[async_trait]
 impl RunSink for RecordingSink {
     fn event(&self, payload: EventPayload) {
         self.events.lock().unwrap().push(payload);
@@ -47,16 +50,33 @@ impl RunSink for RecordingSink {
         self.first_delta.notify_one();
     }
 
+    fn next_message(&self, completed: CompletedMessage, _next: Role) {
+        panic!("these agents write one message each: {completed:?}");
+    }
+
+    async fn persist(&self) -> Result<(), NotPersisted> {
+        Ok(())
+    }
+
     fn remember(&self, agent: &str, memory: AgentMemory) {
         self.memories.lock().unwrap().insert(agent.to_owned(), memory);
     }
+}
+
+/// The text or the thinking of streamed deltas.
+fn texts_of(deltas: &[ReplyDelta], kind: DeltaKind) -> String {
+    let texts = deltas.iter().filter_map(|delta| match delta {
+        ReplyDelta::Text(delta) => (delta.kind == kind).then_some(delta.text.as_str()),
+        ReplyDelta::Part(_) | ReplyDelta::Output(_) => panic!("these agents stream only text: {delta:?}"),
+    });
+    texts.collect()
 }
 
 impl RecordingSink {
     /// The streamed text without thinking.
     pub fn text(&self) -> String {
         let deltas = self.deltas.lock().unwrap();
-        deltas.iter().filter(|delta| delta.kind == DeltaKind::Text).map(|delta| delta.text.as_str()).collect()
+        texts_of(&deltas, DeltaKind::Text)
     }
 
     /// The types of the events, in order.

@@ -73,8 +73,8 @@ async fn a_question_is_answered_with_quotations_and_their_citations() {
     assert!(text.contains("not a model") && text.contains("hfs config set model"), "{text}");
     assert!(!text.contains("tomatoes"), "{text}");
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.parts, [Part::text(text)]);
-    let references = outcome.extra.get("references").unwrap().as_array().unwrap();
+    assert_eq!(outcome.message.parts, [Part::text(text)]);
+    let references = outcome.message.extra.get("references").unwrap().as_array().unwrap();
     assert_eq!(references[0]["session"], login.to_string());
     assert_eq!(sink.kinds(), ["agent.started", "agent.ended"]);
 }
@@ -111,7 +111,7 @@ async fn neither_the_question_nor_an_earlier_answer_of_this_agent_is_quoted() {
     (request.session, request.branch) = (session, branch);
     let (sink, outcome) = run(&Recall::new(store), request).await;
     assert!(sink.text().contains("zanzibar is warm"), "{}", sink.text());
-    assert_eq!(outcome.unwrap().extra.get("references").unwrap().as_array().unwrap().len(), 1);
+    assert_eq!(outcome.unwrap().message.extra.get("references").unwrap().as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -502,12 +502,14 @@ async fn a_summary_is_asked_for_with_the_whole_conversation_and_its_instructions
             MessageDraft::new(Role::Assistant, vec![Part::text("which red?")], Timestamp::UNIX_EPOCH),
         ];
         let outcome = assistant.summarize(request(history)).await.unwrap();
-        let [Part::Text { text }] = outcome.parts.as_slice() else { panic!("{:?}", outcome.parts) };
+        let [Part::Text { text }] = outcome.message.parts.as_slice() else {
+            panic!("{:?}", outcome.message.parts)
+        };
         assert!(
             text.starts_with("Summary of the conversation so far:") && text.ends_with("red door."),
             "{text}"
         );
-        assert_eq!(outcome.usage.unwrap().prompt_tokens, 20);
+        assert_eq!(outcome.message.usage.unwrap().prompt_tokens, 20);
         let prompt = server.requests()[0].prompt();
         assert!(
             prompt.contains("paint the door red") && prompt.contains("Summarize this conversation"),

@@ -9,7 +9,7 @@ use hfs_core::{AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Par
 use serde_json::{Value, json};
 use testkit::model_server::{RawResponse, RawServer};
 
-use crate::{RecordingSink, question, run};
+use crate::{RecordingSink, question, run, texts_of};
 
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,7 @@ fn config(server: &RawServer, provider: Provider) -> ModelConfig {
 
 fn streamed(sink: &RecordingSink, kind: DeltaKind) -> String {
     let deltas = sink.deltas.lock().unwrap();
-    deltas.iter().filter(|delta| delta.kind == kind).map(|delta| delta.text.as_str()).collect()
+    texts_of(&deltas, kind)
 }
 
 async fn check(case: Case) {
@@ -145,7 +145,7 @@ async fn check(case: Case) {
         assert!(suggestion.as_ref().is_some_and(is_expected), "{name}: {suggestion:?}");
     }
     if let Ok(outcome) = &outcome {
-        let usage = outcome.usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+        let usage = outcome.message.usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
         assert_eq!(usage, case.usage, "{name}");
     }
     assert_eq!(server.requests().len(), case.requests, "{name}: {outcome:?}");
@@ -524,7 +524,7 @@ async fn thinking_is_separated_from_the_reply() {
     ]))]);
     let (_, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
     let thinking = Part::Thinking { text: "hm".into(), signature: None };
-    assert_eq!(outcome.unwrap().parts, [thinking, Part::text("Answer")], "only a closing tag");
+    assert_eq!(outcome.unwrap().message.parts, [thinking, Part::text("Answer")], "only a closing tag");
     check_all(vec![
         openai_stream("nothing else", &[delta(json!({"reasoning_content": "hm"})), stop("stop")])
             .thinking("hm")
@@ -750,7 +750,7 @@ async fn the_tokens_of_a_servers_cache_are_counted_and_unknown_where_it_says_not
         let assistant = Assistant::new(config(&server, provider));
         let (_, outcome) = run(&assistant, question("hello?")).await;
         let expected = Usage::new(9, 7).with_cache(cached.0, cached.1);
-        assert_eq!(outcome.unwrap().usage, Some(expected), "{text}");
+        assert_eq!(outcome.unwrap().message.usage, Some(expected), "{text}");
     }
 }
 

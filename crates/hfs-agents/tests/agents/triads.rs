@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hfs_agents::{MemoryEntry, ModelConfig, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, Event, EventPayload, MessageDraft, Part,
-    ReplyDelta, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store, Timestamp,
+    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, CompletedMessage, Event, EventPayload,
+    MessageDraft, NotPersisted, Part, ReplyDelta, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store,
+    Timestamp,
 };
 use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 use testkit::model_server::{well_formed_answer, well_formed_text};
@@ -68,7 +70,7 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
             let (sink, outcome) =
                 run(&triads(&server, protocol, yaml), question("Why is the sky blue?")).await;
             let outcome = outcome.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
-            assert_eq!(outcome.parts, [Part::text("The whole reply.")]);
+            assert_eq!(outcome.message.parts, [Part::text("The whole reply.")]);
             assert_eq!(sink.text(), "The whole reply.");
             assert_eq!(sink.errors(), [] as [&str; 0]);
 
@@ -77,7 +79,7 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
             assert_closed(&sink);
             let (counted, calls) = server.usage();
             assert_eq!(snapshot.usage.total_tokens, counted.total(), "{protocol:?}");
-            assert_eq!(outcome.usage, Some(counted));
+            assert_eq!(outcome.message.usage, Some(counted));
             assert_eq!(snapshot.usage.by_agent.values().map(|count| count.calls).sum::<u64>(), calls);
             assert!(
                 ["deliberation", "execution", "integration"].iter().all(|phase| snapshot.usage.by_phase
@@ -97,7 +99,7 @@ async fn a_run_ends_with_a_reply_and_its_usage_is_what_the_server_counted() {
                 assert_eq!((section.status, section.owners.len()), (SectionStatus::Resolved, 1));
             }
             assert_eq!(
-                outcome.extra.get("sections").unwrap().as_object().unwrap().len(),
+                outcome.message.extra.get("sections").unwrap().as_object().unwrap().len(),
                 config.sections.len()
             );
         }
@@ -153,8 +155,14 @@ async fn all_parts_of_split_and_merged_sections_are_written() {
     let (sink, outcome) =
         run(&triads(&server, Protocol::Anthropic, TriadsConfig::SMALL), question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["testers", "makers"]));
-    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
+    assert_eq!(
+        outcome.message.extra.get("sections").unwrap()["answer"],
+        serde_json::json!(["testers", "makers"])
+    );
+    assert_eq!(
+        outcome.message.extra.get("sections").unwrap()["reservations"],
+        serde_json::json!(["testers"])
+    );
     let integration = server.requests().pop().unwrap().last_turn();
     assert!(integration.contains("## answer\n\nLEAD\n\nPART-HOW"), "{integration}");
     assert!(!integration.contains("## reservations"), "{integration}");
@@ -208,6 +216,7 @@ async fn every_agent_has_its_own_memory_and_a_later_run_continues_with_it() {
 async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
     #[derive(Default)]
     struct CheckingSink(RecordingSink);
+    #[async_trait]
     impl RunSink for CheckingSink {
         fn event(&self, payload: EventPayload) {
             if let EventPayload::UsageRecorded { agent, .. } = &payload {
@@ -217,6 +226,12 @@ async fn a_memory_is_stored_before_the_usage_event_of_the_same_call() {
         }
         fn reply(&self, delta: ReplyDelta) {
             self.0.reply(delta);
+        }
+        fn next_message(&self, completed: CompletedMessage, next: Role) {
+            self.0.next_message(completed, next);
+        }
+        async fn persist(&self) -> Result<(), NotPersisted> {
+            self.0.persist().await
         }
         fn remember(&self, agent: &str, memory: AgentMemory) {
             self.0.remember(agent, memory);
@@ -245,7 +260,7 @@ async fn each_role_uses_its_own_model() {
     assert!(Triads::new(parsed.clone(), missing).is_err());
     let models = TriadModels::Online { default: config_of("plain"), named };
     let (_, outcome) = run(&Triads::new(parsed, models).unwrap(), question("Why?")).await;
-    assert_eq!(outcome.unwrap().model.as_deref(), Some("eloquent"));
+    assert_eq!(outcome.unwrap().message.model.as_deref(), Some("eloquent"));
     for request in server.requests() {
         let prompt = request.prompt();
         let expected = if prompt.contains("You are critic") {
@@ -372,6 +387,7 @@ struct CancellingSink {
     cancel: CancellationToken,
 }
 
+#[async_trait]
 impl RunSink for CancellingSink {
     fn event(&self, payload: EventPayload) {
         if matches!(&payload, EventPayload::PhaseStarted { phase } if phase == self.phase) {
@@ -382,6 +398,14 @@ impl RunSink for CancellingSink {
 
     fn reply(&self, delta: ReplyDelta) {
         self.inner.reply(delta);
+    }
+
+    fn next_message(&self, completed: CompletedMessage, next: Role) {
+        self.inner.next_message(completed, next);
+    }
+
+    async fn persist(&self) -> Result<(), NotPersisted> {
+        self.inner.persist().await
     }
 
     fn remember(&self, agent: &str, memory: AgentMemory) {
@@ -423,8 +447,8 @@ async fn a_run_on_saved_sessions_goes_through_all_phases_without_errors() {
         let text = sink.text();
         assert!(text.contains("refresh token was sent to the wrong endpoint"), "{text}");
         assert!(text.contains("not from a model") && text.contains("hfs config set model"), "{text}");
-        assert_eq!(outcome.model.as_deref(), Some("recall"));
-        assert!(outcome.extra.get("references").unwrap()[0]["session"] == login.to_string());
+        assert_eq!(outcome.message.model.as_deref(), Some("recall"));
+        assert!(outcome.message.extra.get("references").unwrap()[0]["session"] == login.to_string());
         let snapshot = snapshot_of(&sink);
         let phases: Vec<&str> = snapshot.timeline.phases.iter().map(|phase| phase.name.as_str()).collect();
         assert_eq!(phases, PHASES);

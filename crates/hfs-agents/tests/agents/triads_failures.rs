@@ -169,7 +169,7 @@ async fn the_sections_of_a_lost_triad_go_to_the_others() {
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["makers"]));
+    assert_eq!(outcome.message.extra.get("sections").unwrap()["reservations"], serde_json::json!(["makers"]));
     assert!(
         sink.text().starts_with("The whole reply.\n\n---\n\n*Written without testers/"),
         "{}",
@@ -208,12 +208,15 @@ async fn a_failed_arbiter_and_a_failed_integrator_have_fallbacks() {
     let agent = triads(&server, Protocol::OpenAi, TriadsConfig::SMALL);
     let (sink, outcome) = run(&agent, question("Why?")).await;
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.extra.get("sections").unwrap()["answer"], serde_json::json!(["makers"]));
-    assert_eq!(outcome.extra.get("sections").unwrap()["reservations"], serde_json::json!(["testers"]));
+    assert_eq!(outcome.message.extra.get("sections").unwrap()["answer"], serde_json::json!(["makers"]));
+    assert_eq!(
+        outcome.message.extra.get("sections").unwrap()["reservations"],
+        serde_json::json!(["testers"])
+    );
     let text = sink.text();
     assert!(text.starts_with("## answer\n\nSome words about it.\n\n## reservations"), "{text}");
     assert!(text.contains("because the integrator failed") && text.contains("simulated failure"), "{text}");
-    assert_eq!(outcome.parts, [Part::text(text)]);
+    assert_eq!(outcome.message.parts, [Part::text(text)]);
     let incomplete = outcome.incomplete.unwrap();
     assert_eq!(incomplete.reason, IncompleteReason::AgentsLost);
     assert!(incomplete.to_string().contains("simulated failure"), "{incomplete}");

@@ -74,11 +74,11 @@ pub trait MessageStore {
     ) -> StoreResult<(Appended, ReplyHandle)>;
 
     /// Appends deltas to a reply. They are durable when the call returns. The cost depends on the size of the deltas, not
-    /// on that of the reply. Empty deltas are ignored.
+    /// on that of the reply. Empty deltas are ignored. Use [`append_delta`](crate::append_delta) for their meaning.
     ///
     /// # Errors
-    /// `Conflict` if the reply is not in progress any more or was started by another store instance; `Unavailable` if a
-    /// later attempt may succeed.
+    /// `Conflict` if the reply is not in progress any more or was started by another store instance; `Invalid` for a part
+    /// that cannot be stored; `Unavailable` if a later attempt may succeed.
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()>;
 
     /// Replaces a reply with its final content. Its id and seq stay; a status of `streaming` becomes `interrupted`.
@@ -86,6 +86,19 @@ pub trait MessageStore {
     /// # Errors
     /// Those of [`extend_reply`](Self::extend_reply).
     fn finish_reply(&self, reply: ReplyHandle, message: &MessageDraft) -> StoreResult<()>;
+
+    /// Continues a turn of several messages, as one unit: replaces a reply with its final content, which is the first of
+    /// `messages`, appends the others after it, and begins the reply `next` after them. No other writer can come in between,
+    /// and the messages of a turn that has begun can be written although its branch has been undone.
+    ///
+    /// # Errors
+    /// Those of [`extend_reply`](Self::extend_reply); `Invalid` without any message; `Conflict` if a message id exists.
+    fn continue_reply(
+        &self,
+        reply: ReplyHandle,
+        messages: &[MessageDraft],
+        next: &MessageDraft,
+    ) -> StoreResult<ReplyHandle>;
 
     /// Reads a range of a branch's history, in order of seq. A reply in progress is returned with the text received so
     /// far, as `streaming`, or as `interrupted` if its writer has ended.

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, ContextLimit, ContextUpdate, LimitSource, MessageFlag, MessageRange,
-    MessageStore as _, ModelContext, Part, ReplyDelta, RunOutcome, RunRequest, RunSink, Suggestion, Usage,
+    Agent, AgentDescription, AgentError, CompletedMessage, ContextLimit, ContextUpdate, LimitSource,
+    MessageFlag, MessageRange, MessageStore as _, ModelContext, Part, ReplyDelta, RunOutcome, RunRequest,
+    RunSink, Suggestion, Usage,
 };
 use hfs_engine::{CancellationToken, CompactError, CompactionMode, Conversation, Engine, Settings, Update};
 use hfs_store::MemoryStore;
@@ -68,7 +69,8 @@ impl Agent for SmallModel {
             });
         }
         sink.reply(ReplyDelta::text("ok"));
-        Ok(RunOutcome::new(vec![Part::text("ok")]).with_model(Some("m".into())))
+        let message = CompletedMessage::new(vec![Part::text("ok")]);
+        Ok(RunOutcome::new(message.with_model(Some("m".into()))))
     }
 
     async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {
@@ -77,7 +79,8 @@ impl Agent for SmallModel {
             return Err(AgentError::Internal { message: "no summary".into() });
         }
         let count = self.summaries.lock().unwrap().len();
-        Ok(RunOutcome::new(vec![Part::text(format!("summary {count}"))]).with_usage(Some(Usage::new(10, 2))))
+        let message = CompletedMessage::new(vec![Part::text(format!("summary {count}"))]);
+        Ok(RunOutcome::new(message.with_usage(Some(Usage::new(10, 2)))))
     }
 }
 
@@ -262,7 +265,9 @@ async fn the_servers_count_corrects_the_estimate() {
             let estimate: u64 =
                 request.history.iter().map(|message| message.content.estimated_tokens()).sum();
             let usage = Usage::new(estimate * 7 / 10, 1);
-            Ok(self.0.run(request, sink).await?.with_usage(Some(usage)))
+            let mut outcome = self.0.run(request, sink).await?;
+            outcome.message.usage = Some(usage);
+            Ok(outcome)
         }
     }
     let inner = SmallModel::new(Some(4_000));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    CheckpointStore, Event, EventPayload, Hooks, Message, MessageRange, MessageStatus, PluginStates, Role,
-    RunEnding, RunSnapshot, RunStore, SessionId, Store, Trigger, Verdict,
+    CheckpointStore, Event, EventPayload, Hooks, Message, MessageRange, MessageStatus, PluginStates,
+    ReplyDelta, Role, RunEnding, RunSnapshot, RunStore, SessionId, Store, Trigger, Verdict,
 };
 use hfs_engine::{Conversation, Engine, Observer, Update};
 use hfs_store::{SqliteOptions, SqliteStore};
@@ -119,7 +119,7 @@ async fn a_send_dropped_by_select_while_it_streams_leaves_the_streamed_text() {
     send_and_drop_at(
         &engine,
         &mut conversation,
-        |update| matches!(update, Update::Delta(delta) if delta.text == "a reply"),
+        |update| matches!(update, Update::Delta(delta) if *delta == ReplyDelta::text("a reply")),
     )
     .await;
     let messages = continue_session(store.as_ref(), &engine, &mut conversation).await;

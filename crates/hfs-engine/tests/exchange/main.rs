@@ -10,3 +10,4 @@ mod imports;
 mod random_operations;
 mod sending;
 mod time_travel;
+mod turns;

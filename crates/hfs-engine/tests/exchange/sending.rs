@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, ErrorExt, ErrorKind, EventPayload, MessageRange, MessageStatus, MessageStore, PageRequest,
-    Part, Role, RunEnding, RunSnapshot, RunStore, SessionStore, StoreError,
+    AgentError, ErrorExt, ErrorKind, EventPayload, MessageDraft, MessageRange, MessageStatus, MessageStore,
+    PageRequest, Part, ReplyDelta, Role, RunEnding, RunSnapshot, RunStore, SessionStore, StoreError,
 };
 use hfs_engine::{Conversation, Observer, SendError, Settings, Update};
 use tokio_util::sync::CancellationToken;
@@ -170,7 +170,7 @@ struct FillsDisk {
 
 impl Observer for FillsDisk {
     fn update(&self, update: Update) {
-        if matches!(&update, Update::Delta(delta) if delta.text == "one ") {
+        if matches!(&update, Update::Delta(delta) if *delta == ReplyDelta::text("one ")) {
             self.store.fail_saves(self.failures);
         }
         self.updates.update(update);
@@ -201,8 +201,8 @@ async fn a_reply_that_cannot_be_saved_is_returned_with_the_error() {
     let mut conversation = Conversation::new(None);
     let failed = engine(store, agent).send(&mut conversation, "go", observer, CancellationToken::new()).await;
     match failed {
-        Err(SendError::ReplyNotSaved { reply, source }) => {
-            assert_eq!(reply.text(), "one two");
+        Err(SendError::ReplyNotSaved { messages, source }) => {
+            assert_eq!(messages.iter().map(MessageDraft::text).collect::<Vec<_>>(), ["one two"]);
             assert_eq!(source.kind(), ErrorKind::Unavailable);
         }
         other => panic!("expected the reply in the error, got {other:?}"),

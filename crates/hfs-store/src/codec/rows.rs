@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use hfs_core::{
-    ContentHash, DeltaKind, MAX_JSON_DEPTH, MessageDraft, MessageStatus, Part, PassthroughFields, Role,
+    ContentHash, MAX_JSON_DEPTH, MessageDraft, MessageStatus, Part, PassthroughFields, Role,
     SessionAttributes, Timestamp, json_depth,
 };
 use rusqlite::types::ValueRef;
@@ -68,21 +68,6 @@ pub(crate) fn status(code: i64) -> Result<MessageStatus> {
         STREAMING => Ok(MessageStatus::Streaming),
         2 => Ok(MessageStatus::Interrupted),
         _ => Err(Error::Corrupt(format!("{code} is not the code of a message's status"))),
-    }
-}
-
-pub(crate) const fn delta_kind_code(kind: DeltaKind) -> i64 {
-    match kind {
-        DeltaKind::Text => 0,
-        DeltaKind::Thinking => 1,
-    }
-}
-
-pub(crate) fn delta_kind(code: i64) -> Result<DeltaKind> {
-    match code {
-        0 => Ok(DeltaKind::Text),
-        1 => Ok(DeltaKind::Thinking),
-        _ => Err(Error::Corrupt(format!("{code} is not the code of a kind of delta"))),
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::{Arc, Weak};
 
 use hfs_core::{
     Appended, Attachment, AttachmentStore, BranchId, ContentHash, Message, MessageDraft, MessageId,
-    MessageRange, MessageStatus, MessageStore, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError,
-    StoreResult, Timestamp, append_delta,
+    MessageRange, MessageStatus, MessageStore, Part, Position, ReplyDelta, ReplyHandle, Seq, SessionId,
+    StoreError, StoreResult, Timestamp, append_delta,
 };
 
 use crate::error::undone_branch;
 
-use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, not_found};
+use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, missing_attachment, not_found};
 
 impl MessageStore for MemoryStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
@@ -39,10 +39,18 @@ impl MessageStore for MemoryStore {
 
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
         let mut data = self.lock();
-        let row = self.own_reply(&mut data, reply)?;
-        for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
-            append_delta(&mut row.content.parts, delta);
+        self.own_reply(&mut data, reply)?;
+        let attached = deltas.iter().filter_map(|delta| match delta {
+            ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
+            ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
+        });
+        for hash in attached {
+            if !data.attachments.contains_key(&hash) {
+                return Err(missing_attachment(reply.message, hash));
+            }
         }
+        let row = self.own_reply(&mut data, reply)?;
+        deltas.iter().for_each(|delta| append_delta(&mut row.content.parts, delta));
         Ok(())
     }
 
@@ -53,6 +61,31 @@ impl MessageStore for MemoryStore {
         let row = self.own_reply(&mut data, reply)?;
         *row = MessageRow::finished(MessageDraft { id: reply.message, ..message.clone() });
         data.touch_branch(reply.branch, message.created_at)
+    }
+
+    fn continue_reply(
+        &self,
+        reply: ReplyHandle,
+        messages: &[MessageDraft],
+        next: &MessageDraft,
+    ) -> StoreResult<ReplyHandle> {
+        let [last, following @ ..] = messages else {
+            return Err(invalid("a turn continues after the final message of its reply, and there is none"));
+        };
+        let mut data = self.lock();
+        self.own_reply(&mut data, reply)?;
+        data.check_attachments(last)?;
+        let rows = following.iter().cloned().map(MessageRow::finished).chain([self.streaming_row(next)]);
+        let rows: Vec<MessageRow> = rows.collect();
+        data.check_rows(&rows)?;
+        *self.own_reply(&mut data, reply)? =
+            MessageRow::finished(MessageDraft { id: reply.message, ..last.clone() });
+        data.touch_branch(reply.branch, last.created_at)?;
+        let seq = reply.seq + rows.len() as u64;
+        for row in rows {
+            data.push(reply.branch, row)?;
+        }
+        Ok(ReplyHandle { message: next.id, branch: reply.branch, seq })
     }
 
     fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
@@ -167,6 +200,11 @@ impl Data {
         if row.messages.last().is_some_and(MessageRow::is_live) {
             return Err(StoreError::Locked { seq: row.branch.head });
         }
+        self.check_rows(rows)
+    }
+
+    /// Returns an error if an id of these rows exists, or if an attachment is missing.
+    fn check_rows(&self, rows: &[MessageRow]) -> StoreResult<()> {
         let messages = || rows.iter().map(|row| &row.content);
         for (index, message) in messages().enumerate() {
             let earlier = messages().take(index).any(|other| other.id == message.id);

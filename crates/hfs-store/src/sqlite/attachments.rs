@@ -75,12 +75,32 @@ pub(crate) fn remove_references(conn: &Connection, first: i64, last: i64) -> Res
         .prepare_cached("DELETE FROM attachment_use WHERE message BETWEEN ?1 AND ?2 RETURNING attachment")?
         .query_map([first, last], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<i64>>>()?;
-    for attachment in released {
-        conn.prepare_cached(
-            "DELETE FROM attachment WHERE no = ?1
-                AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = ?1)",
+    released.into_iter().try_for_each(|attachment| remove_unused(conn, attachment))
+}
+
+/// Removes the references of a message to attachments that it does not use any more, and attachments without other
+/// references.
+pub(crate) fn remove_other_references(conn: &Connection, message: i64, used: &[ContentHash]) -> Result<()> {
+    let references = conn
+        .prepare_cached(
+            "SELECT attachment.no, attachment.hash FROM attachment_use
+                JOIN attachment ON attachment.no = attachment_use.attachment WHERE attachment_use.message = ?1",
         )?
-        .execute([attachment])?;
+        .query_map([message], |row| Ok((row.get(0)?, ContentHash::from_bytes(row.get(1)?))))?
+        .collect::<rusqlite::Result<Vec<(i64, ContentHash)>>>()?;
+    for (attachment, _) in references.into_iter().filter(|(_, hash)| !used.contains(hash)) {
+        conn.prepare_cached("DELETE FROM attachment_use WHERE message = ?1 AND attachment = ?2")?
+            .execute([message, attachment])?;
+        remove_unused(conn, attachment)?;
     }
+    Ok(())
+}
+
+fn remove_unused(conn: &Connection, attachment: i64) -> Result<()> {
+    conn.prepare_cached(
+        "DELETE FROM attachment WHERE no = ?1
+            AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment = ?1)",
+    )?
+    .execute([attachment])?;
     Ok(())
 }

@@ -7,6 +7,9 @@
 //! `reply_piece`. The alternative, to rewrite the growing body, would write a number of bytes quadratic in the length
 //! of the reply. `finish_reply` writes the final message and deletes the deltas.
 //!
+//! A turn of several messages is a chain of replies. `continue_reply` writes the final form of one and inserts the next
+//! one in the same transaction, so that at any moment the newest message of the turn holds the branch.
+//!
 //! If the process ends before `finish_reply`, the reply is abandoned, and the presence lock is free. Readers then see
 //! an interrupted message with the text of the deltas. They compute this message, so they see it even if
 //! the store cannot be written. The next append to the branch, an update of the text index, or
@@ -23,13 +26,13 @@ use hfs_core::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
-use crate::codec::{body, checksum};
+use crate::codec::{body, checksum, piece};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result, conflict, invalid, not_found, undone_branch};
 use crate::sqlite::session_stats::{self, SessionStats};
 use crate::sqlite::sessions::unique_violation_as_conflict;
-use crate::sqlite::{SqliteStore, text_index};
+use crate::sqlite::{SqliteStore, attachments, text_index};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
 /// Maximum number of messages for which memory is reserved in advance.
@@ -85,9 +88,13 @@ impl MessageStore for SqliteStore {
     }
 
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
+        let action = "save the reply";
         let merged = merge_deltas(deltas);
+        let pieces = merged.iter().map(piece::encode).collect::<Result<Vec<_>>>();
+        let pieces = pieces.map_err(self.db.store_error(action))?;
+        let attachments: Vec<ContentHash> = merged.iter().filter_map(attachment_of).collect();
         let probe = self.db.liveness_probe();
-        self.db.write("save the reply", move |conn| {
+        self.db.write(action, move |conn| {
             let (no, _) = find_own_reply(conn, &probe, reply)?;
             let last: i64 = conn
                 .prepare_cached("SELECT coalesce(max(number), 0) FROM reply_piece WHERE message = ?1")?
@@ -95,10 +102,10 @@ impl MessageStore for SqliteStore {
             let mut insert = conn.prepare_cached(
                 "INSERT INTO reply_piece (message, number, kind, text) VALUES (?1, ?2, ?3, ?4)",
             )?;
-            for (number, delta) in (last + 1..).zip(&merged) {
-                insert.execute(params![no, number, rows::delta_kind_code(delta.kind), delta.text])?;
+            for (number, piece) in (last + 1..).zip(&pieces) {
+                insert.execute(params![no, number, piece.kind, piece.text])?;
             }
-            Ok(())
+            attachments.iter().try_for_each(|hash| refer_to_attachment(conn, no, reply.message, *hash))
         })
     }
 
@@ -115,6 +122,36 @@ impl MessageStore for SqliteStore {
         })?;
         text_index::after_append(self, 1);
         Ok(())
+    }
+
+    fn continue_reply(
+        &self,
+        reply: ReplyHandle,
+        messages: &[MessageDraft],
+        next: &MessageDraft,
+    ) -> StoreResult<ReplyHandle> {
+        let action = "save the reply";
+        let rows = messages.iter().map(MessageRow::finalized).chain([MessageRow::streaming(next)]);
+        let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
+        let (probe, message) = (self.db.liveness_probe(), next.id);
+        let begun = self.db.write(action, move |conn| {
+            let (last, following) =
+                rows.split_first().filter(|(_, following)| !following.is_empty()).ok_or_else(|| {
+                    invalid("a turn continues after the final message of its reply, and there is none")
+                })?;
+            let (no, session) = find_own_reply(conn, &probe, reply)?;
+            replace_row(conn, no, reply.message, last)?;
+            delete_reply(conn, no)?;
+            session_stats::touch(conn, session, last.created_at)?;
+            // This process holds the branch, so the reply is its head.
+            let head = BranchHead::find(conn, reply.branch)?;
+            let no = insert_after(conn, &head, following)?;
+            insert_reply(conn, &probe, no)?;
+            session_stats::set_needs_indexing(conn, session, true)?;
+            Ok(ReplyHandle { message, branch: reply.branch, seq: seq_of(no) })
+        })?;
+        text_index::after_append(self, messages.len());
+        Ok(begun)
     }
 
     fn read_messages(&self, branch: BranchId, range: MessageRange) -> StoreResult<Vec<Message>> {
@@ -173,13 +210,19 @@ fn append_rows(
         let found = Position { branch: at.branch, head: head.seq };
         return Err(StoreError::HeadMismatch { expected: at, found }.into());
     }
-    let mut no = message_no(head.branch, head.seq)?;
+    let no = message_no(head.branch, head.seq)?;
     if head.is_streaming {
         if lookup::is_being_written(conn, probe, no)? {
             return Err(StoreError::Locked { seq: head.seq }.into());
         }
-        finalize_interrupted(conn, no)?;
+        finalize_interrupted(conn, no, UnreadableDeltas::Fail)?;
     }
+    if messages.is_empty() { Ok(no) } else { insert_after(conn, &head, messages) }
+}
+
+/// Inserts rows after the head of a branch. Returns the number of the last one.
+fn insert_after(conn: &Connection, head: &BranchHead, messages: &[MessageRow]) -> Result<i64> {
+    let mut no = message_no(head.branch, head.seq)?;
     let mut insert = InsertMessage::new(conn)?;
     for (seq, message) in (head.seq + 1..).zip(messages) {
         no = message_no(head.branch, seq)?;
@@ -287,6 +330,7 @@ pub(crate) fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &M
     for hash in &message.attachments {
         refer_to_attachment(conn, no, id, *hash)?;
     }
+    attachments::remove_other_references(conn, no, &message.attachments)?;
     conn.prepare_cached(
         "UPDATE message SET role = ?2, status = ?3, created_at = ?4, agent = ?5, model = ?6,
             prompt_tokens = ?7, completion_tokens = ?8, cache_read_tokens = ?9, cache_write_tokens = ?10,
@@ -351,7 +395,7 @@ fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &
         if !lookup::is_being_written(conn, probe, no)? {
             status = MessageStatus::Interrupted;
         }
-        append_stored_deltas(conn, no, &mut parts)?;
+        append_stored_deltas(conn, no, &mut parts, UnreadableDeltas::Fail)?;
     }
     let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
     let cached: (Option<i64>, Option<i64>) = (row.get(13)?, row.get(14)?);
@@ -475,16 +519,24 @@ pub(crate) fn number_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> R
     message_no(branch.no, seq).map(Some)
 }
 
-/// Joins consecutive deltas of the same kind, so that a batch of deltas takes few rows.
+/// Joins consecutive deltas, so that a batch of deltas takes few rows.
 fn merge_deltas(deltas: &[ReplyDelta]) -> Vec<ReplyDelta> {
     let mut merged: Vec<ReplyDelta> = Vec::new();
-    for delta in deltas.iter().filter(|delta| !delta.text.is_empty()) {
-        match merged.last_mut() {
-            Some(last) if last.kind == delta.kind => last.text.push_str(&delta.text),
-            _ => merged.push(delta.clone()),
-        }
+    for delta in deltas.iter().filter(|delta| !delta.is_empty()) {
+        let rest = match merged.last_mut() {
+            Some(last) => last.join(delta.clone()),
+            None => Err(delta.clone()),
+        };
+        merged.extend(rest.err());
     }
     merged
+}
+
+fn attachment_of(delta: &ReplyDelta) -> Option<ContentHash> {
+    match delta {
+        ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
+        ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
+    }
 }
 
 /// The message number and the session of a reply that this store is writing.
@@ -508,24 +560,42 @@ fn find_own_reply(conn: &Connection, probe: &LivenessProbe, reply: ReplyHandle) 
     .ok_or_else(|| conflict(format!("reply {} is no longer being written", reply.message)))
 }
 
-/// Appends the stored deltas of a streaming reply to its parts.
-fn append_stored_deltas(conn: &Connection, no: i64, parts: &mut Vec<Part>) -> Result<()> {
+/// What happens with stored deltas that cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnreadableDeltas {
+    Fail,
+    LeaveOut,
+}
+
+/// Appends the stored deltas of a streaming reply to its parts. Returns the number of deltas that were left out.
+pub(crate) fn append_stored_deltas(
+    conn: &Connection,
+    no: i64,
+    parts: &mut Vec<Part>,
+    unreadable: UnreadableDeltas,
+) -> Result<u64> {
+    let mut left_out = 0;
     let mut statement =
         conn.prepare_cached("SELECT kind, text FROM reply_piece WHERE message = ?1 ORDER BY number")?;
     let mut rows = statement.query([no])?;
     while let Some(row) = rows.next()? {
-        let delta = ReplyDelta { kind: rows::delta_kind(row.get(0)?)?, text: row.get(1)? };
-        append_delta(parts, &delta);
+        let text = row.get_ref(1)?.as_str().map_err(|error| Error::Corrupt(error.to_string()));
+        match text.and_then(|text| piece::decode(row.get(0)?, text)) {
+            Ok(delta) => append_delta(parts, &delta),
+            Err(error) if error.is_corruption() && unreadable == UnreadableDeltas::LeaveOut => left_out += 1,
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(left_out)
 }
 
-/// Writes the final row of an abandoned reply: the text of its deltas, with the status `interrupted`.
-fn finalize_interrupted(conn: &Connection, no: i64) -> Result<()> {
+/// Writes the final row of an abandoned reply: the content of its deltas, with the status `interrupted`. Returns the
+/// number of deltas that were left out.
+pub(crate) fn finalize_interrupted(conn: &Connection, no: i64, unreadable: UnreadableDeltas) -> Result<u64> {
     let body: String =
         conn.prepare_cached("SELECT body FROM message WHERE no = ?1")?.query_row([no], |row| row.get(0))?;
     let mut parts = body::decode(&body)?;
-    append_stored_deltas(conn, no, &mut parts)?;
+    let left_out = append_stored_deltas(conn, no, &mut parts, unreadable)?;
     conn.prepare_cached("UPDATE message SET status = ?2, body = ?3 WHERE no = ?1")?.execute(params![
         no,
         rows::status_code(MessageStatus::Interrupted),
@@ -536,7 +606,8 @@ fn finalize_interrupted(conn: &Connection, no: i64) -> Result<()> {
     let session: i64 = conn
         .prepare_cached("SELECT session FROM branch WHERE no = ?1")?
         .query_row([rows::branch_of(no)], |row| row.get(0))?;
-    session_stats::set_needs_indexing(conn, session, true)
+    session_stats::set_needs_indexing(conn, session, true)?;
+    Ok(left_out)
 }
 
 fn delete_reply(conn: &Connection, no: i64) -> Result<()> {
@@ -560,7 +631,7 @@ pub(crate) fn finalize_abandoned(
     store.db.write("finalize interrupted replies", move |conn| {
         let abandoned = find_abandoned(conn, &probe, session)?;
         for (no, session) in &abandoned {
-            finalize_interrupted(conn, *no)?;
+            finalize_interrupted(conn, *no, UnreadableDeltas::Fail)?;
             if let Some(at) = at {
                 session_stats::touch(conn, *session, at.as_micros())?;
             }

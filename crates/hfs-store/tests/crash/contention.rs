@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    DeltaKind, Maintenance, MessageRange, MessageStore, ReplyDelta, SearchIndex, SearchQuery, SessionRef,
-    SessionStore, StoreError,
+    Maintenance, MessageRange, MessageStore, ReplyDelta, SearchIndex, SearchQuery, SessionRef, SessionStore,
+    StoreError,
 };
 use testkit::builders::{Drafts, at};
 
@@ -31,7 +31,7 @@ pub fn exchange_messages(job: &Job, seconds: u64) {
         let question = make.user(&format!("question {exchanges} of {}", job.seed));
         match store.append_and_begin_reply(at(branch, head), &[question], &make.assistant("")) {
             Ok((_, reply)) => {
-                let delta = ReplyDelta { kind: DeltaKind::Text, text: "an ".into() };
+                let delta = ReplyDelta::text("an ");
                 store.extend_reply(reply, &[delta]).unwrap();
                 store
                     .finish_reply(reply, &make.assistant(&format!("answer to {exchanges} of {}", job.seed)))

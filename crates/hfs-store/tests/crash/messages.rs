@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hfs_core::{
-    BranchId, BranchStore, DeltaKind, Maintenance, Message, MessageId, MessageRange, MessageStatus,
-    MessageStore, Position, ReplyDelta, Role, SessionRef, SessionStore, Store, StoreError, Timestamp,
+    BranchId, BranchStore, Maintenance, Message, MessageId, MessageRange, MessageStatus, MessageStore, Part,
+    Position, ReplyDelta, ReplyHandle, Role, SessionRef, SessionStore, Store, StoreError, Timestamp,
 };
 use hfs_store::SqliteStore;
 use testkit::builders::{Drafts, at};
@@ -32,19 +32,51 @@ pub fn append_and_stream(job: &Job) {
         let reply = store.begin_reply(here, &make.assistant("")).unwrap();
         here.head = reply.seq;
         acknowledge(&format!("began {}", reply.message));
+        let mut reply = reply;
+        for step in 0..random.usize(0..4) {
+            reply = use_a_tool(&store, &make, reply, step, &mut random);
+            here.head = reply.seq;
+        }
         let mut text = String::new();
         for _ in 0..random.usize(0..12) {
-            let deltas: Vec<ReplyDelta> = (0..random.usize(1..4))
-                .map(|_| ReplyDelta { kind: DeltaKind::Text, text: random_text(&mut random, 30) })
-                .collect();
+            let texts: Vec<String> = (0..random.usize(1..4)).map(|_| random_text(&mut random, 30)).collect();
+            let deltas: Vec<ReplyDelta> = texts.iter().map(ReplyDelta::text).collect();
             store.extend_reply(reply, &deltas).unwrap();
-            let added: String = deltas.iter().map(|delta| delta.text.as_str()).collect();
+            let added = texts.concat();
             acknowledge(&format!("extended {} {added}", reply.message));
             text.push_str(&added);
         }
         store.finish_reply(reply, &make.assistant(&format!("{text}{END}"))).unwrap();
         acknowledge(&format!("finished {}", reply.message));
     }
+}
+
+/// A message of a turn: a call that is durable before its result, and the result of it while the tool runs. Returns the next
+/// message.
+fn use_a_tool(
+    store: &SqliteStore,
+    make: &Drafts,
+    reply: ReplyHandle,
+    step: usize,
+    random: &mut fastrand::Rng,
+) -> ReplyHandle {
+    let mut output = String::new();
+    for line in 0..random.usize(1..4) {
+        // The text of the acknowledgement is that of the message, so the output is written as text as well.
+        let added = format!("{step}.{line} ");
+        let deltas = [ReplyDelta::output("call", added.as_str()), ReplyDelta::text(added.as_str())];
+        store.extend_reply(reply, &deltas).unwrap();
+        acknowledge(&format!("extended {} {added}", reply.message));
+        output.push_str(&added);
+    }
+    let (role, next) =
+        if step.is_multiple_of(2) { (Role::Assistant, Role::Tool) } else { (Role::Tool, Role::Assistant) };
+    let result = Part::ToolResult { id: "call".into(), output: output.clone(), is_error: false };
+    let finished = make.message(role, vec![result, Part::text(format!("{output}{END}"))]);
+    let next = store.continue_reply(reply, &[finished], &make.message(next, vec![])).unwrap();
+    acknowledge(&format!("finished {}", reply.message));
+    acknowledge(&format!("began {}", next.message));
+    next
 }
 
 fn random_text(random: &mut fastrand::Rng, max_words: usize) -> String {
@@ -152,6 +184,15 @@ fn check_history(found: &[Message], expected: &[Expected], before: usize) -> u64
             assert_eq!(text, expected.text);
         } else {
             assert!(text.starts_with(&expected.text), "{:?} / {text:?}", expected.text);
+        }
+        for part in &message.content.parts {
+            if let Part::ToolResult { output, .. } = part {
+                assert_eq!(
+                    output,
+                    text.trim_end_matches(END),
+                    "the output is as long as the text next to it"
+                );
+            }
         }
         if index >= before {
             let is_complete = message.content.role == Role::User || text.ends_with(END);

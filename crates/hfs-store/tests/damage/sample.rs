@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
 use hfs_core::{
-    AttachmentStore, BranchId, BranchStore, CheckpointId, CheckpointStore, DeltaKind, MessageId,
-    MessageStore, OperationKind, OperationStore, PageRequest, ReplyDelta, RunId, RunStore, SearchIndex,
-    SearchQuery, SessionId, SessionStore,
+    AttachmentStore, BranchId, BranchStore, CheckpointId, CheckpointStore, MessageId, MessageStore,
+    OperationKind, OperationStore, PageRequest, ReplyDelta, RunId, RunStore, SearchIndex, SearchQuery,
+    SessionId, SessionStore,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -140,7 +140,7 @@ fn fill(store: &SqliteStore, sessions: std::ops::Range<u64>) {
             0 => store.trash_session(session.id, make.now()).unwrap(),
             1 => {
                 let reply = store.begin_reply(aside.position, &make.assistant("")).unwrap();
-                let delta = ReplyDelta { kind: DeltaKind::Text, text: "half an answer".into() };
+                let delta = ReplyDelta::text("half an answer");
                 store.extend_reply(reply, &[delta]).unwrap();
                 store.finish_reply(reply, &make.assistant("a whole answer")).unwrap();
             }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{
-    ErrorExt, ErrorKind, Maintenance, MessageRange, OperationKind, OperationStore, PageRequest, SearchIndex,
-    SearchQuery, SessionFilter, SessionStore, Store, StoreError, StoreResult,
+    ErrorExt, ErrorKind, Maintenance, MessageRange, MessageStatus, MessageStore, OperationKind,
+    OperationStore, PageRequest, Part, ReplyDelta, SearchIndex, SearchQuery, SessionFilter, SessionStore,
+    Store, StoreError, StoreResult,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -383,6 +384,32 @@ fn a_checkpoint_number_that_is_not_valid_is_found_and_repaired() {
         store.repair().unwrap();
         assert_intact(&store);
     }
+}
+
+#[test]
+fn a_reply_with_an_unreadable_piece_keeps_its_other_pieces() {
+    let (_home, path) = sample(1);
+    let (branch, seq) = {
+        let store = open(&path);
+        let session = all_sessions(&store).unwrap().remove(0);
+        let here = head(&store, &session);
+        let reply = store.begin_reply(here, &Drafts::new(9).assistant("")).unwrap();
+        let call = Part::ToolCall { id: "1".into(), name: "run".into(), input: "ls".into() };
+        for delta in [ReplyDelta::Part(call), ReplyDelta::output("1", "lost"), ReplyDelta::text("kept")] {
+            store.extend_reply(reply, &[delta]).unwrap();
+        }
+        (reply.branch, reply.seq)
+    };
+    let damage = "UPDATE reply_piece SET text = '{' WHERE kind = 3";
+    assert_eq!(Connection::open(&path).unwrap().execute(damage, []).unwrap(), 1);
+    let store = open(&path);
+    assert!(!store.verify().unwrap().is_ok());
+    assert!(store.read_messages(branch, MessageRange::From(seq, 1)).is_err());
+    assert!(!store.repair().unwrap().is_empty());
+    assert_intact(&store);
+    let reply = store.read_messages(branch, MessageRange::From(seq, 1)).unwrap().remove(0);
+    assert_eq!(reply.content.status, MessageStatus::Interrupted);
+    assert_eq!(reply.content.searchable_text(), "run\nls\nkept");
 }
 
 #[test]

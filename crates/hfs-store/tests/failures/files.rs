@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hfs_core::{
-    DeltaKind, ErrorExt, ErrorKind, MessageDraft, MessageStore, Position, ReplyDelta, SessionStore, Store,
-    StoreResult,
+    ErrorExt, ErrorKind, MessageDraft, MessageStore, Position, ReplyDelta, SessionStore, Store, StoreResult,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use testkit::builders::{Drafts, growing_state};
@@ -175,7 +174,7 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
     let checkpoint =
         store.create_checkpoint(&make.checkpoint(head(store, &appended), growing_state(1)), 9).unwrap();
     let reply = store.begin_reply(head(store, &streamed), &make.assistant("")).unwrap();
-    let delta = [ReplyDelta { kind: DeltaKind::Text, text: "0123456789".repeat(500) }];
+    let delta = [ReplyDelta::text("0123456789".repeat(500))];
     let mut deltas = 0;
     let mut messages = history(store, &appended).len();
     let failed = loop {
@@ -205,7 +204,7 @@ fn fill_disk(store: &dyn Store) -> MessageDraft {
     }
     assert_eq!(history(store, &appended).len(), messages);
     let text = store.get_message(reply.message).unwrap().content.text();
-    assert_eq!(text.len(), deltas * delta[0].text.len());
+    assert_eq!(text.len(), deltas * 5_000);
     assert_eq!(store.load_state(checkpoint.id).unwrap(), growing_state(1));
     assert_eq!(store.get_session(appended.id).unwrap().messages, messages as u64);
     assert_intact(store);

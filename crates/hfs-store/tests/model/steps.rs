@@ -1,9 +1,9 @@
 //! The steps of the property test: their types, their random generation, and their application to both stores.
 
 use hfs_core::{
-    Attachment, BranchId, CheckpointDraft, CheckpointId, DeltaKind, MessageDraft, MessageStatus, OperationId,
-    OperationKind, Part, Position, ReplyDelta, Role, SessionDraft, SessionId, Store, StoreResult, Timestamp,
-    Trigger,
+    Attachment, BranchId, CheckpointDraft, CheckpointId, MessageDraft, MessageStatus, OperationId,
+    OperationKind, OutputDelta, Part, Position, ReplyDelta, Role, SessionDraft, SessionId, Store,
+    StoreResult, Timestamp, Trigger,
 };
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use testkit::builders::{at, attachment, growing_state};
@@ -27,6 +27,8 @@ pub enum Action {
     AppendDuplicate { branch: u16, message: u16 },
     Begin { branch: u16 },
     Extend { reply: u16, text: u8, by_other_instance: bool },
+    ExtendWithTool { reply: u16, call: u8, keep: Option<u8>, text: u8 },
+    Continue { reply: u16, more: u8 },
     Finish { reply: u16 },
     RecoverReplies { session: Option<u16> },
     Restart,
@@ -68,6 +70,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => n().prop_map(|branch| Begin { branch }),
         3 => (n(), any::<u8>(), proptest::bool::weighted(0.2))
             .prop_map(|(reply, text, by_other_instance)| Extend { reply, text, by_other_instance }),
+        2 => (n(), 0..3_u8, proptest::option::of(0..6_u8), any::<u8>())
+            .prop_map(|(reply, call, keep, text)| ExtendWithTool { reply, call, keep, text }),
+        2 => (n(), 0..3_u8).prop_map(|(reply, more)| Continue { reply, more }),
         2 => n().prop_map(|reply| Finish { reply }),
         1 => proptest::option::of(n()).prop_map(|session| RecoverReplies { session }),
         1 => Just(Restart),
@@ -152,6 +157,10 @@ impl StorePair {
             Action::Extend { reply, text, by_other_instance } => {
                 self.extend(reply, text, by_other_instance)?;
             }
+            Action::ExtendWithTool { reply, call, keep, text } => {
+                self.extend_with_tool(reply, call, keep, text)?;
+            }
+            Action::Continue { reply, more } => self.continue_turn(reply, more)?,
             Action::Finish { reply } => self.finish(reply)?,
             Action::RecoverReplies { session } => {
                 let session = session.and_then(|number| pick(&self.sessions, number));
@@ -358,10 +367,49 @@ impl StorePair {
         let (reply, writer) = pick(&self.replies, reply)?;
         let instance = if by_other_instance { 1 - writer } else { writer };
         let text = format!("piece{} {}", text % 7, WORDS[usize::from(text) % WORDS.len()]);
-        let delta = [ReplyDelta { kind: DeltaKind::Text, text: text.clone() }];
+        let delta = [ReplyDelta::text(text.as_str())];
         if self.both(instance, |store| store.extend_reply(reply, &delta)).is_ok() {
             self.ledger.update_reply(reply.branch, reply.message, &text, false);
         }
+        Some(())
+    }
+
+    /// Adds a tool call, or changes the output of its result.
+    #[track_caller]
+    fn extend_with_tool(&mut self, reply: u16, call: u8, keep: Option<u8>, text: u8) -> Option<()> {
+        let (reply, writer) = pick(&self.replies, reply)?;
+        let (id, word) = (format!("call{call}"), WORDS[usize::from(text) % WORDS.len()]);
+        let delta = match text % 3 {
+            0 => ReplyDelta::Part(Part::ToolCall { id, name: "run".into(), input: word.into() }),
+            1 => ReplyDelta::Part(Part::ToolResult { id, output: word.into(), is_error: false }),
+            _ => ReplyDelta::Output(OutputDelta {
+                id,
+                keep: keep.map(usize::from),
+                text: word.into(),
+                is_error: text > 100,
+            }),
+        };
+        let _ = self.both(writer, |store| store.extend_reply(reply, std::slice::from_ref(&delta)));
+        Some(())
+    }
+
+    #[track_caller]
+    fn continue_turn(&mut self, reply: u16, more: u8) -> Option<()> {
+        let (reply, writer) = pick(&self.replies, reply)?;
+        let messages: Vec<MessageDraft> = (0..=more).map(|_| self.next_message()).collect();
+        let next = self.make.message(if more == 0 { Role::Tool } else { Role::Assistant }, vec![]);
+        let Ok(begun) = self.both(writer, |store| store.continue_reply(reply, &messages, &next)) else {
+            return Some(());
+        };
+        let (last, following) = messages.split_first()?;
+        self.ledger.update_reply(reply.branch, reply.message, &last.text(), true);
+        for draft in following {
+            self.messages.push(draft.id);
+            self.ledger.append(reply.branch, draft.id, draft.text(), false);
+        }
+        self.messages.push(next.id);
+        self.replies.push((begun, writer));
+        self.ledger.append(reply.branch, next.id, String::new(), true);
         Some(())
     }
 

@@ -424,6 +424,12 @@ pub fn events_until(phase: &str) -> Vec<Event> {
     events
 }
 
+/// Returns the event at the end of a tool call.
+pub fn call_ended(call: &str) -> Event {
+    let fields = serde_json::Map::from_iter([("call".to_owned(), call.into())]);
+    Event { run: run_id(2), number: 1, at: after(5_000), payload: EventPayload::custom("tool.ended", fields) }
+}
+
 /// Returns the complete run.
 pub fn run() -> Run {
     let events = events();

@@ -123,10 +123,16 @@ impl HostileText {
     fn insert_into_update(&self, update: &mut Update) {
         match update {
             Update::SessionCreated { name: text, .. }
-            | Update::Delta(ReplyDelta { text, .. })
             | Update::NotSaved { reason: text }
             | Update::CheckpointFailed { reason: text } => self.insert(text),
-            Update::Sent(message) => self.insert_into_message(Arc::make_mut(message)),
+            Update::Delta(delta) => match delta {
+                ReplyDelta::Text(delta) => self.insert(&mut delta.text),
+                ReplyDelta::Part(part) => self.insert_into_part(part),
+                ReplyDelta::Output(delta) => self.insert(&mut delta.text),
+            },
+            Update::Sent(message) | Update::MessageEnded(message) => {
+                self.insert_into_message(Arc::make_mut(message))
+            }
             Update::ReplyStarted(agent) => {
                 self.insert_all([&mut agent.name, &mut agent.summary]);
                 self.insert_all(&mut agent.model);
@@ -168,22 +174,24 @@ impl HostileText {
         for value in message.content.extra.as_map_mut().values_mut() {
             self.insert_into_json(value);
         }
-        for part in &mut message.content.parts {
-            match part {
-                Part::Text { text } | Part::Thinking { text, .. } => self.insert(text),
-                Part::ToolCall { name, input, .. } => {
-                    self.insert(name);
-                    self.insert_into_json(input);
-                }
-                Part::ToolResult { output, .. } => self.insert(output),
-                Part::Attachment { media_type, name, .. } => {
-                    self.insert(media_type);
-                    self.insert_all(name);
-                }
-                Part::Opaque { source, raw } => {
-                    self.insert(source);
-                    self.insert_into_json(raw);
-                }
+        message.content.parts.iter_mut().for_each(|part| self.insert_into_part(part));
+    }
+
+    fn insert_into_part(&self, part: &mut Part) {
+        match part {
+            Part::Text { text } | Part::Thinking { text, .. } => self.insert(text),
+            Part::ToolCall { name, input, .. } => {
+                self.insert(name);
+                self.insert_into_json(input);
+            }
+            Part::ToolResult { output, .. } => self.insert(output),
+            Part::Attachment { media_type, name, .. } => {
+                self.insert(media_type);
+                self.insert_all(name);
+            }
+            Part::Opaque { source, raw } => {
+                self.insert(source);
+                self.insert_into_json(raw);
             }
         }
     }

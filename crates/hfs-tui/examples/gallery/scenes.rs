@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{ReplyDelta, Role};
+use hfs_core::{Part, ReplyDelta, Role};
 use hfs_engine::{Conversation, Update};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -301,6 +301,22 @@ fn input_scenes() -> Vec<Scene> {
             }
             harness.model.render.now = data::after(9_000);
         }),
+        scene("tool-running", |harness| {
+            begin_turn(harness);
+            harness.model.render.now = data::after(4_000);
+        }),
+        scene("tool-output", |harness| {
+            begin_turn(harness);
+            let result =
+                Part::ToolResult { id: "call-2".into(), output: "2 files\n".into(), is_error: false };
+            harness.send(Msg::Exchange(Update::MessageStarted { role: Role::Tool }));
+            let running = ReplyDelta::output("call-1", "running 3 tests\ntest retry ... ");
+            for delta in [ReplyDelta::Part(result), running] {
+                harness.send(Msg::Exchange(Update::Delta(delta)));
+            }
+            harness.send(Msg::Exchange(Update::Event(Arc::new(data::call_ended("call-2")))));
+            harness.model.render.now = data::after(9_000);
+        }),
         scene("conflict", |harness| {
             harness.open();
             harness.model.modals.push(Modal::Conflict {
@@ -449,6 +465,23 @@ fn inspect(harness: &mut Harness, page_key: char) {
     if page_key == '2' {
         // Select the second section of the negotiation.
         harness.press(KeyCode::Down, KeyModifiers::NONE);
+    }
+}
+
+/// A turn whose agent runs two tools.
+fn begin_turn(harness: &mut Harness) {
+    harness.open();
+    harness.submit("Do the tests pass?");
+    let user = data::user(8, "Do the tests pass?", 0);
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
+    harness.send(Msg::Exchange(Update::ReplyStarted(data::agent())));
+    harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text("I run them and look for more."))));
+    for (id, name, input) in [
+        ("call-1", "Bash", serde_json::json!({"command": "cargo test retry"})),
+        ("call-2", "Glob", serde_json::json!({"pattern": "tests/*.rs"})),
+    ] {
+        let call = Part::ToolCall { id: id.into(), name: name.into(), input };
+        harness.send(Msg::Exchange(Update::Delta(ReplyDelta::Part(call))));
     }
 }
 

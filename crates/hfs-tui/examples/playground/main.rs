@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, BranchId, Clock, EventPayload, MessageDraft, MessageStore, Part,
-    PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink, SessionDraft, SessionId,
-    SessionStore, SystemClock, Usage,
+    Agent, AgentDescription, AgentError, BranchId, Clock, CompletedMessage, EventPayload, MessageDraft,
+    MessageStore, Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink,
+    SessionDraft, SessionId, SessionStore, SystemClock, Usage,
 };
 use hfs_engine::{Conversation, Engine};
 use hfs_store::MemoryStore;
@@ -80,7 +80,7 @@ impl Agent for Parrot {
         sink.event(EventPayload::PhaseEnded { phase: "reply".into(), duration_ms: 0 });
         let usage = Usage::new(10, count);
         let parts = vec![Part::text(text)];
-        Ok(RunOutcome::new(parts).with_usage(Some(usage)))
+        Ok(RunOutcome::new(CompletedMessage::new(parts).with_usage(Some(usage))))
     }
 }
 

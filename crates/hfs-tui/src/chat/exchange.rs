@@ -1,21 +1,25 @@
 //! Exchanges: sending a message, receiving the reply, and handling failures of both.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{
     AgentDescription, AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag,
-    ModelContext, Position, RequestEvent, Role, RunSnapshot, SessionId, StoreError, TokenTotal,
+    ModelContext, Part, Position, ReplyDelta, RequestEvent, Role, RunSnapshot, SessionId, StoreError,
+    TokenTotal,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
+use ratatui::text::Line;
 
 use crate::modal::Modal;
 use crate::model::Model;
 use crate::ports::{ErrorReport, Tone};
 use crate::protocol::{Effect, Request, TerminalCommand, Timer};
+use crate::render::MessageLayout;
 use crate::screens::StaleData;
 use crate::text::{plural, sanitize_line, truncate};
-use crate::transcript::StreamingReply;
+use crate::transcript::{Lines, StreamingReply};
 
 /// Maximum width of a session's name in an alert.
 const ALERT_NAME_WIDTH: usize = 60;
@@ -33,14 +37,93 @@ pub struct ExchangeInProgress {
     pub unsaved_text: Option<String>,
     /// The user's message, after it is durable.
     pub user: Option<Arc<Message>>,
-    /// The reply as far as it has been received.
+    /// The newest message of the turn as far as it has been received: the reply of an agent that uses no tools.
     pub reply: StreamingReply,
+    /// The messages before it that are not durable in their final form yet, oldest first.
+    pub completed: VecDeque<StreamingReply>,
+    /// Whether a message of the turn is in the transcript.
+    pub has_ended_message: bool,
+    /// Ids and names of the tools that are running, in the order of their calls.
+    pub running: Vec<(String, String)>,
     /// What the request to the model waits for, until the reply continues.
     pub progress: Option<String>,
     /// Whether the user has asked to stop.
     pub is_stopping: bool,
     /// Whether the conversation is compacted, and no reply follows.
     pub is_compaction: bool,
+}
+
+impl ExchangeInProgress {
+    /// Whether a message that is shown is not laid out completely.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.completed.iter().chain([&self.reply]).any(StreamingReply::is_behind)
+    }
+
+    /// Returns the rows of the messages that are not in the transcript.
+    #[must_use]
+    pub fn lines(&self, layout: MessageLayout<'_>) -> Option<Lines> {
+        let is_waiting = self.reply.is_empty() && (self.has_ended_message || !self.completed.is_empty());
+        let newest = (!is_waiting).then(|| self.reply.lines(layout));
+        if self.completed.is_empty() {
+            return newest;
+        }
+        let mut all: Vec<Line<'static>> = Vec::new();
+        for lines in self.completed.iter().map(|message| message.lines(layout)).chain(newest) {
+            all.extend(lines.iter().cloned());
+        }
+        Some(Arc::new(all))
+    }
+
+    fn start_message(&mut self, role: Role) {
+        if self.reply.is_empty() {
+            self.reply.set_role(role);
+            return;
+        }
+        let next = self.reply.next(role);
+        let mut completed = std::mem::replace(&mut self.reply, next);
+        completed.complete();
+        self.completed.push_back(completed);
+    }
+
+    fn append(&mut self, delta: &ReplyDelta) {
+        self.reply.append(delta);
+        self.progress = None;
+        if let ReplyDelta::Part(Part::ToolCall { id, name, .. }) = delta
+            && !self.running.iter().any(|(running, _)| running == id)
+        {
+            self.running.push((id.clone(), name.clone()));
+        }
+    }
+
+    fn end_call(&mut self, id: &str) {
+        self.running.retain(|(running, _)| running != id);
+        self.completed.iter_mut().chain([&mut self.reply]).for_each(|message| message.end_call(id));
+    }
+
+    /// Ends the oldest message that is not in the transcript, and returns the rows that it had.
+    fn end_message(&mut self, message: &Message) -> Option<(Lines, usize, u64)> {
+        self.has_ended_message = true;
+        for part in &message.content.parts {
+            if let Part::ToolResult { id, .. } = part {
+                self.end_call(id);
+            }
+        }
+        let next = self.reply.next(Role::Assistant);
+        let ended = match self.completed.pop_front() {
+            Some(completed) => completed,
+            None => std::mem::replace(&mut self.reply, next),
+        };
+        ended.into_lines()
+    }
+}
+
+/// The id of the call whose end an event reports.
+fn ended_call(payload: &EventPayload) -> Option<&str> {
+    match payload {
+        EventPayload::Custom(event) if event.kind == "tool.ended" => event.fields.get("call")?.as_str(),
+        _ => None,
+    }
 }
 
 /// How full the context of the model is.
@@ -183,6 +266,9 @@ impl Model {
             unsaved_text,
             user,
             reply: StreamingReply::new(self.render.now),
+            completed: VecDeque::new(),
+            has_ended_message: false,
+            running: Vec::new(),
             progress: None,
             is_stopping: false,
             is_compaction: false,
@@ -302,10 +388,23 @@ impl Model {
                     exchange.reply.set_agent(agent);
                 }
             }
+            Update::MessageStarted { role } => {
+                if let Some(exchange) = &mut chat.exchange {
+                    exchange.start_message(role);
+                }
+            }
+            Update::MessageEnded(message) => {
+                let position = Position { branch: message.branch, head: message.seq };
+                let created = chat.exchange.as_ref().and_then(|exchange| exchange.created_session);
+                if let Some(session) = chat.conversation.session().or(created) {
+                    chat.conversation = Conversation::at(session, position);
+                }
+                let received = chat.exchange.as_mut().and_then(|exchange| exchange.end_message(&message));
+                chat.transcript.push_reply(message, received);
+            }
             Update::Delta(delta) => {
                 if let Some(exchange) = &mut chat.exchange {
-                    exchange.reply.append(&delta);
-                    exchange.progress = None;
+                    exchange.append(&delta);
                 }
                 if !matches!(chat.save, SaveState::NotSaved(_)) {
                     chat.save = SaveState::Saving;
@@ -337,6 +436,11 @@ impl Model {
                 None => Vec::new(),
             };
         }
+        if let Some(exchange) = &mut self.chat.exchange
+            && let Some(call) = ended_call(payload)
+        {
+            exchange.end_call(call);
+        }
         match RequestEvent::read(payload) {
             Some(event @ RequestEvent::LeftOut { .. }) => self.notify(Tone::Warn, event.describe()),
             Some(event) => {
@@ -362,7 +466,7 @@ impl Model {
             self.move_queue_to_input();
         }
         let mut effects = match outcome {
-            Ok(done) => self.exchange_succeeded(done, exchange.take().map(|exchange| exchange.reply)),
+            Ok(done) => self.exchange_succeeded(done, exchange.take()),
             Err(error) => {
                 self.exchange_failed(error, previous, exchange);
                 Vec::new()
@@ -429,15 +533,20 @@ impl Model {
         self.chat.completion = None;
     }
 
-    fn exchange_succeeded(&mut self, done: Exchange, received: Option<StreamingReply>) -> Vec<Effect> {
+    fn exchange_succeeded(&mut self, done: Exchange, exchange: Option<ExchangeInProgress>) -> Vec<Effect> {
         self.chat.save = SaveState::Saved;
         self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, &self.agent);
         let usage = &done.run.snapshot.usage;
         self.chat.tokens += usage.total_tokens;
         self.chat.has_unknown_tokens |= !matches!(usage.total(), TokenTotal::Exact(_));
         self.chat.run = done.run.snapshot;
-        let received = received.and_then(StreamingReply::into_lines);
-        self.chat.transcript.push_reply(Arc::new(done.reply), received);
+        let mut exchange = exchange;
+        let shown = self.chat.transcript.messages().next_back().map_or(0, |newest| newest.seq);
+        let messages = done.earlier.into_iter().chain([done.reply]).filter(|message| message.seq > shown);
+        for message in messages {
+            let received = exchange.as_mut().and_then(|exchange| exchange.end_message(&message));
+            self.chat.transcript.push_reply(Arc::new(message), received);
+        }
         match done.failure {
             None => Vec::new(),
             Some(AgentError::Cancelled) => {
@@ -478,9 +587,10 @@ impl Model {
                 let reason = source.to_string();
                 self.modals.push(Modal::Conflict { conversation: previous, text, reason });
             }
-            SendError::ReplyNotSaved { reply, .. } => {
+            SendError::ReplyNotSaved { messages, .. } => {
                 self.chat.save = SaveState::NotSaved(report.message.clone());
-                self.add_to_history(reply.text());
+                let texts = messages.iter().map(MessageDraft::text).filter(|text| !text.is_empty());
+                self.add_to_history(texts.collect::<Vec<_>>().join("\n\n"));
                 let suggestion = "until you quit, the reply is kept in the input's history (Up)".to_owned();
                 let suggestion = Some(suggestion);
                 self.chat.error_banner = Some(ErrorBanner { message: report.message, suggestion, user });

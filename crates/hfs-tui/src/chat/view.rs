@@ -309,10 +309,12 @@ fn current_activity(model: &Model) -> String {
         .agent
         .as_ref()
         .map_or_else(|| "waiting".to_owned(), |agent| sanitize_line(&agent.name));
-    match model.chat.current_phase() {
-        Some(phase) => format!("{name}: {}", sanitize_line(phase)),
-        None if exchange.reply.is_empty() => format!("{name} is working"),
-        None => format!("{name} is replying"),
+    match (model.chat.current_phase(), exchange.running.as_slice()) {
+        (Some(phase), _) => format!("{name}: {}", sanitize_line(phase)),
+        (None, [(_, tool)]) => format!("{name} runs {}", sanitize_line(tool)),
+        (None, [_, _, ..]) => format!("{name} runs {} tools", exchange.running.len()),
+        (None, []) if exchange.reply.is_empty() => format!("{name} is working"),
+        (None, []) => format!("{name} is replying"),
     }
 }
 

@@ -877,7 +877,7 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
         EventPayload::UsageUnknown { agent, .. } => format!("{agent} tokens unknown"),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
-        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
+        EventPayload::Custom(event) => event.describe(),
         _ => String::new(),
     };
     sanitize_line(&text)

@@ -525,7 +525,40 @@ fn last_line(text: &str) -> &str {
     text.trim_end().lines().next_back().unwrap_or_default()
 }
 
-fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+/// The mark of a call that has no result yet, and of its output.
+const RUNNING: &str = "◌ ";
+
+/// Returns the rows of a call that has no complete result, or of its output so far; `None` for other parts.
+pub fn running_lines(
+    part: &Part,
+    is_open: bool,
+    width: usize,
+    layout: MessageLayout<'_>,
+) -> Option<Vec<Line<'static>>> {
+    let theme = layout.text_style.theme;
+    let mark = Fragment::new(RUNNING, theme.accent);
+    match part {
+        Part::ToolCall { name, input, .. } => {
+            let header = std::iter::once(mark).chain(call_header(name, input, theme)).collect();
+            Some(fold(header, is_open, theme, width, |width| tool_call::lines(input, width, layout)))
+        }
+        Part::ToolResult { output, .. } => {
+            let header = vec![mark, Fragment::new(one_line(last_line(output)), theme.dim)];
+            Some(fold(header, is_open, theme, width, |width| output_lines(output, theme.dim, width)))
+        }
+        Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => None,
+    }
+}
+
+fn call_header(name: &str, input: &Value, theme: &Theme) -> [Fragment; 2] {
+    [
+        Fragment::new(sanitize_line(name), theme.accent),
+        Fragment::new(format!("  {}", tool_call::summary(input)), theme.dim),
+    ]
+}
+
+/// Returns the rows of a part of a message of an agent or a tool.
+pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
     let theme = layout.text_style.theme;
     match part {
         Part::Text { text } => markdown(text, width, layout.text_style),
@@ -537,10 +570,7 @@ fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_
             lines
         }
         Part::ToolCall { name, input, .. } => {
-            let header = vec![
-                Fragment::new(sanitize_line(name), theme.accent),
-                Fragment::new(format!("  {}", tool_call::summary(input)), theme.dim),
-            ];
+            let header = call_header(name, input, theme).into();
             fold(header, is_open, theme, width, |width| tool_call::lines(input, width, layout))
         }
         Part::ToolResult { output, is_error, .. } => {

@@ -1,27 +1,32 @@
-//! The reply that is being received.
+//! A message of a turn that is being received.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use hfs_core::{AgentDescription, Part, ReplyDelta, Timestamp, append_delta};
+use hfs_core::{AgentDescription, Part, ReplyDelta, Role, Timestamp, append_delta};
 use ratatui::text::{Line, Span};
 
-use super::message::{INDENT, Lines, header_line, thinking_body, thinking_header};
+use super::message::{INDENT, Lines, header_line, part_lines, running_lines, thinking_body, thinking_header};
 use crate::ports::OutputMode;
 use crate::render::MessageLayout;
 use crate::text::{Advance, StreamedMarkdown, beginning, display_width, sanitize_line};
 use crate::theme::Theme;
 
-/// A reply that is being received.
+/// A message of a turn that is being received: the reply of an agent that uses no tools.
 #[derive(Debug)]
 pub struct StreamingReply {
+    role: Role,
     /// The agent, after it has started.
     pub agent: Option<AgentDescription>,
     /// Start of the exchange.
     pub started_at: Timestamp,
-    /// Text and thinking; deltas create no other parts.
     parts: Vec<Part>,
-    /// Number of bytes received, to detect that the cached layout is out of date.
+    /// Ids of the calls that have ended.
+    ended_calls: HashSet<String>,
+    /// Whether the message is complete, and with it the results of its calls.
+    is_complete: bool,
+    /// Grows with what is received, to detect that the cached layout is out of date.
     received: usize,
     cache: RefCell<Option<CachedLayout>>,
 }
@@ -31,8 +36,10 @@ pub struct StreamingReply {
 struct CachedLayout {
     width: usize,
     revision: u64,
-    /// Number of bytes of the reply when it was laid out completely.
+    /// What had been received when the reply was laid out completely.
     received: usize,
+    /// Whether something that is laid out has changed.
+    is_outdated: bool,
     /// The part that is laid out next, or that may still grow, and its first row.
     part: usize,
     part_row: usize,
@@ -51,8 +58,8 @@ enum PartProgress {
     Text(Box<StreamedMarkdown>),
     /// The body of thinking. Its header is laid out each time.
     Thinking(ThinkingBody),
-    /// Parts that a reply does not contain while it streams.
-    Other,
+    /// Parts that are laid out at once.
+    Whole,
 }
 
 impl PartProgress {
@@ -60,7 +67,13 @@ impl PartProgress {
         match part {
             Some(Part::Text { .. }) => Self::Text(Box::default()),
             Some(Part::Thinking { .. }) => Self::Thinking(ThinkingBody::default()),
-            _ => Self::Other,
+            Some(
+                Part::ToolCall { .. }
+                | Part::ToolResult { .. }
+                | Part::Attachment { .. }
+                | Part::Opaque { .. },
+            )
+            | None => Self::Whole,
         }
     }
 }
@@ -78,7 +91,49 @@ impl StreamingReply {
     /// Creates an empty reply.
     #[must_use]
     pub fn new(started_at: Timestamp) -> Self {
-        Self { agent: None, started_at, parts: Vec::new(), received: 0, cache: RefCell::new(None) }
+        Self {
+            role: Role::Assistant,
+            agent: None,
+            started_at,
+            parts: Vec::new(),
+            ended_calls: HashSet::new(),
+            is_complete: false,
+            received: 0,
+            cache: RefCell::new(None),
+        }
+    }
+
+    /// Creates the next message of the same turn.
+    #[must_use]
+    pub fn next(&self, role: Role) -> Self {
+        let ended_calls = self.ended_calls.clone();
+        Self { role, agent: self.agent.clone(), ended_calls, ..Self::new(self.started_at) }
+    }
+
+    /// Sets the role of a message that has no part.
+    pub fn set_role(&mut self, role: Role) {
+        self.role = role;
+        self.cache.replace(None);
+    }
+
+    /// Records that a call has ended, so that it is no longer shown as running.
+    pub fn end_call(&mut self, id: &str) {
+        if self.ended_calls.insert(id.to_owned()) {
+            self.lay_out_again();
+        }
+    }
+
+    /// Records that the message is complete. Only calls are still running.
+    pub fn complete(&mut self) {
+        self.is_complete = true;
+        self.lay_out_again();
+    }
+
+    /// Discards the layout. Rows that were laid out are shown until all are laid out again.
+    fn lay_out_again(&mut self) {
+        if let Some(cached) = self.cache.get_mut() {
+            cached.is_outdated = true;
+        }
     }
 
     /// Sets the agent, whose name is shown in the header.
@@ -87,10 +142,20 @@ impl StreamingReply {
         self.cache.replace(None);
     }
 
-    /// Appends received text.
+    /// Appends what was received.
     pub fn append(&mut self, delta: &ReplyDelta) {
-        self.received += delta.text.len();
+        let before = self.parts.len();
         append_delta(&mut self.parts, delta);
+        match delta {
+            ReplyDelta::Text(delta) => self.received += delta.text.len(),
+            ReplyDelta::Part(_) | ReplyDelta::Output(_) => {
+                self.received += 1;
+                // A part that was laid out has changed.
+                if self.parts.len() == before {
+                    self.lay_out_again();
+                }
+            }
+        }
     }
 
     /// Whether nothing has been received.
@@ -104,7 +169,12 @@ impl StreamingReply {
     pub fn lines(&self, layout: MessageLayout<'_>) -> Lines {
         let mut slot = self.cache.borrow_mut();
         let mut cached = match slot.take() {
-            Some(cached) if (cached.width, cached.revision) == (layout.width, layout.revision) => cached,
+            Some(cached)
+                if (cached.width, cached.revision) == (layout.width, layout.revision)
+                    && !cached.is_outdated =>
+            {
+                cached
+            }
             outdated => self.new_layout(layout, outdated.map(|outdated| outdated.shown())),
         };
         if cached.received != self.received || cached.is_behind {
@@ -133,11 +203,19 @@ impl StreamingReply {
         let name =
             self.agent.as_ref().map_or_else(|| "Assistant".to_owned(), |agent| sanitize_line(&agent.name));
         let model = self.agent.as_ref().and_then(|agent| agent.model.as_deref());
-        let lines = vec![Line::default(), header_line("● ", &name, theme.title(), model, None, layout)];
+        let lines = match (self.role, layout.output) {
+            // Results are shown below their calls, as `MessageView` shows them.
+            (Role::Tool, OutputMode::Compact) => Vec::new(),
+            (Role::Tool, OutputMode::Verbose) => vec![Line::default()],
+            (Role::User | Role::Assistant | Role::System, _) => {
+                vec![Line::default(), header_line("● ", &name, theme.title(), model, None, layout)]
+            }
+        };
         CachedLayout {
             width: layout.width,
             revision: layout.revision,
             received: 0,
+            is_outdated: false,
             part: 0,
             part_row: lines.len(),
             progress: PartProgress::new(self.parts.first()),
@@ -154,7 +232,7 @@ impl StreamingReply {
         // The rows that were returned for the previous frame have been dropped, so `make_mut` does not clone.
         let lines = Arc::make_mut(&mut cached.lines);
         while let Some(part) = self.parts.get(cached.part) {
-            if matches!(cached.progress, PartProgress::Other) {
+            if matches!(cached.progress, PartProgress::Whole) {
                 cached.progress = PartProgress::new(Some(part));
             }
             let is_growing = cached.part + 1 == self.parts.len();
@@ -175,7 +253,7 @@ impl StreamingReply {
                         Advance { kept: 1, ..Advance::default() }
                     }
                 }
-                _ => Advance::default(),
+                (part, _) => Advance { lines: self.whole_part(part, width, layout), ..Advance::default() },
             };
             lines.truncate(cached.part_row + advance.kept);
             lines.extend(advance.lines.into_iter().map(indented));
@@ -192,6 +270,22 @@ impl StreamingReply {
         }
         cached.received = self.received;
         cached.previous = None;
+    }
+}
+
+impl StreamingReply {
+    /// Returns the rows of a part that is not text or thinking.
+    fn whole_part(&self, part: &Part, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+        let is_open = layout.output == OutputMode::Verbose;
+        let is_running = match part {
+            Part::ToolCall { id, .. } => !self.ended_calls.contains(id),
+            Part::ToolResult { id, .. } => !self.is_complete && !self.ended_calls.contains(id),
+            Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => {
+                false
+            }
+        };
+        let running = if is_running { running_lines(part, is_open, width, layout) } else { None };
+        running.unwrap_or_else(|| part_lines(part, is_open, width, layout))
     }
 }
 
@@ -234,7 +328,7 @@ fn indented(mut line: Line<'static>) -> Line<'static> {
 
 #[cfg(test)]
 mod tests {
-    use hfs_core::DeltaKind;
+    use hfs_core::{DeltaKind, TextDelta};
 
     use super::*;
     use crate::text::TextStyle;
@@ -246,7 +340,7 @@ mod tests {
     }
 
     fn delta(kind: DeltaKind, text: &str) -> ReplyDelta {
-        ReplyDelta { kind, ..ReplyDelta::text(text) }
+        ReplyDelta::Text(TextDelta { kind, text: text.to_owned() })
     }
 
     fn all_rows(reply: &StreamingReply, layout: MessageLayout<'_>) -> Vec<String> {

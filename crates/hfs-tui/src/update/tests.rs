@@ -53,7 +53,7 @@ fn exchange(failure: Option<AgentError>) -> Exchange {
         snapshot: RunSnapshot::default(),
         events: Vec::new(),
     };
-    Exchange { user: message(8, Role::User, "hello"), reply, run, failure }
+    Exchange { user: message(8, Role::User, "hello"), earlier: Vec::new(), reply, run, failure }
 }
 
 fn end_exchange(harness: &mut Harness, outcome: Result<Exchange, SendError>) {
@@ -202,6 +202,62 @@ fn a_compaction_keeps_the_messages_and_adds_a_summary_that_can_be_opened() {
 fn screen_text(harness: &Harness) -> String {
     let (frame, _) = harness.draw();
     frame.content.iter().map(ratatui::buffer::Cell::symbol).collect()
+}
+
+#[test]
+fn a_turn_shows_each_message_once_and_which_tools_run() {
+    fn with_part(seq: u64, role: Role, part: &Part) -> Message {
+        let mut message = message(seq, role, "");
+        message.content.parts = vec![part.clone()];
+        message
+    }
+    let mut harness = chat();
+    harness.submit("hello");
+    let call = Part::ToolCall { id: "1".into(), name: "Bash".into(), input: "make".into() };
+    let result = Part::ToolResult { id: "1".into(), output: "all built".into(), is_error: false };
+    let send = |harness: &mut Harness, update| harness.send(Msg::Exchange(update));
+    send(&mut harness, Update::Sent(Arc::new(message(8, Role::User, "hello"))));
+    send(&mut harness, Update::ReplyStarted(AgentDescription::new("coder", "")));
+    send(&mut harness, Update::Delta(ReplyDelta::Part(call.clone())));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("▸ ◌ Bash  make") && screen.contains("coder runs Bash"), "{screen}");
+
+    send(&mut harness, Update::MessageStarted { role: Role::Tool });
+    send(&mut harness, Update::Delta(ReplyDelta::output("1", "half ")));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("▸ ◌ half"), "{screen}");
+    assert_eq!(screen.matches("Bash  make").count(), 1, "{screen}");
+    send(&mut harness, Update::MessageEnded(Arc::new(with_part(9, Role::Assistant, &call))));
+    let screen = screen_text(&harness);
+    assert_eq!(
+        (screen.matches("▸ Bash  make").count(), screen.matches("▸ ◌ half").count()),
+        (1, 1),
+        "{screen}"
+    );
+    assert_eq!(harness.model.chat.conversation.head(), 9);
+
+    send(&mut harness, Update::Delta(ReplyDelta::Part(result.clone())));
+    let fields = serde_json::Map::from_iter([("call".to_owned(), "1".into())]);
+    harness.send(event(EventPayload::custom("tool.ended", fields)));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("▸ ✓ all built") && !screen.contains("▸ ◌"), "{screen}");
+
+    send(&mut harness, Update::MessageStarted { role: Role::Assistant });
+    send(&mut harness, Update::Delta(ReplyDelta::text("It works.")));
+    send(&mut harness, Update::MessageEnded(Arc::new(with_part(10, Role::Tool, &result))));
+    send(&mut harness, Update::MessageEnded(Arc::new(message(11, Role::Assistant, "It works."))));
+    let before = screen_text(&harness);
+    let mut done = exchange(None);
+    done.earlier = vec![with_part(9, Role::Assistant, &call), with_part(10, Role::Tool, &result)];
+    done.reply = message(11, Role::Assistant, "It works.");
+    end_exchange(&mut harness, Ok(done));
+    for screen in [before, screen_text(&harness)] {
+        for text in ["▸ Bash  make", "▸ ✓ all built", "It works."] {
+            assert_eq!(screen.matches(text).count(), 1, "{text}: {screen}");
+        }
+    }
+    let shown: Vec<u64> = harness.model.chat.transcript.messages().map(|message| message.seq).collect();
+    assert_eq!(shown[shown.len() - 4..], [8, 9, 10, 11]);
 }
 
 #[test]

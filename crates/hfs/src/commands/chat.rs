@@ -1,5 +1,6 @@
 //! `hfs chat`: one exchange with an agent, without the terminal app.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, ContextUpdate, DeltaKind, EventPayload, Message, Project, ReplyDelta, RequestEvent, SessionId,
+    AgentError, ContextUpdate, DeltaKind, EventPayload, Message, OutputDelta, Part, Project, ReplyDelta,
+    RequestEvent, Role, SessionId, TextDelta, ToolInput, patched_files,
 };
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
 };
 use indicatif::ProgressBar;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::AgentArgs;
@@ -35,7 +38,7 @@ Examples:
   git diff | hfs chat \"Explain this\"      what is piped in follows the message
   hfs chat - < question.txt               read the message from standard input
 
-The reply streams to standard output. Your message is saved before it is sent, and the reply while it arrives. Ctrl-C \
+The reply streams to standard output, and a line for each tool call of the agent to standard error. Your message is saved before it is sent, and the reply while it arrives. Ctrl-C \
 stops the reply and keeps what has arrived (exit code 130).";
 
 #[derive(Debug, clap::Args)]
@@ -172,7 +175,7 @@ async fn exchange(
         plugins.take_notices().iter().for_each(|notice| console.warn(&sanitize::line(notice)));
     }
     let exchange = result.inspect_err(|error| print_unsaved_reply(error, console))?;
-    show_changed_reply(&exchange.reply, console);
+    exchange.messages().for_each(|message| show_changed_reply(message, console));
     report(exchange, session.is_none(), &engine, &conversation, context)
 }
 
@@ -187,10 +190,12 @@ fn show_changed_reply(reply: &Message, console: &Console) {
 /// If a reply could not be saved, prints it to standard error. Only needed with `--json`: otherwise the reply was
 /// streamed to standard output.
 fn print_unsaved_reply(error: &SendError, console: &Console) {
-    if let SendError::ReplyNotSaved { reply, .. } = error
+    if let SendError::ReplyNotSaved { messages, .. } = error
         && console.options.json
     {
-        console.print_stderr(&(sanitize::block(&reply.text()) + "\n"));
+        for message in messages {
+            console.print_stderr(&(sanitize::block(&message.searchable_text()) + "\n"));
+        }
     }
 }
 
@@ -202,6 +207,7 @@ fn report(
     context: &Context,
 ) -> Result<Outcome, CliError> {
     let console = &context.console;
+    let messages = exchange.messages().map(MessageJson::from).collect();
     let Exchange { reply, run, failure, .. } = exchange;
     let session = conversation.session().map(|id| id.to_string()).unwrap_or_default();
     let short = conversation.session().map(|id| id.short().shown().to_owned()).unwrap_or_default();
@@ -211,7 +217,7 @@ fn report(
             session,
             branch,
             message: MessageJson::from(&reply),
-            messages: [MessageJson::from(&reply)],
+            messages,
             run: ChatRunJson { id: run.id.to_string(), snapshot: &run.snapshot, events: &run.events },
         })?;
     } else if failure.is_none() && is_new && console.error_is_terminal() {
@@ -261,6 +267,12 @@ struct PrinterState {
     warned_unsaved: bool,
     /// Whether the last text was thinking. An empty line then separates it from the reply.
     was_thinking: bool,
+    /// Whether a text of the turn is on standard output.
+    has_printed_reply: bool,
+    /// Whether the next text belongs to another message than the last one.
+    follows_message: bool,
+    /// The lines of tool calls without a result, by the ids of the calls.
+    calls: HashMap<String, String>,
     status: Option<StatusLine>,
 }
 
@@ -287,6 +299,9 @@ impl ReplyPrinter {
             output_closed: false,
             warned_unsaved: false,
             was_thinking: false,
+            has_printed_reply: false,
+            follows_message: false,
+            calls: HashMap::new(),
             status: None,
         };
         let thread = std::thread::spawn(move || state.run(&receiver));
@@ -316,13 +331,8 @@ impl PrinterState {
     fn run(mut self, updates: &Receiver<Option<Update>>) -> Self {
         while let Ok(Some(update)) = updates.recv() {
             match update {
-                Update::Delta(ReplyDelta { kind: DeltaKind::Text, text }) => self.print_reply(&text),
-                Update::Delta(ReplyDelta { kind: DeltaKind::Thinking, text }) if self.is_verbose() => {
-                    self.clear_status();
-                    self.was_thinking = true;
-                    let text = self.thinking.push(&text);
-                    self.console.print_stderr(&text);
-                }
+                Update::MessageStarted { role } => self.start_message(role),
+                Update::Delta(delta) => self.print_delta(delta),
                 Update::NotSaved { reason } if !self.warned_unsaved => {
                     self.warned_unsaved = true;
                     let reason = sanitize::line(&reason);
@@ -437,6 +447,50 @@ impl PrinterState {
         }
     }
 
+    /// Begins another message of the turn: an empty line separates what the agent says from what it said before.
+    fn start_message(&mut self, role: Role) {
+        if role == Role::Assistant {
+            self.follows_message = self.has_printed_reply;
+        }
+    }
+
+    fn print_delta(&mut self, delta: ReplyDelta) {
+        match delta {
+            ReplyDelta::Text(TextDelta { kind: DeltaKind::Text, text }) => self.print_reply(&text),
+            ReplyDelta::Text(TextDelta { kind: DeltaKind::Thinking, text }) => {
+                if self.is_verbose() {
+                    self.clear_status();
+                    self.was_thinking = true;
+                    let text = self.thinking.push(&text);
+                    self.console.print_stderr(&text);
+                }
+            }
+            ReplyDelta::Part(Part::ToolCall { id, name, input }) => self.print_call(&id, &name, &input),
+            ReplyDelta::Part(Part::ToolResult { id, is_error: true, .. })
+            | ReplyDelta::Output(OutputDelta { id, is_error: true, .. }) => self.print_failed_call(&id),
+            ReplyDelta::Part(_) | ReplyDelta::Output(_) => {}
+        }
+    }
+
+    /// Prints a tool call on standard error, in one line, when its arguments are known.
+    fn print_call(&mut self, id: &str, name: &str, input: &Value) {
+        let line = format!("{}  {}", sanitize::line(name), call_summary(input));
+        let line = line.trim_end().to_owned();
+        let is_new = self.calls.get(id) != Some(&line);
+        if is_new {
+            self.clear_status();
+            self.end_line();
+            self.print_line(&format!("> {line}\n"));
+            self.calls.insert(id.to_owned(), line);
+        }
+    }
+
+    fn print_failed_call(&mut self, id: &str) {
+        if let Some(line) = self.calls.remove(id) {
+            self.print_line(&format!("! {line} failed\n"));
+        }
+    }
+
     fn print_reply(&mut self, text: &str) {
         if self.console.options.json || self.output_closed {
             return;
@@ -445,6 +499,11 @@ impl PrinterState {
         if std::mem::take(&mut self.was_thinking) {
             self.console.print_stderr("\n\n");
         }
+        if std::mem::take(&mut self.follows_message) {
+            self.end_line();
+            self.output_closed = self.console.print("\n").is_err();
+        }
+        self.has_printed_reply = true;
         let text = self.reply.push(text);
         if let Some(last) = text.chars().last() {
             self.at_line_start = last == '\n';
@@ -470,6 +529,28 @@ impl PrinterState {
             let _ = self.console.print("\n");
             self.at_line_start = true;
         }
+    }
+}
+
+/// The arguments of a tool call in one line.
+fn call_summary(input: &Value) -> String {
+    /// Characters of arguments that are shown.
+    const MAX_CHARS: usize = 120;
+    let text = match ToolInput::of(input) {
+        ToolInput::Command(command) => command,
+        ToolInput::Edits { path, .. } => path.unwrap_or_default().to_owned(),
+        ToolInput::Patch(patch) => patched_files(patch).collect::<Vec<_>>().join(", "),
+        ToolInput::File { path, .. } => path.to_owned(),
+        ToolInput::Other => match input {
+            Value::Object(fields) if fields.is_empty() => String::new(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        },
+    };
+    let line = sanitize::line(&text);
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{} …", line.get(..end).unwrap_or_default()),
+        None => line,
     }
 }
 
@@ -500,5 +581,30 @@ impl StatusLine {
             (tokens, false) => format!("{tokens} tokens so far"),
         };
         self.bar.set_message(format!("{phase}: {working_agents} {agents} working, {tokens}{wait}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_one_line_without_control_characters() {
+        let cases = [
+            (json!({"command": "ls -l\n\u{1b}[31mrm"}), "ls -l"),
+            (json!({"file_path": "src/a.rs", "old_string": "a", "new_string": "b"}), "src/a.rs"),
+            (json!({"pattern": "x", "path": "src"}), "{\"pattern\":\"x\",\"path\":\"src\"}"),
+            (json!({}), ""),
+            (Value::Null, ""),
+        ];
+        for (input, expected) in cases {
+            let summary = call_summary(&input);
+            assert!(summary.starts_with(expected), "{summary:?}");
+            assert!(!summary.contains(['\n', '\u{1b}']), "{summary:?}");
+        }
+        let long = call_summary(&json!({"command": "é".repeat(500)}));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (122, true));
     }
 }

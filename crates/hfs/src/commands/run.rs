@@ -559,7 +559,7 @@ fn describe_event(payload: &EventPayload) -> String {
         EventPayload::TriadDegraded { triad, lost } => {
             format!("{triad} continues without {}", lost.join(", "))
         }
-        EventPayload::Custom(event) => serde_json::to_string(&event.fields).unwrap_or_default(),
+        EventPayload::Custom(event) => event.describe(),
         // `EventPayload` is non-exhaustive: types of later versions have no description.
         _ => String::new(),
     }

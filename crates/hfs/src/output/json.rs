@@ -232,7 +232,7 @@ pub struct ChatJson<'a> {
     /// The last message of the turn.
     pub message: MessageJson,
     /// All messages of the turn after the user's.
-    pub messages: [MessageJson; 1],
+    pub messages: Vec<MessageJson>,
     pub run: ChatRunJson<'a>,
 }
 

@@ -9,6 +9,7 @@ use crate::codec::rows::{self, message_no, seq_of};
 use crate::codec::{body, checksum};
 use crate::db::lookup;
 use crate::error::Result;
+use crate::sqlite::messages::{self, UnreadableDeltas};
 
 /// Text of the placeholder for a lost message.
 const LOST: &str = "(This message was damaged, and could not be recovered.)";
@@ -31,6 +32,7 @@ pub(super) fn repair(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> 
     extend_parents(conn, now, log)?;
     correct_checkpoint_seqs(conn, log)?;
     rewrite_damaged_messages(conn, now, log)?;
+    finalize_replies(conn, log)?;
     correct_attachment_uses(conn, log)
 }
 
@@ -386,6 +388,22 @@ fn damaged_messages(conn: &Connection) -> Result<Vec<i64>> {
         }
     }
     Ok(damaged)
+}
+
+/// Writes the final rows of all replies, which have no writer during a repair. Leaves out deltas that cannot be decoded.
+fn finalize_replies(conn: &Connection, log: &mut RepairLog) -> Result<()> {
+    let streaming = row_numbers(
+        conn,
+        "SELECT no FROM message WHERE status = 1 AND EXISTS (SELECT 1 FROM reply WHERE message = no)",
+    )?;
+    for no in streaming {
+        let unreadable = messages::finalize_interrupted(conn, no, UnreadableDeltas::LeaveOut)?;
+        if unreadable > 0 {
+            let detail = format!("{unreadable} pieces of the reply cannot be read");
+            log.add(RepairKind::Lost, message_place(no), detail);
+        }
+    }
+    Ok(())
 }
 
 /// Rebuilds the table of attachment uses from the messages. Removes the hash from references to missing attachments.

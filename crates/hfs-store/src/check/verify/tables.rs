@@ -12,6 +12,7 @@ use crate::codec::{body, checksum, compressed_json};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup;
 use crate::error::{Error, Result};
+use crate::sqlite::messages::{UnreadableDeltas, append_stored_deltas};
 use crate::state_store::{self, KeyframeCache, hash_of};
 
 /// The place of a session in reports. The first two columns of the row are its number and its name.
@@ -203,11 +204,12 @@ fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -
     rows::time(row.get(3)?)?;
     rows::extra_from_json(row.get_ref(5)?.as_str_or_null().map_err(rusqlite::Error::from)?)?;
     let body = row.get_ref(4)?.as_str().map_err(|error| Error::Corrupt(error.to_string()))?;
-    let parts = body::decode(body)?;
-    if row.get::<_, i64>(2)? == STREAMING
-        && !conn.prepare_cached("SELECT 1 FROM reply WHERE message = ?1")?.exists([no])?
-    {
-        report.problem(ProblemKind::Reply, place, "it is marked as streaming, but has no writer");
+    let mut parts = body::decode(body)?;
+    if row.get::<_, i64>(2)? == STREAMING {
+        if !conn.prepare_cached("SELECT 1 FROM reply WHERE message = ?1")?.exists([no])? {
+            report.problem(ProblemKind::Reply, place, "it is marked as streaming, but has no writer");
+        }
+        append_stored_deltas(conn, no, &mut parts, UnreadableDeltas::Fail)?;
     }
     let referenced: BTreeSet<ContentHash> = parts
         .iter()
