@@ -131,7 +131,7 @@ impl HostileText {
                 ReplyDelta::Output(delta) => self.insert(&mut delta.text),
             },
             Update::Sent(message) | Update::MessageEnded(message) => {
-                self.insert_into_message(Arc::make_mut(message))
+                self.insert_into_message(Arc::make_mut(message));
             }
             Update::ReplyStarted(agent) => {
                 self.insert_all([&mut agent.name, &mut agent.summary]);
