@@ -204,6 +204,7 @@ macro_rules! store_conformance {
                 a_message_shared_by_branches_is_one_hit
                 undone_branches_are_searched_and_the_trash_is_not
                 hits_can_be_filtered_by_session_role_and_time
+                hits_can_be_filtered_by_project_tool_and_trash
                 better_matches_come_first
                 updating_the_index_can_be_stopped_and_resumed
                 all_words_must_occur_in_any_order

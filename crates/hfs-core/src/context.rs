@@ -83,6 +83,12 @@ impl MessageDraft {
             && MessageFlag::ALL.into_iter().any(|flag| flag.marks_context() && self.has_flag(flag))
     }
 
+    /// Whether the user wrote the message.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        self.role == Role::User && !self.is_context()
+    }
+
     /// Splits a text part of this message into context that a tool inserted and the author's own text. Text that was
     /// not imported is the author's, whatever it looks like.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Full-text search over all messages.
 
-use crate::{BranchId, MessageId, Role, Seq, SessionId, Timestamp};
+use crate::{BranchId, MessageId, Role, Seq, SessionFilter, SessionId, Timestamp};
 
 /// A search over messages.
 ///
@@ -19,6 +19,8 @@ pub struct SearchQuery {
     pub text: String,
     /// Match messages with any of the words instead of all. Messages with more of them rank higher.
     pub any_word: bool,
+    /// Search only the sessions that this filter selects: by default all that are not in the trash.
+    pub sessions: SessionFilter,
     /// Search only this session.
     pub session: Option<SessionId>,
     /// Exclude this session.

@@ -86,7 +86,7 @@ pub struct SessionSummary {
 /// Selects the sessions of a list. All conditions must hold.
 ///
 /// Fields may be added; construct it with `..SessionFilter::default()`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionFilter {
     /// Only sessions of the project with this [`Project::key`].
     pub project: Option<String>,

@@ -282,9 +282,7 @@ impl Engine {
             }
         };
         let after = store.read_messages(from.id, MessageRange::From(seq.saturating_add(1), PROMPT_SEARCH))?;
-        let is_typed =
-            |message: &Message| message.content.role == Role::User && !message.content.is_context();
-        let prompt = after.into_iter().find(is_typed);
+        let prompt = after.into_iter().find(|message| message.content.is_typed());
         let out_of_view = from.head.saturating_sub(seq);
         Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from })
     }

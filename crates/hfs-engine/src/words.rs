@@ -1,6 +1,6 @@
 //! The words by which a user recognises a place in a conversation.
 
-use hfs_core::{BranchId, Message, MessageRange, Role, Seq, Store, StoreResult};
+use hfs_core::{BranchId, Message, MessageRange, Seq, Store, StoreResult};
 
 /// Messages that are read to find the user's words: a turn with some tool calls.
 const MESSAGES: u32 = 12;
@@ -14,8 +14,7 @@ const MAX_BYTES: usize = 400;
 /// Returns any error of the store.
 pub fn words_at(store: &dyn Store, branch: BranchId, seq: Seq) -> StoreResult<String> {
     let messages = store.read_messages(branch, MessageRange::Before(seq.saturating_add(1), MESSAGES))?;
-    let is_typed = |message: &&Message| message.content.role == Role::User && !message.content.is_context();
-    let typed = messages.iter().rev().find(is_typed);
+    let typed = messages.iter().rev().find(|message| message.content.is_typed());
     let has_text = |message: &&Message| !message.content.text().trim().is_empty();
     let message = typed.filter(has_text).or_else(|| messages.iter().rev().find(has_text));
     let mut words = message.map(|message| message.content.text()).unwrap_or_default();

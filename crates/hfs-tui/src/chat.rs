@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{Event, Message, Role, RunSnapshot};
+use hfs_core::{Event, Message, RunSnapshot};
 use hfs_engine::{Conversation, RewindTarget};
 use ratatui::layout::Rect;
 
@@ -569,8 +569,8 @@ impl Model {
                 let branch = self.chat.conversation.branch()?;
                 let message = message?;
                 // To a message of the user means before it: its text is put into the input, to be changed and sent again.
-                let is_prompt = message.content.role == Role::User && !message.content.is_context();
-                let seq = if is_prompt { message.seq.saturating_sub(1) } else { message.seq };
+                let seq =
+                    if message.content.is_typed() { message.seq.saturating_sub(1) } else { message.seq };
                 self.chat.is_planning_rewind = true;
                 return Some(vec![Request::PlanRewind(RewindTarget::Message { branch, seq }).into()]);
             }

@@ -12,6 +12,7 @@ pub mod import;
 pub mod inspect;
 pub mod models;
 pub mod plugins;
+mod query;
 pub mod search;
 pub mod sessions;
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hfs_core::Project;
+use hfs_core::{Project, SessionFilter};
+
+use crate::environment::Environment;
 
 /// Larger git configurations are ignored.
 const MAX_GIT_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -16,6 +18,20 @@ pub fn of_directory(directory: &Path) -> Project {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let repository = directory.ancestors().find_map(repository_at);
     Project { directory: directory.display().to_string(), repository }
+}
+
+/// Selects the sessions of the project that the user names: a directory by its path, or all projects whose directory or
+/// repository contains the text.
+pub fn filter(text: &str, environment: &Environment) -> SessionFilter {
+    let directory = environment.resolve(Path::new(text));
+    // A word such as `gateway` may also be the name of a folder here; only a path stands for a directory.
+    let is_path = text.starts_with(['.', '~', '/']) || text.contains('/');
+    if is_path && directory.is_dir() {
+        let project = Some(of_directory(&directory).key().to_owned());
+        SessionFilter { project, ..SessionFilter::default() }
+    } else {
+        SessionFilter { project_contains: Some(text.to_owned()), ..SessionFilter::default() }
+    }
 }
 
 /// The identity of the repository with this top directory: the address of its remote, else the path of `top`.

@@ -1,6 +1,9 @@
 //! Full-text search: query syntax, hits, and the index.
 
-use hfs_core::{Part, Position, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, Timestamp};
+use hfs_core::{
+    Origin, Part, Position, Project, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
+    SessionFilter, SessionId, Timestamp,
+};
 use serde_json::json;
 
 use super::Fixture;
@@ -197,6 +200,58 @@ pub fn hits_can_be_filtered_by_session_role_and_time(fixture: &Fixture<'_>) {
     assert_eq!(total(SearchQuery { since: Some(times[4]), ..narrow.clone() }), 1);
     let late = Timestamp::from_micros(times[11].as_micros() + 1);
     assert_eq!(total(SearchQuery { since: late, ..narrow }), 0);
+}
+
+pub fn hits_can_be_filtered_by_project_tool_and_trash(fixture: &Fixture<'_>) {
+    let make = |project: Option<&str>, tool: Option<&str>| {
+        let project = project.map(|path| Project { directory: path.into(), repository: None });
+        let origin = tool.map(|tool| Origin { format: tool.into(), id: tool.into(), path: None });
+        let draft = SessionDraft { project, origin, ..fixture.drafts.session("s") };
+        let session = fixture.store.create_session(&draft).unwrap();
+        (session.id, fixture.append_text(at(session.current_branch, 0), "needle"))
+    };
+    let (gateway, main) = make(Some("/src/Gateway"), None);
+    let (codex, _) = make(Some("/src/gateway"), Some("codex"));
+    let (docs, _) = make(Some("/src/docs"), Some("codex"));
+    let (nowhere, _) = make(None, Some("aider"));
+    // A branch that was created after those of other sessions.
+    let (side, _) = fixture.fork(main, "side");
+    fixture.append_text(side, "needle aside");
+
+    let found = |sessions: SessionFilter| {
+        let found = search(fixture, &SearchQuery { sessions, ..query("needle") });
+        assert_eq!(found.hits.len() as u64, found.total);
+        let mut ids: Vec<SessionId> = found.hits.iter().map(|hit| hit.session).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let sorted = |ids: &[SessionId]| {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids
+    };
+    let all = SessionFilter::default;
+    assert_eq!(found(all()), sorted(&[gateway, gateway, codex, docs, nowhere]));
+    let within = |text: &str| SessionFilter { project_contains: Some(text.into()), ..all() };
+    assert_eq!(found(within("GATE")), sorted(&[gateway, gateway, codex]));
+    assert_eq!(found(within("elsewhere")), []);
+    let of = |key: &str| SessionFilter { project: Some(key.into()), ..all() };
+    assert_eq!(found(of("/src/Gateway")), [gateway, gateway]);
+    let by = |tool: &str| SessionFilter { tool: Some(tool.into()), ..all() };
+    assert_eq!(found(by("codex")), sorted(&[codex, docs]));
+    assert_eq!(found(by(SessionFilter::HFS)), [gateway, gateway]);
+    assert_eq!(found(SessionFilter { tool: Some("codex".into()), ..within("docs") }), [docs]);
+
+    let of_codex = SearchQuery { sessions: by("codex"), ..query("needle") };
+    let total = |query: SearchQuery| search(fixture, &query).total;
+    assert_eq!(total(SearchQuery { session: Some(codex), ..of_codex.clone() }), 1);
+    assert_eq!(total(SearchQuery { session: Some(gateway), ..of_codex.clone() }), 0);
+    assert_eq!(total(SearchQuery { except_session: Some(codex), ..of_codex.clone() }), 1);
+    assert_eq!(total(SearchQuery { role: Some(Role::Assistant), ..of_codex }), 0);
+
+    fixture.store.trash_session(codex, fixture.drafts.now()).unwrap();
+    assert_eq!(found(by("codex")), [docs]);
+    assert_eq!(found(SessionFilter { trashed: true, ..all() }), [codex]);
 }
 
 pub fn better_matches_come_first(fixture: &Fixture<'_>) {

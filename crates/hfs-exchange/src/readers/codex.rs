@@ -563,7 +563,7 @@ impl Rollout<'_> {
         }
         let mut message = self.new_message(role, parts, line);
         message.draft.mark_injected_context();
-        if role == Role::User && !message.draft.is_context() {
+        if message.draft.is_typed() {
             self.begin_turn();
         }
         message.attachments = attachments;

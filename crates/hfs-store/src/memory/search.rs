@@ -9,6 +9,7 @@ use hfs_core::{
 };
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
+use super::sessions::matches;
 use super::{BranchRow, MemoryStore};
 
 /// Maximum number of words in a snippet before its first match.
@@ -79,7 +80,7 @@ impl Term {
 }
 
 fn in_scope(query: &SearchQuery, session: &Session) -> bool {
-    session.trashed_at.is_none()
+    matches(&query.sessions, session)
         && query.session.is_none_or(|only| only == session.id)
         && query.except_session != Some(session.id)
 }

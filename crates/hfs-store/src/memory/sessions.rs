@@ -498,7 +498,7 @@ struct Reversal {
     detail: String,
 }
 
-fn matches(filter: &SessionFilter, session: &Session) -> bool {
+pub(super) fn matches(filter: &SessionFilter, session: &Session) -> bool {
     filter.trashed == session.trashed_at.is_some()
         && filter
             .project

@@ -8,12 +8,13 @@ use std::collections::HashSet;
 
 use hfs_core::{
     BranchId, ErrorExt, ErrorKind, MessageId, SearchHit, SearchIndex, SearchQuery, SearchResults, SearchTerm,
-    SessionId, StoreResult,
+    SessionFilter, SessionId, StoreResult,
 };
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params, params_from_iter};
 
 use crate::codec::rows::{self, branch_of, message_no, seq_of};
 use crate::error::{Error, Result};
+use crate::sqlite::sessions::filter_condition;
 use crate::sqlite::{SqliteStore, text_index};
 
 /// Maximum number of matches that are counted and ranked.
@@ -26,7 +27,7 @@ const COMMON_WORD: i64 = 5_000;
 const SNIPPET_WORDS: i64 = 24;
 
 fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<SearchResults> {
-    let Some(scope) = Scope::new(conn, query)? else { return Ok(SearchResults::default()) };
+    let scope = Scope::new(conn, query)?;
     let words = if query.any_word { any_of(conn, terms)? } else { all_of(terms) };
     let matches = find_matches(conn, &words, &scope)?;
     let total = matches.numbers.len() as u64;
@@ -90,36 +91,22 @@ struct Scope {
 }
 
 impl Scope {
-    /// Returns `None` if no message can be in the scope.
-    fn new(conn: &Connection, query: &SearchQuery) -> Result<Option<Self>> {
-        let mut ranges = vec![(i64::MIN, i64::MAX)];
-        if let Some(only) = query.session {
-            if query.except_session == Some(only) {
-                return Ok(None);
-            }
-            ranges.clear();
-            for branch in branches_of(conn, only)? {
-                ranges.push((message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?));
-            }
-            // Descending, because matches are collected newest first.
-            ranges.sort_unstable_by(|a, b| b.cmp(a));
-        }
-        let mut excluded = conn
-            .prepare_cached(
-                "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
-                    WHERE session.state IN (1, 2)",
-            )?
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<HashSet<i64>>>()?;
+    fn new(conn: &Connection, query: &SearchQuery) -> Result<Self> {
+        let all_sessions = query.session.is_none() && query.sessions == SessionFilter::default();
+        let (ranges, mut excluded) = if all_sessions {
+            (vec![(i64::MIN, i64::MAX)], unlisted_branches(conn)?)
+        } else {
+            (ranges_of(selected_branches(conn, query)?)?, HashSet::new())
+        };
         if let Some(except) = query.except_session {
             excluded.extend(branches_of(conn, except)?);
         }
-        Ok(Some(Self {
+        Ok(Self {
             ranges,
             excluded,
             role: query.role.map(rows::role_code),
             since: query.since.map(hfs_core::Timestamp::as_micros),
-        }))
+        })
     }
 
     fn contains(&self, properties: &mut Statement<'_>, no: i64) -> Result<bool> {
@@ -138,6 +125,17 @@ impl Scope {
     }
 }
 
+/// Branches of sessions that are in the trash or not complete yet.
+fn unlisted_branches(conn: &Connection) -> Result<HashSet<i64>> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
+                WHERE session.state IN (1, 2)",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
 fn branches_of(conn: &Connection, session: SessionId) -> Result<Vec<i64>> {
     Ok(conn
         .prepare_cached(
@@ -145,6 +143,37 @@ fn branches_of(conn: &Connection, session: SessionId) -> Result<Vec<i64>> {
         )?
         .query_map([session.as_uuid().as_bytes()], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Branches of the sessions that a query selects, newest first.
+fn selected_branches(conn: &Connection, query: &SearchQuery) -> Result<Vec<i64>> {
+    let (mut condition, mut values) = filter_condition(&query.sessions);
+    if let Some(only) = query.session {
+        condition.push_str(" AND session.id = ?");
+        values.push(only.as_uuid().as_bytes().to_vec().into());
+    }
+    let sql = format!(
+        "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
+            WHERE {condition} ORDER BY branch.no DESC"
+    );
+    Ok(conn
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(values), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// The ranges of message numbers of these branches, newest first. Branches that follow each other share a range, since each
+/// range is a query of the index; an import of many sessions of one project is one range.
+fn ranges_of(branches: Vec<i64>) -> Result<Vec<(i64, i64)>> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for branch in branches {
+        match runs.last_mut() {
+            Some((first, _)) if *first == branch + 1 => *first = branch,
+            _ => runs.push((branch, branch)),
+        }
+    }
+    let range = |(first, last)| Ok((message_no(first, 0)?, message_no(last, u64::from(u32::MAX))?));
+    runs.into_iter().map(range).collect()
 }
 
 /// Message numbers, newest first.

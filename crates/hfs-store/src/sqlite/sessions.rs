@@ -236,33 +236,8 @@ impl SessionStore for SqliteStore {
 
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>> {
         self.db.read("list sessions", |conn| {
-            let mut sql = format!("{SELECT_SUMMARY} WHERE session.state = ?");
-            let mut values = vec![Value::from(state_of(filter.trashed))];
-            if let Some(project) = &filter.project {
-                sql.push_str(" AND session.project = ?");
-                values.push(project.clone().into());
-            }
-            if let Some(text) = &filter.project_contains {
-                // `instr` instead of LIKE, in whose patterns % and _ have a meaning.
-                sql.push_str(
-                    " AND (instr(lower(session.directory), ?) > 0 OR instr(lower(session.repository), ?) > 0)",
-                );
-                let text = text.to_ascii_lowercase();
-                values.extend([text.clone().into(), text.into()]);
-            }
-            match filter.tool.as_deref() {
-                None => {}
-                Some(SessionFilter::HFS) => sql.push_str(" AND session.origin_format IS NULL"),
-                Some(tool) => {
-                    // The plus keeps SQLite from using the index of origins, after which it would have to sort.
-                    sql.push_str(" AND +session.origin_format = ?");
-                    values.push(tool.to_owned().into());
-                }
-            }
-            if let Some((format, id)) = &filter.origin {
-                sql.push_str(" AND session.origin_format = ? AND session.origin_id = ?");
-                values.extend([format.clone().into(), id.clone().into()]);
-            }
+            let (condition, mut values) = filter_condition(filter);
+            let mut sql = format!("{SELECT_SUMMARY} WHERE {condition}");
             if let Some(cursor) = &page.after {
                 let (place, id) = read_cursor(cursor)?;
                 sql.push_str(" AND (session.place, session.id) < (?, ?)");
@@ -367,6 +342,38 @@ impl SessionStore for SqliteStore {
             checksum::update_session(conn, session)
         })
     }
+}
+
+/// The condition on a session's row that a filter sets, and the values of its parameters.
+pub(crate) fn filter_condition(filter: &SessionFilter) -> (String, Vec<Value>) {
+    let mut condition = "session.state = ?".to_owned();
+    let mut values = vec![Value::from(state_of(filter.trashed))];
+    if let Some(project) = &filter.project {
+        condition.push_str(" AND session.project = ?");
+        values.push(project.clone().into());
+    }
+    if let Some(text) = &filter.project_contains {
+        // `instr` instead of LIKE, in whose patterns % and _ have a meaning.
+        condition.push_str(
+            " AND (instr(lower(session.directory), ?) > 0 OR instr(lower(session.repository), ?) > 0)",
+        );
+        let text = text.to_ascii_lowercase();
+        values.extend([text.clone().into(), text.into()]);
+    }
+    match filter.tool.as_deref() {
+        None => {}
+        Some(SessionFilter::HFS) => condition.push_str(" AND session.origin_format IS NULL"),
+        Some(tool) => {
+            // The plus keeps SQLite from using the index of origins, after which it would have to sort a list.
+            condition.push_str(" AND +session.origin_format = ?");
+            values.push(tool.to_owned().into());
+        }
+    }
+    if let Some((format, id)) = &filter.origin {
+        condition.push_str(" AND session.origin_format = ? AND session.origin_id = ?");
+        values.extend([format.clone().into(), id.clone().into()]);
+    }
+    (condition, values)
 }
 
 const fn state_of(trashed: bool) -> i64 {

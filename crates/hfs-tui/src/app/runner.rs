@@ -637,8 +637,7 @@ fn read_history(
     let mut texts = Vec::new();
     let mut add_branch = |branch, count| -> StoreResult<()> {
         let messages = store.read_messages(branch, MessageRange::Newest(count))?;
-        let typed = |message: &&Message| message.content.role == Role::User && !message.content.is_context();
-        for message in messages.iter().rev().filter(typed) {
+        for message in messages.iter().rev().filter(|message| message.content.is_typed()) {
             let text = message.content.text();
             if !text.is_empty() && !texts.contains(&text) {
                 texts.push(text);

@@ -242,9 +242,7 @@ impl Model {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
-        let is_typed =
-            |message: &&Arc<Message>| message.content.role == Role::User && !message.content.is_context();
-        let newest = || self.chat.transcript.messages().rev().find(is_typed);
+        let newest = || self.chat.transcript.messages().rev().find(|message| message.content.is_typed());
         let Some(user) = failed.or_else(|| newest().cloned()) else {
             return self
                 .notify(Tone::Dim, "there is no message to answer yet; Enter sends what you have written");

@@ -8,6 +8,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::query::QueryWords;
 use super::sessions::damage_note;
 use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
@@ -65,9 +66,16 @@ impl Search {
     }
 
     fn run_query(&mut self) -> Vec<Action> {
-        let text = self.query.text().to_owned();
+        let words = QueryWords::of(self.query.text());
+        // The user may still be typing the last word, so it is searched as a prefix.
+        let is_last_word_open = match words.text.split_whitespace().next_back() {
+            Some(last) => self.query.text().ends_with(last) && !last.ends_with(['"', '*']),
+            None => false,
+        };
+        let star = if is_last_word_open { "*" } else { "" };
         let query = SearchQuery {
-            text,
+            text: format!("{}{star}", words.text),
+            sessions: words.filter(),
             session: self.session,
             role: self.role,
             limit: LIMIT,
@@ -79,10 +87,6 @@ impl Search {
             return Vec::new();
         }
         self.is_searching = true;
-        // The user may still be typing the last word, so it is searched as a prefix.
-        let is_last_word_open = !query.text.ends_with([' ', '"', '*']);
-        let text = if is_last_word_open { format!("{}*", query.text.trim_end()) } else { query.text.clone() };
-        let query = SearchQuery { text, ..query };
         vec![Action::run(Request::Search { query, request_id: self.request_id })]
     }
 
@@ -103,8 +107,9 @@ impl Search {
         let damage = damage_note(self.results.unreadable);
         let (text, style) = match (&self.error, self.results.total) {
             (Some(error), _) => (sanitize_line(error), theme.bad),
-            (None, _) if self.query.is_empty() => {
-                ("words that must all occur · \"a phrase\" · prefix*".to_owned(), theme.dim)
+            (None, _) if SearchQuery::new(QueryWords::of(self.query.text()).text).terms().is_empty() => {
+                let text = "words that must all occur · \"a phrase\" · prefix* · project:TEXT · tool:NAME";
+                (text.to_owned(), theme.dim)
             }
             (None, _) if self.is_searching => ("searching ...".to_owned(), theme.dim),
             (None, 0) => (format!("no messages found{damage}"), theme.dim),

@@ -6,6 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::query::QueryWords;
 use super::{Action, Context, Handled, ListSelection, Preview, Screen, StaleData, split_for_preview};
 use crate::canvas;
 use crate::commands::Command;
@@ -53,34 +54,6 @@ pub struct Sessions {
     is_project_empty: bool,
     /// The session that was deleted last on this screen, for Ctrl+U.
     last_trashed: Option<SessionId>,
-}
-
-/// The words of a query: `project:TEXT` and `tool:NAME` are filters, and all others are a part of the name.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct QueryWords {
-    project: Option<String>,
-    tool: Option<String>,
-    name: String,
-}
-
-impl QueryWords {
-    fn of(query: &str) -> Self {
-        let mut words = Self::default();
-        for word in query.split_whitespace() {
-            let filter = |name: &str| word.strip_prefix(name).filter(|text: &&str| !text.is_empty());
-            if let Some(project) = filter("project:") {
-                words.project = Some(project.to_owned());
-            } else if let Some(tool) = filter("tool:") {
-                words.tool = Some(tool.to_owned());
-            } else if !matches!(word, "project:" | "tool:") {
-                if !words.name.is_empty() {
-                    words.name.push(' ');
-                }
-                words.name.push_str(word);
-            }
-        }
-        words
-    }
 }
 
 impl Sessions {
@@ -133,10 +106,8 @@ impl Sessions {
         let in_project = self.scope == Scope::Project && words.project.is_none();
         let filter = SessionFilter {
             project: self.project.clone().filter(|_| in_project),
-            project_contains: words.project.clone(),
-            tool: words.tool.clone(),
             trashed: self.scope == Scope::Trash,
-            origin: None,
+            ..words.filter()
         };
         let page = PageRequest { limit: PAGE, after: self.next_page.take() };
         Action::run(Request::ListSessions { filter, page, request_id: self.request_id })
@@ -178,7 +149,7 @@ impl Sessions {
     /// Reads the next page while the user searches by name, or when the selection comes near the end of the list.
     fn request_more(&mut self) -> Option<Action> {
         let count = self.matching_rows().len();
-        let is_wanted = !self.words.name.is_empty() || self.selection.row + PREFETCH_ROWS > count;
+        let is_wanted = !self.words.text.is_empty() || self.selection.row + PREFETCH_ROWS > count;
         (is_wanted && !self.is_loading && self.next_page.is_some() && self.rows.len() < MAX_LOADED)
             .then(|| self.request_page())
     }
@@ -187,7 +158,7 @@ impl Sessions {
     fn matching_rows(&self) -> Vec<&SessionSummary> {
         /// Score of a matching id, higher than that of any name.
         const ID_SCORE: u32 = 10_000;
-        let query = self.words.name.as_str();
+        let query = self.words.text.as_str();
         if query.is_empty() {
             return self.rows.iter().collect();
         }
@@ -237,7 +208,7 @@ impl Sessions {
         let text = match (&self.error, self.is_loading, self.scope) {
             (Some(error), _, _) => return Line::styled(sanitize_line(error), theme.bad),
             (None, true, _) => "loading ...",
-            (None, false, _) if !self.words.name.is_empty() => "no name matches; / searches the messages",
+            (None, false, _) if !self.words.text.is_empty() => "no name matches; / searches the messages",
             (None, false, _) if !self.query.is_empty() => "no session of this project or tool",
             (None, false, Scope::Project) => {
                 "no sessions in this project yet; Tab shows those of all projects"
@@ -471,11 +442,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_has_filters_for_the_project_and_the_tool() {
-        let words = QueryWords::of("tool:codex fix  project:gate login");
-        assert_eq!(words.name, "fix login");
-        assert_eq!((words.project.as_deref(), words.tool.as_deref()), (Some("gate"), Some("codex")));
-        assert_eq!(QueryWords::of("tool: project:"), QueryWords::default(), "while the user types a filter");
+    fn a_project_is_shown_by_the_last_part_of_its_directory() {
         assert_eq!(project_name("/home/you/gateway/"), "gateway");
     }
 }

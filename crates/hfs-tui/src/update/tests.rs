@@ -591,6 +591,18 @@ fn an_approval_that_was_decided_elsewhere_is_closed() {
 }
 
 #[test]
+fn a_search_can_be_limited_to_a_project_and_a_tool() {
+    let mut harness = chat();
+    harness.submit("/search tool:codex refused project:gate");
+    let Some(Effect::Request(Request::Search { query, .. })) = harness.effects.last() else {
+        panic!("no search: {:?}", harness.effects);
+    };
+    assert_eq!(query.text, "refused", "a word before a filter is complete");
+    assert_eq!(query.sessions.tool.as_deref(), Some("codex"));
+    assert_eq!(query.sessions.project_contains.as_deref(), Some("gate"));
+}
+
+#[test]
 fn a_late_search_result_is_ignored() {
     let mut harness = chat();
     harness.submit("/search one");

@@ -1,6 +1,6 @@
 //! `hfs search`: full-text search over all saved messages.
 
-use hfs_core::{Role, SearchHit, SearchQuery};
+use hfs_core::{Role, SearchHit, SearchQuery, SessionFilter};
 
 use crate::args::{MAX_LIMIT, limit_parser, parse_since};
 use crate::context::Context;
@@ -9,6 +9,7 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SearchHitJson, SearchJson};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
+use crate::project;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,7 +17,9 @@ Examples:
   hfs search '\"connection refused\"'        this phrase
   hfs search 'connect*' --role user        words that start with connect, in your own messages
   hfs search timeout --since 2w            in messages of the last two weeks
-  hfs search timeout --session @           in the newest session";
+  hfs search timeout --session @           in the newest session
+  hfs search timeout --project .           in the sessions of this project
+  hfs search timeout --tool claude-code    in those that were imported from a tool";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,6 +30,13 @@ pub struct SearchArgs {
     /// Search this session only
     #[arg(short, long)]
     session: Option<String>,
+    /// Search the sessions of all projects whose directory or repository contains this text; a directory, such as ., stands
+    /// for its project
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+    /// Search sessions of this tool, such as claude-code or codex; hfs for those that were not imported
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
     /// Search messages of this role only: user, assistant, system or tool
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
@@ -41,8 +51,11 @@ pub struct SearchArgs {
 pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
     let since = args.since.as_deref().map(parse_since).transpose()?;
     let session = args.session.as_deref().map(|reference| context.session(reference)).transpose()?;
+    let in_project = args.project.as_deref().map(|text| project::filter(text, &context.environment));
+    let sessions = SessionFilter { tool: args.tool.clone(), ..in_project.unwrap_or_default() };
     let query = SearchQuery {
         text: args.query.join(" "),
+        sessions,
         session,
         role: args.role,
         since,

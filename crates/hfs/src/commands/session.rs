@@ -1,7 +1,6 @@
 //! `hfs session`: list, show, rename, delete and restore sessions.
 
 use std::cell::RefCell;
-use std::path::Path;
 
 use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
@@ -18,6 +17,7 @@ use crate::output::json::{BranchJson, MessageJson, SessionJson, SessionListJson,
 use crate::output::message::{self, Detail};
 use crate::output::sanitize;
 use crate::output::table::Table;
+use crate::project;
 use crate::resolve::find_branch;
 
 const EXAMPLES: &str = "\
@@ -142,23 +142,14 @@ fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
 }
 
 fn filter(args: &ListArgs, context: &Context) -> SessionFilter {
-    let mut filter =
-        SessionFilter { trashed: args.trash, tool: args.tool.clone(), ..SessionFilter::default() };
-    match &args.project {
-        Some(text) => {
-            let directory = context.environment.resolve(Path::new(text));
-            // A word such as `gateway` may also be the name of a folder here; only a path stands for a directory.
-            let is_path = text.starts_with(['.', '~', '/']) || text.contains('/');
-            if is_path && directory.is_dir() {
-                filter.project = Some(crate::project::of_directory(&directory).key().to_owned());
-            } else {
-                filter.project_contains = Some(text.clone());
-            }
+    let in_project = match &args.project {
+        Some(text) => project::filter(text, &context.environment),
+        None if args.all || args.trash || args.tool.is_some() => SessionFilter::default(),
+        None => {
+            SessionFilter { project: Some(context.project().key().to_owned()), ..SessionFilter::default() }
         }
-        None if args.all || args.trash || args.tool.is_some() => {}
-        None => filter.project = Some(context.project().key().to_owned()),
-    }
-    filter
+    };
+    SessionFilter { trashed: args.trash, tool: args.tool.clone(), ..in_project }
 }
 
 fn explain_empty_list(args: &ListArgs, context: &Context) -> Result<(), CliError> {

@@ -34,6 +34,29 @@ fn messages_are_found_with_their_session_branch_and_seq() {
 }
 
 #[test]
+fn a_search_can_be_limited_to_a_project_and_a_tool() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "the zebra crossed the road"]).ok();
+    crate::start::write_foreign_transcript(&hfs);
+    let _ = hfs.run(&["import", &hfs.home().join(".claude").display().to_string()]).ok();
+    let _ = hfs.run(&["chat", "an old zebra"]).ok();
+    let count = |arguments: &[&str]| {
+        let arguments: Vec<&str> =
+            ["search", "--json", "--role", "user"].iter().chain(arguments).copied().collect();
+        hfs.run(&arguments).ok().json()["total"].as_u64().unwrap()
+    };
+    assert_eq!(count(&["old"]), 2);
+    assert_eq!(count(&["old", "--tool", "claude-code"]), 1);
+    assert_eq!(count(&["old", "--tool", "hfs"]), 1);
+    assert_eq!(count(&["old", "--tool", "codex"]), 0);
+    assert_eq!(count(&["zebra", "--project", "."]), 2);
+    assert_eq!(count(&["old", "--project", "."]), 1);
+    let folder = hfs.project().file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(count(&["old", "--project", &folder]), 1);
+    assert_eq!(count(&["zebra", "--project", ".", "--tool", "claude-code"]), 0);
+}
+
+#[test]
 fn special_characters_in_a_query_do_not_cause_a_syntax_error() {
     let hfs = hfs();
     for text in
