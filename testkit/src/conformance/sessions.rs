@@ -271,6 +271,13 @@ pub fn sessions_can_be_filtered_by_project_origin_and_trash(fixture: &Fixture<'_
     let by = |tool: &str| SessionFilter { tool: Some(tool.into()), ..SessionFilter::default() };
     assert_eq!(listed(by("codex")), [nowhere, there, here]);
     assert_eq!(listed(by(SessionFilter::HFS)), [plain]);
+    let exported = SessionDraft {
+        origin: Some(Origin { format: SessionFilter::HFS.into(), id: "3".into(), path: None }),
+        ..fixture.drafts.session("an export of hfs")
+    };
+    let exported = fixture.store.create_session(&exported).unwrap().id;
+    assert_eq!(listed(by(SessionFilter::HFS)), [exported, plain]);
+    fixture.store.purge_session(exported).unwrap();
     assert_eq!(listed(by("other")), []);
     assert_eq!(listed(SessionFilter { tool: Some("codex".into()), ..within("/b") }), [there]);
 

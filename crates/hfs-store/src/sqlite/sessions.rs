@@ -362,7 +362,11 @@ pub(crate) fn filter_condition(filter: &SessionFilter) -> (String, Vec<Value>) {
     }
     match filter.tool.as_deref() {
         None => {}
-        Some(SessionFilter::HFS) => condition.push_str(" AND session.origin_format IS NULL"),
+        // Also sessions that were imported from an export of hfs.
+        Some(tool @ SessionFilter::HFS) => {
+            condition.push_str(" AND ifnull(session.origin_format, ?) = ?");
+            values.extend([tool.to_owned().into(), tool.to_owned().into()]);
+        }
         Some(tool) => {
             // The plus keeps SQLite from using the index of origins, after which it would have to sort a list.
             condition.push_str(" AND +session.origin_format = ?");
