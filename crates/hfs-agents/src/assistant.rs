@@ -83,7 +83,13 @@ impl Assistant {
         loading.await.unwrap_or_default()
     }
 
-    async fn reply(&self, request: RunRequest, sink: &dyn RunSink) -> Result<ModelReply, AgentError> {
+    /// Asks the model. Sets `has_output` when a part of the reply has arrived.
+    async fn reply(
+        &self,
+        request: RunRequest,
+        sink: &dyn RunSink,
+        has_output: &mut bool,
+    ) -> Result<ModelReply, AgentError> {
         let model_request = tokio::select! {
             biased;
             () = request.cancel.cancelled() => return Err(AgentError::Cancelled),
@@ -93,6 +99,7 @@ impl Assistant {
             let request_event = event.request_event(ID).and_then(|event| event.payload());
             request_event.into_iter().for_each(|event| sink.event(event));
             if let StreamEvent::Delta(delta) = event {
+                *has_output = true;
                 sink.reply(delta.into());
             }
         };
@@ -147,7 +154,13 @@ impl Agent for Assistant {
             preset: None,
             model: Some(model.clone()),
         });
-        let result = self.reply(request, sink).await;
+        let mut has_output = false;
+        let result = self.reply(request, sink, &mut has_output).await;
+        if result.is_err() && has_output {
+            // The server has counted tokens, but reports them only at the end of a reply.
+            let (agent, phase, model) = (ID.to_owned(), None, Some(model.clone()));
+            sink.event(EventPayload::UsageUnknown { agent, phase, model });
+        }
         let status = match &result {
             Ok(reply) => {
                 let (agent, phase, model) = (ID.to_owned(), None, Some(model.clone()));

@@ -238,11 +238,18 @@ impl AgentHandle {
         {
             request.max_tokens = Some(request.max_tokens.map_or(tokens, |limit| limit.min(tokens)));
         }
+        let mut has_output = false;
         let mut handler = |event: StreamEvent<'_>| {
+            has_output |= matches!(event, StreamEvent::Delta(_));
             emitter.events(event.request_event(id).and_then(|event| event.payload()));
             handler(event);
         };
-        match tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await {
+        let result = tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await;
+        if has_output && !matches!(result, Ok(Ok(_))) {
+            // The server has counted tokens, but reports them only at the end of a reply.
+            emitter.usage(&self.identity, None);
+        }
+        match result {
             Ok(Ok(reply)) => {
                 if let Some(memory) = self.remember(prompt, &reply_text(&reply)) {
                     emitter.remember(id, memory);

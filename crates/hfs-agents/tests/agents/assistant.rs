@@ -323,7 +323,7 @@ async fn a_truncated_stream_is_an_error_and_the_streamed_text_is_kept() {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{protocol:?}: {error}");
             assert_eq!(sink.text(), "half a ", "{protocol:?}");
             assert_eq!(server.requests().len(), 1, "{protocol:?}: nothing may be streamed twice");
-            assert_eq!(sink.kinds(), ["agent.started", "agent.ended"]);
+            assert_eq!(sink.kinds(), ["agent.started", "usage.unknown", "agent.ended"]);
         }
     }
 }
@@ -421,19 +421,20 @@ async fn a_run_can_be_cancelled_before_during_and_between_attempts() {
     let server = ModelServer::start();
     server.then(Script::silence());
     let agent = assistant(&server, Protocol::OpenAi);
-    let (_, outcome, took) =
+    let (sink, outcome, took) =
         run_and_cancel(&agent, question("hello?"), async |_| wait_for_requests(&server, 1).await).await;
     assert!(matches!(outcome, Err(AgentError::Cancelled)), "{outcome:?}");
     assert!(took < CANCEL_DEADLINE, "{took:?}");
+    assert_eq!(sink.kinds(), ["agent.started", "agent.ended"]);
 
-    // During the response.
+    // During the response, whose tokens remain unknown.
     server.then(Script::text("half").then_hang());
     let (sink, outcome, took) =
         run_and_cancel(&agent, question("hello?"), async |sink| sink.first_delta.notified().await).await;
     assert!(matches!(outcome, Err(AgentError::Cancelled)), "{outcome:?}");
     assert!(took < CANCEL_DEADLINE, "{took:?}");
     assert_eq!(sink.text(), "half");
-    assert_eq!(sink.kinds(), ["agent.started", "agent.ended"]);
+    assert_eq!(sink.kinds(), ["agent.started", "usage.unknown", "agent.ended"]);
 
     // During the delay before the next attempt.
     server.then(Script::status(429, "later").header("retry-after", "2"));
