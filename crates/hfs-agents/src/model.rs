@@ -146,7 +146,12 @@ impl StreamEvent<'_> {
                 limit_ms: millis(limit),
             }),
             Self::Retrying(error, delay) => {
-                Some(RequestEvent::Retrying { agent, message: error.to_string(), delay_ms: millis(delay) })
+                // Without the name of the server: front ends have one line for it, and most users have one server.
+                let message = match error {
+                    AgentError::Unavailable { message, .. } => message.clone(),
+                    error => error.to_string(),
+                };
+                Some(RequestEvent::Retrying { agent, message, delay_ms: millis(delay) })
             }
             Self::LeftOut(message) => Some(RequestEvent::LeftOut { agent, message: (*message).to_owned() }),
         }

@@ -92,7 +92,10 @@ pub use project::Project;
 pub use request_event::RequestEvent;
 pub use run::{EventHistory, Run};
 pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
-pub use session::{Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name};
+pub use session::{
+    Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name,
+    name_without_time,
+};
 pub use snapshot::{
     AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, Negotiation, PhaseSpan, RunSnapshot,
     Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,

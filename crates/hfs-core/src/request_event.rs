@@ -46,6 +46,14 @@ impl RequestEvent {
     /// What the front end reports: one sentence without a period.
     #[must_use]
     pub fn describe(&self) -> String {
+        let (beginning, end) = self.describe_in_parts();
+        format!("{beginning}{end}")
+    }
+
+    /// The sentence in two parts. A front end with little room shortens only the first; the second says when a failed
+    /// request is sent again.
+    #[must_use]
+    pub fn describe_in_parts(&self) -> (String, String) {
         match self {
             Self::Waiting { server, stage, limit_ms, .. } => {
                 let what = match stage {
@@ -53,10 +61,13 @@ impl RequestEvent {
                     WaitStage::FirstToken => "the first words of",
                     WaitStage::NextToken => "the next words of",
                 };
-                format!("waiting for {what} {server}, at most {} s", limit_ms / 1_000)
+                let limit = limit_ms / 1_000;
+                (format!("waiting for {what} {server}, at most {limit} s"), String::new())
             }
-            Self::Retrying { message, delay_ms, .. } => format!("{message}; again {}", after(*delay_ms)),
-            Self::LeftOut { message, .. } => message.clone(),
+            Self::Retrying { message, delay_ms, .. } => {
+                (message.clone(), format!("; again {}", after(*delay_ms)))
+            }
+            Self::LeftOut { message, .. } => (message.clone(), String::new()),
         }
     }
 

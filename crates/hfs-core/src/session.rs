@@ -63,8 +63,7 @@ impl Session {
     /// The name for lists that also show a date: an automatic name without the time at its end.
     #[must_use]
     pub fn title(&self) -> &str {
-        let title = self.name.rsplit_once(TIME_SEPARATOR).filter(|(_, time)| is_name_time(time));
-        title.filter(|_| self.automatic_name).map_or(&*self.name, |(title, _)| title)
+        if self.automatic_name { name_without_time(&self.name) } else { &self.name }
     }
 }
 
@@ -178,6 +177,13 @@ fn cut_at_word(text: &str) -> &str {
 }
 
 /// Whether a text is the time in an automatic name, such as `2026-02-01_14-30`.
+/// An automatic name without the time at its end; every other name is returned whole.
+#[must_use]
+pub fn name_without_time(name: &str) -> &str {
+    let title = name.rsplit_once(TIME_SEPARATOR).filter(|(_, time)| is_name_time(time));
+    title.map_or(name, |(title, _)| title)
+}
+
 fn is_name_time(text: &str) -> bool {
     let form = "dddd-dd-dd_dd-dd";
     text.len() == form.len()

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Widget};
 
 use crate::render::RenderContext;
-use crate::text::display_width;
+use crate::text::{display_width, truncate};
 use crate::theme::Theme;
 
 /// Converts a number of cells to a coordinate, saturating.
@@ -26,17 +26,29 @@ pub fn row(area: Rect, row: usize) -> Rect {
     Rect { y: area.y + row, height: 1, ..area }
 }
 
+/// Returns the part of `area` from row number `row`.
+#[must_use]
+pub fn below(area: Rect, row: usize) -> Rect {
+    let row = as_u16(row).min(area.height);
+    Rect { y: area.y + row, height: area.height - row, ..area }
+}
+
 /// Draws lines from the top of `area`, as many as fit.
 pub fn lines<'a>(buffer: &mut Buffer, area: Rect, lines: impl IntoIterator<Item = Line<'a>>) {
-    for (line, y) in lines.into_iter().zip(area.top()..area.bottom()) {
-        buffer.set_line(area.x, y, &line, area.width);
+    for (content, y) in lines.into_iter().zip(area.top()..area.bottom()) {
+        line(buffer, Rect { y, height: 1, ..area }, &content);
     }
 }
 
-/// Draws one line at the top of `area`.
+/// Draws one line at the top of `area`. If it does not fit, it ends with an ellipsis.
 pub fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
-    if area.height > 0 {
+    if area.height == 0 {
+        return;
+    }
+    if line.width() <= usize::from(area.width) {
         buffer.set_line(area.x, area.y, line, area.width);
+    } else {
+        buffer.set_line(area.x, area.y, &cut(line, usize::from(area.width)), area.width);
     }
 }
 
@@ -83,24 +95,66 @@ pub fn window(
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 
-/// Formats keys with their meaning, such as `Enter open · Esc back`; pairs that do not fit are left out.
+/// Formats keys with their meaning, such as `Enter open · Esc back`. Pairs that do not fit are left out, the one before the
+/// last first: the last key leaves the screen.
 #[must_use]
 pub fn hints(pairs: &[(&str, &str)], theme: &Theme, width: usize) -> Line<'static> {
+    const GAP: &str = " · ";
+    let widths = pairs.iter().map(|(key, meaning)| display_width(key) + display_width(meaning) + 1);
+    let widths: Vec<usize> = widths.collect();
+    let width_of = |count: usize| {
+        let first = widths.iter().take(count);
+        let last = widths.last().filter(|_| count < widths.len());
+        let shown: Vec<&usize> = first.chain(last).collect();
+        shown.iter().copied().sum::<usize>() + display_width(GAP) * shown.len().saturating_sub(1)
+    };
+    let Some(count) = (0..=pairs.len()).rev().find(|count| width_of(*count) <= width) else {
+        return Line::default();
+    };
+    let last = pairs.last().filter(|_| count < pairs.len());
     let mut spans: Vec<Span<'static>> = Vec::new();
-    let mut used = 0;
-    for (key, meaning) in pairs {
-        let needed = display_width(key) + display_width(meaning) + 1 + if spans.is_empty() { 0 } else { 3 };
-        if used + needed > width {
-            break;
-        }
-        used += needed;
+    for (key, meaning) in pairs.iter().take(count).chain(last) {
         if !spans.is_empty() {
-            spans.push(Span::styled(" · ", theme.border));
+            spans.push(Span::styled(GAP, theme.border));
         }
         spans.push(Span::styled((*key).to_owned(), theme.accent));
         spans.push(Span::styled(format!(" {meaning}"), theme.dim));
     }
     Line::from(spans)
+}
+
+/// Cuts a line that is wider than `width`, and marks the cut, unless only spaces are cut.
+fn cut(line: &Line<'_>, width: usize) -> Line<'static> {
+    let whole: String = line.spans.iter().map(|span| span.content.as_ref()).collect();
+    let keeps_end = display_width(whole.trim_end()) <= width;
+    let mut room = width;
+    let mut spans = Vec::new();
+    for span in &line.spans {
+        let text = if keeps_end || display_width(&span.content) < room {
+            span.content.clone().into_owned()
+        } else {
+            // The space is cut, so the ellipsis is added also if exactly this span fits.
+            truncate(&format!("{} ", span.content), room)
+        };
+        room = room.saturating_sub(display_width(&text));
+        spans.push(Span::styled(text, span.style));
+        if room == 0 {
+            break;
+        }
+    }
+    Line { spans, style: line.style, alignment: line.alignment }
+}
+
+/// Returns the first of several texts, the longest first, that is at most `width` cells wide, or else the last one.
+#[must_use]
+pub fn longest_fitting<const N: usize>(texts: [String; N], width: usize) -> String {
+    let mut texts = texts.into_iter().peekable();
+    while let Some(text) = texts.next() {
+        if display_width(&text) <= width || texts.peek().is_none() {
+            return text;
+        }
+    }
+    String::new()
 }
 
 /// Draws the title and the key hints of a screen and returns the area between them.
@@ -145,4 +199,34 @@ pub fn bar(ratio: f64, width: usize) -> String {
     let eighths = (ratio * width as f64 * 8.0).round() as usize;
     let full = "█".repeat(eighths / 8);
     format!("{full}{}", EIGHTHS.get(eighths % 8).copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_key_stays_when_hints_do_not_fit() {
+        let theme = Theme::dark();
+        let pairs = [("Enter", "open"), ("Tab", "next"), ("Ctrl+D", "delete"), ("Esc", "back")];
+        let shown = |width| hints(&pairs, &theme, width).to_string();
+        assert_eq!(shown(80), "Enter open · Tab next · Ctrl+D delete · Esc back");
+        assert_eq!(shown(40), "Enter open · Tab next · Esc back");
+        assert_eq!(shown(25), "Enter open · Esc back");
+        assert_eq!(shown(8), "Esc back");
+        assert_eq!(shown(7), "");
+    }
+
+    #[test]
+    fn a_line_that_is_cut_ends_with_an_ellipsis() {
+        let line = || Line::from(vec![Span::raw("one "), Span::raw("two "), Span::raw("日本")]);
+        let shown = |width| cut(&line(), width).to_string();
+        assert_eq!(shown(11), "one two 日…");
+        assert_eq!(shown(8), "one two…");
+        assert_eq!(shown(4), "one…");
+        for width in 0..12 {
+            assert!(cut(&line(), width).width() <= width);
+        }
+        assert_eq!(cut(&Line::raw("padded    "), 8).to_string().trim_end(), "padded");
+    }
 }

@@ -26,7 +26,7 @@ use crate::render::RenderContext;
 use crate::screens::ListSelection;
 use crate::transcript::{PageRange, Tail, Transcript, unsaved_message_lines};
 
-pub use exchange::{ContextGauge, ErrorBanner, ExchangeInProgress, SaveState};
+pub use exchange::{ContextGauge, ErrorBanner, ExchangeInProgress, Progress, SaveState};
 pub use mentions::{PathCompletion, mention_of_picture};
 
 /// Width of the sidebar.

@@ -224,11 +224,6 @@ impl Modal {
     }
 }
 
-/// Returns `area` without its first rows.
-fn skip_rows(area: Rect, rows: u16) -> Rect {
-    Rect { y: area.y + rows.min(area.height), height: area.height.saturating_sub(rows), ..area }
-}
-
 fn last_row(area: Rect) -> Rect {
     canvas::row(area, usize::from(area.height).saturating_sub(1))
 }
@@ -364,7 +359,7 @@ pub fn is_text_key(key: KeyEvent) -> bool {
 }
 
 fn paragraphs(text: &[String], render: &RenderContext, screen: Rect) -> Vec<Line<'static>> {
-    let width = usize::from(screen.width).saturating_sub(10).min(64);
+    let width = usize::from(screen.width).saturating_sub(6).min(64);
     let wrapped = text.iter().map(|text| wrap(&[Fragment::new(sanitize(text), render.theme.text)], width));
     // A blank line between two paragraphs.
     wrapped.collect::<Vec<_>>().join(&Line::default())
@@ -379,12 +374,23 @@ fn draw_dialog(
     keys: &[(&str, &str)],
 ) {
     let theme = &render.theme;
-    let hints = canvas::hints(keys, theme, usize::from(screen.width).saturating_sub(8));
+    let hints = canvas::hints(keys, theme, usize::from(screen.width).saturating_sub(6));
     let widths = lines.iter().map(Line::width).chain([hints.width(), display_width(title) + 4]);
     let width = widths.max().unwrap_or(0);
     let title = Line::styled(format!(" {} ", sanitize_line(title)), theme.title());
-    let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + 3));
-    canvas::lines(buffer, skip_rows(inner, 1), lines);
+    // The border and the keys.
+    let room = usize::from(screen.height).saturating_sub(3);
+    let (mut lines, mut gap) = (lines, 1);
+    if lines.len() + 2 > room {
+        gap = 0;
+        lines.retain(|line| line.width() > 0);
+    }
+    if lines.len() > room {
+        lines.truncate(room.saturating_sub(1));
+        lines.push(Line::styled("…", theme.dim));
+    }
+    let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + 2 * gap + 1));
+    canvas::lines(buffer, canvas::below(inner, gap), lines);
     canvas::line(buffer, last_row(inner), &hints);
 }
 
@@ -395,7 +401,7 @@ fn draw_prompt(buffer: &mut Buffer, screen: Rect, render: &RenderContext, prompt
     let hint = wrap(&[Fragment::new(sanitize_line(&prompt.hint), theme.dim)], width);
     let inner = canvas::window(buffer, screen, title, theme, (width, hint.len() + 3));
     let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", &prompt.input);
-    canvas::lines(buffer, skip_rows(inner, 1), hint);
+    canvas::lines(buffer, canvas::below(inner, 1), hint);
     let keys = canvas::hints(&[("Enter", "accept"), ("Esc", "cancel")], theme, width);
     canvas::line(buffer, last_row(inner), &keys);
     cursor
@@ -550,7 +556,7 @@ fn draw_approval(
     let hidden = lines.len().saturating_sub(room);
     // The number of lines depends on the width, so the position is limited here.
     scroll.set(scroll.get().min(hidden));
-    let body = skip_rows(inner, 1);
+    let body = canvas::below(inner, 1);
     let body = Rect { height: canvas::as_u16(room).min(body.height), ..body };
     canvas::lines(buffer, body, lines.into_iter().skip(scroll.get()));
     if hidden > 0 {

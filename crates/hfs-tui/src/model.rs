@@ -223,6 +223,14 @@ impl Model {
         Some(Request::LayOut(Box::new(job)))
     }
 
+    /// Whether the reply streams: a piece of it arrived a moment ago.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        const PAUSE_MS: u64 = 1_000;
+        let last = self.chat.exchange.as_ref().and_then(|exchange| exchange.last_delta_at);
+        last.is_some_and(|at| self.render.now.millis_since(at) < PAUSE_MS)
+    }
+
     /// Whether the sidebar is shown.
     #[must_use]
     pub fn has_sidebar(&self) -> bool {

@@ -1,9 +1,10 @@
 //! The context of drawing: settings, styles, grammars and the time.
 
 use hfs_core::{Timestamp, relative_time};
+use jiff::civil::Date;
 
 use crate::ports::{AppSettings, OutputMode};
-use crate::text::{Syntax, TextStyle};
+use crate::text::{Syntax, TextStyle, calendar_date};
 use crate::theme::{Background, Theme};
 
 /// The user's settings and the values derived from them.
@@ -66,9 +67,10 @@ impl RenderContext {
 
     /// Returns the layout of messages at this width.
     #[must_use]
-    pub const fn message_layout(&self, width: usize) -> MessageLayout<'_> {
+    pub fn message_layout(&self, width: usize) -> MessageLayout<'_> {
         MessageLayout {
             width,
+            today: calendar_date(self.now, &self.settings.time_zone),
             text_style: self.text_style(),
             revision: self.revision,
             output: self.settings.output,
@@ -88,9 +90,11 @@ impl RenderContext {
 pub struct MessageLayout<'a> {
     /// Width in cells.
     pub width: usize,
+    /// The current date. A message of another day shows its date.
+    pub today: Date,
     /// Styles and grammars.
     pub text_style: TextStyle<'a>,
-    /// Changes whenever a field other than `width` changes. Rows cached for another revision are not valid.
+    /// Changes whenever a field other than `width` and `today` changes. Rows cached for another revision are not valid.
     pub revision: u64,
     /// How much detail is shown.
     pub output: OutputMode,
@@ -102,6 +106,7 @@ pub struct MessageLayout<'a> {
 #[derive(Debug, Clone)]
 pub struct OwnedMessageLayout {
     width: usize,
+    today: Date,
     theme: Theme,
     syntax: Option<Syntax>,
     revision: u64,
@@ -115,6 +120,7 @@ impl<'a> MessageLayout<'a> {
     pub fn to_owned(self) -> OwnedMessageLayout {
         OwnedMessageLayout {
             width: self.width,
+            today: self.today,
             theme: self.text_style.theme.clone(),
             syntax: self.text_style.syntax,
             revision: self.revision,
@@ -136,6 +142,7 @@ impl OwnedMessageLayout {
     pub const fn as_layout(&self) -> MessageLayout<'_> {
         MessageLayout {
             width: self.width,
+            today: self.today,
             text_style: TextStyle { theme: &self.theme, syntax: self.syntax },
             revision: self.revision,
             output: self.output,

@@ -13,7 +13,9 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::theme::Theme;
 
-pub use format::{clock_time, format_bytes, format_duration, format_tokens, plural};
+pub use format::{
+    calendar_date, calendar_time, clock_time, format_bytes, format_duration, format_tokens, plural,
+};
 pub use fuzzy::fuzzy_score;
 pub use markdown::{Advance, StreamedMarkdown, markdown};
 pub use sanitize::{sanitize, sanitize_line};
@@ -76,6 +78,16 @@ pub fn truncate(text: &str, width: usize) -> String {
         kept.push('…');
     }
     kept
+}
+
+/// Sanitizes the name of a session. If it does not fit, an automatic name loses its time first.
+#[must_use]
+pub fn fitting_name(name: &str, width: usize) -> String {
+    let whole = sanitize_line(name);
+    if display_width(&whole) <= width {
+        return whole;
+    }
+    truncate(&sanitize_line(hfs_core::name_without_time(name)), width)
 }
 
 /// Returns the longest suffix of `text` that fits into `width` cells.

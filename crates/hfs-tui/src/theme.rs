@@ -193,7 +193,8 @@ impl Theme {
             color_depth: ColorDepth::Sixteen,
             accent: fg(Color::Yellow).add_modifier(Modifier::BOLD),
             text: Style::new(),
-            dim: Style::new().add_modifier(Modifier::DIM),
+            // Also in the title of a panel with the focus, whose border has the accent.
+            dim: Style::new().fg(Color::Reset).add_modifier(Modifier::DIM).remove_modifier(Modifier::BOLD),
             border: Style::new().add_modifier(Modifier::DIM),
             selected: Style::new().add_modifier(Modifier::REVERSED).remove_modifier(Modifier::DIM),
             good: fg(Color::Green),
@@ -223,7 +224,7 @@ impl Theme {
     fn colourless() -> Self {
         // The title of a panel inherits the style of the border. These styles remove DIM, so that titles are not dim.
         let bold = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
-        let dim = Style::new().add_modifier(Modifier::DIM);
+        let dim = Style::new().add_modifier(Modifier::DIM).remove_modifier(Modifier::BOLD);
         let plain = Style::new();
         Self {
             color_depth: ColorDepth::None,
@@ -388,6 +389,16 @@ mod tests {
     fn an_unknown_background_gets_the_colours_of_the_terminals_palette() {
         let theme = Theme::new(Background::Unknown, ColorDepth::True);
         assert_eq!(theme.accent, Theme::new(Background::Dark, ColorDepth::Sixteen).accent);
+    }
+
+    #[test]
+    fn dim_text_in_a_title_does_not_inherit_the_accent_of_the_border() {
+        for depth in [ColorDepth::True, ColorDepth::Indexed, ColorDepth::Sixteen, ColorDepth::None] {
+            let theme = Theme::new(Background::Dark, depth);
+            let drawn = theme.accent.patch(theme.dim);
+            assert_ne!(drawn.fg, theme.accent.fg.or(Some(Color::Yellow)), "{depth:?}");
+            assert!(!drawn.add_modifier.contains(Modifier::BOLD), "{depth:?}");
+        }
     }
 
     #[test]

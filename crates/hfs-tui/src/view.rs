@@ -10,7 +10,7 @@ use crate::canvas;
 use crate::chat::SaveState;
 use crate::model::{Model, MouseSelection};
 use crate::ports::{Node, PluginRowState, Slot, Widget};
-use crate::text::{display_width, format_tokens, sanitize_line, truncate};
+use crate::text::{display_width, fitting_name, format_tokens, sanitize_line, truncate};
 use crate::theme::Theme;
 
 /// Minimum width and height of the terminal.
@@ -169,9 +169,13 @@ fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
     let save_style = theme.status_bar.patch(save_style);
     let mut right = vec![Span::styled(format!(" {save} "), save_style)];
     let mut used = display_width(&save) + 2;
+    // A screen has no other place for a notice; the chat shows it above its input.
+    let notice = model.notice.as_ref().filter(|_| model.screen.is_some());
+    let notice = notice.map(|notice| (sanitize_line(&notice.text), theme.tone(notice.tone)));
+    let left_min = notice.as_ref().map_or(LEFT_MIN, |(text, _)| display_width(text) + 2);
     for (text, style) in status_details(model).into_iter().rev() {
         let needed = display_width(&text) + 3;
-        if used + needed + LEFT_MIN > room {
+        if used + needed + left_min > room {
             break;
         }
         used += needed;
@@ -180,14 +184,12 @@ fn draw_status_bar(model: &Model, buffer: &mut Buffer, area: Rect) {
     }
     canvas::right_aligned(buffer, area, &Line::from(right));
     let left = room.saturating_sub(used + 2);
-    // A screen has no other place for a notice; the chat shows it above its input.
-    let line = match (&model.notice, &model.screen) {
-        (Some(notice), Some(_)) => {
-            let style = theme.status_bar.patch(theme.tone(notice.tone));
-            let text = truncate(&sanitize_line(&notice.text), left);
-            Line::from(Span::styled(format!(" {text}"), style))
+    let line = match notice {
+        Some((text, style)) => {
+            let text = truncate(&text, left);
+            Line::from(Span::styled(format!(" {text}"), theme.status_bar.patch(style)))
         }
-        _ => session_and_branch(model, left),
+        None => session_and_branch(model, left),
     };
     canvas::line(buffer, Rect { width: canvas::as_u16(left + 1), ..area }, &line);
 }
@@ -198,7 +200,7 @@ fn session_and_branch(model: &Model, room: usize) -> Line<'static> {
         return Line::from(Span::styled(" new conversation", theme.status_bar));
     };
     let branch = truncate(&sanitize_line(&model.chat.branch), 20);
-    let name = truncate(&sanitize_line(name), room.saturating_sub(display_width(&branch) + 4));
+    let name = fitting_name(name, room.saturating_sub(display_width(&branch) + 4));
     let bold = theme.status_bar.patch(theme.accent).add_modifier(Modifier::BOLD);
     Line::from(vec![
         Span::styled(format!(" {name}"), bold),
@@ -264,6 +266,9 @@ fn failed_plugins(model: &Model) -> Option<String> {
 fn save_text(model: &Model, room: usize) -> (String, Style) {
     let theme = &model.render.theme;
     match &model.chat.save {
+        // While a reply streams, each piece is saved a fraction of a second after it arrives. Showing both states in turn
+        // would flicker.
+        SaveState::Saved if model.is_receiving() => ("◌ saving".to_owned(), theme.accent),
         SaveState::Nothing => ("nothing to save".to_owned(), Style::new()),
         SaveState::Saving => ("◌ saving".to_owned(), theme.accent),
         SaveState::Saved => ("✓ saved".to_owned(), theme.good),

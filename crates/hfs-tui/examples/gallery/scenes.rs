@@ -504,6 +504,7 @@ fn error(harness: &mut Harness) {
     harness.open();
     harness.model.chat.error_banner = Some(ErrorBanner {
         message: "openai is not available: 503 Service Unavailable".into(),
+        is_in_reply: false,
         suggestion: Some("your message is saved; send it again when the provider is back".into()),
         user: Some(Arc::new(data::user(6, "And the time-out?", 3))),
     });

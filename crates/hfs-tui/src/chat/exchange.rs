@@ -7,7 +7,7 @@ use std::time::Duration;
 use hfs_core::{
     AgentDescription, AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag,
     ModelContext, Part, Position, ReplyDelta, RequestEvent, Role, RunSnapshot, SessionId, StoreError,
-    TokenTotal,
+    Timestamp, TokenTotal,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 use ratatui::text::Line;
@@ -45,8 +45,10 @@ pub struct ExchangeInProgress {
     pub has_ended_message: bool,
     /// Ids and names of the tools that are running, in the order of their calls.
     pub running: Vec<(String, String)>,
-    /// What the request to the model waits for, until the reply continues.
-    pub progress: Option<String>,
+    /// What a request to a model waits for, until it is answered.
+    pub progress: Option<Progress>,
+    /// When the newest piece of the reply arrived.
+    pub last_delta_at: Option<Timestamp>,
     /// Whether the user has asked to stop.
     pub is_stopping: bool,
     /// Whether the conversation is compacted, and no reply follows.
@@ -124,6 +126,15 @@ fn ended_call(payload: &EventPayload) -> Option<&str> {
         EventPayload::Custom(event) if event.kind == "tool.ended" => event.fields.get("call")?.as_str(),
         _ => None,
     }
+}
+
+/// What an exchange waits for.
+#[derive(Debug)]
+pub struct Progress {
+    /// Shortened if there is little room.
+    pub text: String,
+    /// Shown whole after the text: how long the wait takes.
+    pub end: String,
 }
 
 /// How full the context of the model is.
@@ -209,6 +220,8 @@ pub enum SaveState {
 pub struct ErrorBanner {
     /// The error with its causes.
     pub message: String,
+    /// Whether the end of the interrupted reply shows the error, so that the banner need not repeat it.
+    pub is_in_reply: bool,
     /// A suggestion for the user.
     pub suggestion: Option<String>,
     /// The message to retry; `None` if it was not saved and is back in the input.
@@ -268,6 +281,7 @@ impl Model {
             has_ended_message: false,
             running: Vec::new(),
             progress: None,
+            last_delta_at: None,
             is_stopping: false,
             is_compaction: false,
         });
@@ -350,7 +364,8 @@ impl Model {
             }
             Update::Compacting { messages } => {
                 if let Some(exchange) = &mut chat.exchange {
-                    exchange.progress = Some(format!("summarizing {}", plural(messages, "message")));
+                    let text = format!("summarizing {}", plural(messages, "message"));
+                    exchange.progress = Some(Progress { text, end: String::new() });
                 }
             }
             Update::Compacted(message) => {
@@ -403,6 +418,7 @@ impl Model {
             Update::Delta(delta) => {
                 if let Some(exchange) = &mut chat.exchange {
                     exchange.append(&delta);
+                    exchange.last_delta_at = Some(self.render.now);
                 }
                 if !matches!(chat.save, SaveState::NotSaved(_)) {
                     chat.save = SaveState::Saving;
@@ -441,13 +457,27 @@ impl Model {
         }
         match RequestEvent::read(payload) {
             Some(event @ RequestEvent::LeftOut { .. }) => self.notify(Tone::Warn, event.describe()),
+            // Several agents ask at once; the phase says more.
+            Some(RequestEvent::Waiting { .. }) if self.chat.current_phase().is_some() => Vec::new(),
             Some(event) => {
                 if let Some(exchange) = &mut self.chat.exchange {
-                    exchange.progress = Some(event.describe());
+                    let (text, end) = event.describe_in_parts();
+                    exchange.progress = Some(Progress { text, end });
                 }
                 Vec::new()
             }
-            None => Vec::new(),
+            None => {
+                let is_answered = matches!(
+                    payload,
+                    EventPayload::UsageRecorded { .. }
+                        | EventPayload::UsageUnknown { .. }
+                        | EventPayload::AgentEnded { .. }
+                );
+                if let Some(exchange) = self.chat.exchange.as_mut().filter(|_| is_answered) {
+                    exchange.progress = None;
+                }
+                Vec::new()
+            }
         }
     }
 
@@ -504,7 +534,7 @@ impl Model {
             Some(_) => SaveState::NotSaved(message.clone()),
             None => SaveState::Nothing,
         };
-        self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+        self.chat.error_banner = Some(ErrorBanner { message, is_in_reply: false, suggestion, user });
         let position = self.chat.conversation.session().zip(self.chat.conversation.branch());
         position
             .map(|(session, branch)| Request::Open { session, branch: Some(branch), at: None }.into())
@@ -554,7 +584,7 @@ impl Model {
                 let ErrorReport { message, suggestion, .. } =
                     ErrorReport::from_error(&error, self.suggestion_wording);
                 let user = Some(Arc::new(done.user));
-                self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+                self.chat.error_banner = Some(ErrorBanner { message, is_in_reply: true, suggestion, user });
                 Vec::new()
             }
         }
@@ -591,14 +621,15 @@ impl Model {
                 self.add_to_history(texts.collect::<Vec<_>>().join("\n\n"));
                 let suggestion = "until you quit, the reply is kept in the input's history (Up)".to_owned();
                 let suggestion = Some(suggestion);
-                self.chat.error_banner = Some(ErrorBanner { message: report.message, suggestion, user });
+                let message = report.message;
+                self.chat.error_banner = Some(ErrorBanner { message, is_in_reply: false, suggestion, user });
             }
             _ => {
                 if unsaved_text.is_none() && report.kind != ErrorKind::Invalid {
                     self.chat.save = SaveState::NotSaved(report.message.clone());
                 }
                 let ErrorReport { message, suggestion, .. } = report;
-                self.chat.error_banner = Some(ErrorBanner { message, suggestion, user });
+                self.chat.error_banner = Some(ErrorBanner { message, is_in_reply: false, suggestion, user });
             }
         }
     }

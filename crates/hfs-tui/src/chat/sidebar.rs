@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use crate::canvas;
 use crate::model::Model;
 use crate::ports::Slot;
-use crate::screens::inspect::{decision_word, status_mark};
+use crate::screens::inspect::{decision_word, status_mark, without_triad_prefix};
 use crate::text::{display_width, format_duration, format_tokens, sanitize_line, truncate, wrap_text};
 use crate::theme::Theme;
 use crate::view::widget_lines;
@@ -105,8 +105,10 @@ fn phase_lines(model: &Model, run: &RunSnapshot, width: usize) -> Vec<Line<'stat
         ]));
     }
     let time = run.timeline.total_duration_ms.map_or_else(|| "in progress".to_owned(), format_duration);
-    let tokens = run.usage.total().describe_with_unit(format_tokens);
-    lines.push(Line::styled(format!("{time} · {tokens}"), theme.dim));
+    // Until a server has answered, nothing is known about the tokens.
+    let tokens = (run.usage.calls() > 0).then(|| run.usage.total().describe_with_unit(format_tokens));
+    let text = tokens.map_or_else(|| time.clone(), |tokens| format!("{time} · {tokens}"));
+    lines.push(Line::styled(text, theme.dim));
     lines
 }
 
@@ -150,9 +152,4 @@ fn decision_lines(section: &Section, width: usize, theme: &Theme) -> Vec<Line<'s
         format!("  {} {word}", sanitize_line(claimant))
     });
     decided.map(|text| Line::styled(truncate(&text, width), theme.dim)).collect()
-}
-
-fn without_triad_prefix(agent: &str, triad: &str) -> String {
-    let rest = agent.strip_prefix(triad).map(|rest| rest.trim_start_matches(['.', '/', ':', '-']));
-    sanitize_line(rest.filter(|rest| !rest.is_empty()).unwrap_or(agent))
 }

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{ChatLayout, sidebar};
+use super::{ChatLayout, Progress, sidebar};
 use crate::canvas;
 use crate::editor::{KeyMode, VimMode, fold_label};
 use crate::modal::draw_suggestion;
@@ -166,11 +166,15 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         lines.extend(widget_lines(widget, width, theme));
     }
     if let Some(banner) = &model.chat.error_banner {
-        let mut fragments = vec![Fragment::new(format!("✗ {}", sanitize_line(&banner.message)), theme.bad)];
-        if let Some(suggestion) = &banner.suggestion {
-            fragments.push(Fragment::new(format!("\n  {}", sanitize_line(suggestion)), theme.dim));
+        // Each error is shown once: here only if the end of the reply is not in view.
+        if !banner.is_in_reply || !model.chat.transcript.is_following() {
+            let text = format!("✗ {}", sanitize_line(&banner.message));
+            lines.extend(wrap(&[Fragment::new(text, theme.bad)], width));
         }
-        lines.extend(wrap(&fragments, width));
+        if let Some(suggestion) = &banner.suggestion {
+            let text = format!("  {}", sanitize_line(suggestion));
+            lines.extend(wrap(&[Fragment::new(text, theme.dim)], width));
+        }
         let retry = if banner.user.is_some() { ("F5", "retry") } else { ("Enter", "send it again") };
         let mut keys = canvas::hints(&[retry, ("Esc", "close")], theme, width.saturating_sub(2));
         keys.spans.insert(0, Span::raw("  "));
@@ -278,44 +282,47 @@ fn input_title(model: &Model, width: usize) -> Line<'static> {
         (sanitize_line(&notice.text), theme.tone(notice.tone))
     } else if let Some(exchange) = &model.chat.exchange {
         let spin = SPINNER.get(model.spinner_frame % SPINNER.len()).copied().unwrap_or_default();
-        let activity = current_activity(model);
+        let (activity, end) = current_activity(model);
         let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
         let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
-        let text = if model.render.settings.animations {
-            format!("{spin} {activity} · {time} · {stop}")
+        let (before, after) = if model.render.settings.animations {
+            (format!("{spin} "), format!("{end} · {time} · {stop}"))
         } else {
-            format!("{activity} · {stop}")
+            (String::new(), format!("{end} · {stop}"))
         };
-        (text, theme.accent)
+        let room = width.saturating_sub(2 + display_width(&before) + display_width(&after));
+        (format!("{before}{}{after}", truncate(&activity, room)), theme.accent)
     } else {
         return Line::default();
     };
     Line::from(Span::styled(format!(" {} ", truncate(&text, width.saturating_sub(2))), style))
 }
 
-fn current_activity(model: &Model) -> String {
-    let Some(exchange) = &model.chat.exchange else { return String::new() };
-    if let Some(progress) = &exchange.progress {
-        return sanitize_line(progress);
+/// What the exchange does, and an end of it that is never cut.
+fn current_activity(model: &Model) -> (String, String) {
+    let Some(exchange) = &model.chat.exchange else { return Default::default() };
+    if let Some(Progress { text, end }) = &exchange.progress {
+        return (sanitize_line(text), end.clone());
     }
+    let whole = |text: &str| (text.to_owned(), String::new());
     if exchange.is_compaction {
-        return "reading the conversation".to_owned();
+        return whole("reading the conversation");
     }
     if exchange.user.is_none() {
-        return "saving".to_owned();
+        return whole("saving");
     }
     let name = exchange
         .reply
         .agent
         .as_ref()
         .map_or_else(|| "waiting".to_owned(), |agent| sanitize_line(&agent.name));
-    match (model.chat.current_phase(), exchange.running.as_slice()) {
+    whole(&match (model.chat.current_phase(), exchange.running.as_slice()) {
         (Some(phase), _) => format!("{name}: {}", sanitize_line(phase)),
         (None, [(_, tool)]) => format!("{name} runs {}", sanitize_line(tool)),
         (None, [_, _, ..]) => format!("{name} runs {} tools", exchange.running.len()),
         (None, []) if exchange.reply.is_empty() => format!("{name} is working"),
         (None, []) => format!("{name} is replying"),
-    }
+    })
 }
 
 fn input_hints(model: &Model, width: usize) -> Line<'static> {
@@ -352,6 +359,15 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
     }
     if !transcript.is_following() {
         return canvas::hints(&[("Ctrl+End", "newest")], theme, width);
+    }
+    // During a reply, Esc stops it and Enter sends a message after it.
+    if model.chat.is_busy() {
+        let keys: &[_] = if text.is_empty() {
+            &[("/", "commands"), ("F1", "help")]
+        } else {
+            &[("Enter", "send after this reply")]
+        };
+        return canvas::hints(keys, theme, width);
     }
     if text.is_empty() && !transcript.is_empty() {
         return canvas::hints(&[("/", "commands"), ("Esc Esc", "rewind"), ("F1", "help")], theme, width);

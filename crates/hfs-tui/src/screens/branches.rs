@@ -193,6 +193,9 @@ impl Screen for Branches {
                 Some(_) => format!("{undone}from #{} · {own_messages} own  {age:>14}", row.branch.forked_at),
                 None => format!("{own_messages} own  {age:>14}"),
             };
+            let details = [details, format!("{undone}{own_messages} own  {age}"), age];
+            // At least half of the row is for the name.
+            let details = canvas::longest_fitting(details, usize::from(area.width / 2));
             let used = canvas::right_aligned(buffer, area, &Line::styled(details, style(theme.dim)));
             let room = usize::from(area.width.saturating_sub(used))
                 .saturating_sub(row.tree_lines.chars().count() + 4);

@@ -15,7 +15,7 @@ use crate::commands::Command;
 use crate::modal::{Confirm, Modal, Prompt, PromptPurpose};
 use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
-use crate::text::{display_width, plural, sanitize_line, truncate};
+use crate::text::{display_width, plural, sanitize_line, truncate, wrap_text};
 
 /// Number of messages in the preview.
 const PREVIEW_MESSAGES: u32 = 12;
@@ -265,7 +265,7 @@ impl Screen for Checkpoints {
             } else {
                 "no checkpoints yet: each complete reply creates one, and so does c"
             };
-            canvas::line(buffer, canvas::row(list, 0), &Line::styled(text, theme.dim));
+            canvas::lines(buffer, list, wrap_text(text, theme.dim, usize::from(list.width)));
             return None;
         }
         let visible = self.selection.visible_range(self.checkpoints.len(), usize::from(list.height));

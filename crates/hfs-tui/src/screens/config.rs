@@ -95,9 +95,12 @@ impl Screen for Config {
     }
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
+        /// Width of a value that its origin leaves free.
+        const MIN_VALUE_WIDTH: usize = 12;
         let theme = &cx.render.theme;
         let key_width =
             self.entries.iter().map(|entry| display_width(&entry.key)).max().unwrap_or(0).clamp(12, 28);
+        let key_width = key_width.min(usize::from(area.width / 2));
         let list = Rect { height: area.height.saturating_sub(4), ..area };
         let visible = self.selection.visible_range(self.entries.len(), usize::from(list.height));
         for (at, index) in visible.enumerate() {
@@ -109,14 +112,18 @@ impl Screen for Config {
                 (sanitize_line(&entry.value), theme.accent)
             };
             let key = truncate(&sanitize_line(&entry.key), key_width);
-            let origin = sanitize_line(&entry.origin);
-            let room = usize::from(row.width).saturating_sub(key_width + 3 + display_width(&origin));
+            let origin = truncate(&sanitize_line(&entry.origin), 30);
+            let room = usize::from(row.width).saturating_sub(key_width + 2);
+            // A value is worth more than where it was set.
+            let room_beside = room.saturating_sub(display_width(&origin) + 1);
+            let (room, origin) =
+                if room_beside >= MIN_VALUE_WIDTH { (room_beside, origin) } else { (room, String::new()) };
             let line = Line::from(vec![
                 Span::styled(format!("{key:<key_width$}  "), theme.text),
                 Span::styled(truncate(&value, room), style),
             ]);
             canvas::line(buffer, row, &line);
-            canvas::right_aligned(buffer, row, &Line::styled(truncate(&origin, 30), theme.dim));
+            canvas::right_aligned(buffer, row, &Line::styled(origin, theme.dim));
             if index == self.selection.row {
                 canvas::fill(buffer, row, theme.selected);
             }

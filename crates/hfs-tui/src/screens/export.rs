@@ -140,7 +140,8 @@ impl Screen for Export {
                 vec![("Enter", "export"), ("p", "path"), ("r", "secrets"), ("b", "branches"), ("Esc", "back")]
             }
             ExportStep::Exporting(_) => vec![("Esc", "stop")],
-            ExportStep::Done(_) => vec![("Enter", "back"), ("c", "copy the path")],
+            ExportStep::Done(Ok(_)) => vec![("c", "copy the path"), ("Enter", "back")],
+            ExportStep::Done(Err(_)) => vec![("Enter", "back")],
         }
     }
 

@@ -11,7 +11,8 @@ use crate::commands::COMMANDS;
 use crate::editor::KeyMode;
 use crate::ports::PluginView;
 use crate::render::RenderContext;
-use crate::text::{sanitize_line, truncate};
+use crate::text::{Fragment, sanitize_line, truncate, wrap};
+use crate::theme::Theme;
 
 const KEYS: [(&str, &str); 21] = [
     ("Enter", "send; during a reply, send after it"),
@@ -82,26 +83,28 @@ impl Screen for Help {
     }
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
-        let (left, right) = (key_lines(cx.render), command_lines(cx.render, cx.plugins));
         let height = usize::from(area.height);
         if area.width >= 110 {
             let left_width = area.width * 2 / 5;
+            let left = key_lines(cx.render, usize::from(left_width - 2));
+            let right = command_lines(cx.render, cx.plugins, usize::from(area.width - left_width));
             let skipped = self.scroll.min(right.len().saturating_sub(height));
             canvas::lines(buffer, Rect { width: left_width - 2, ..area }, left.into_iter().skip(skipped));
             let area = Rect { x: area.x + left_width, width: area.width - left_width, ..area };
             canvas::lines(buffer, area, right.into_iter().skip(skipped));
             return None;
         }
-        let mut all = left;
+        let width = usize::from(area.width);
+        let mut all = key_lines(cx.render, width);
         all.push(Line::default());
-        all.extend(right);
+        all.extend(command_lines(cx.render, cx.plugins, width));
         let skipped = self.scroll.min(all.len().saturating_sub(height));
         canvas::lines(buffer, area, all.into_iter().skip(skipped));
         None
     }
 }
 
-fn key_lines(render: &RenderContext) -> Vec<Line<'static>> {
+fn key_lines(render: &RenderContext, width: usize) -> Vec<Line<'static>> {
     let theme = &render.theme;
     let mut lines = vec![Line::styled("Keys", theme.title())];
     let mode_keys: &[(&str, &str)] = match render.settings.keys {
@@ -110,35 +113,45 @@ fn key_lines(render: &RenderContext) -> Vec<Line<'static>> {
         KeyMode::Emacs => &EMACS,
     };
     for (key, meaning) in KEYS.iter().chain(mode_keys) {
-        lines.push(Line::from(vec![
-            Span::styled(format!("{key:<21} "), theme.accent),
-            Span::styled(*meaning, theme.text),
-        ]));
+        lines.extend(entry(key, &[Fragment::new(*meaning, theme.text)], theme, width));
     }
     lines
 }
 
-fn command_lines(render: &RenderContext, plugins: &PluginView) -> Vec<Line<'static>> {
+fn command_lines(render: &RenderContext, plugins: &PluginView, width: usize) -> Vec<Line<'static>> {
     let theme = &render.theme;
     let mut lines = vec![Line::styled("Commands", theme.title())];
     for spec in COMMANDS {
         let names: Vec<String> = spec.names.iter().map(|name| format!("/{name}")).collect();
         let key = spec.key_in(render.settings.keys);
         let key = if key.is_empty() { String::new() } else { format!("  {key}") };
-        lines.push(Line::from(vec![
-            Span::styled(format!("{:<21} ", names.join(" ")), theme.accent),
-            Span::styled(spec.about, theme.text),
-            Span::styled(key, theme.dim),
-        ]));
+        let meaning = [Fragment::new(spec.about, theme.text), Fragment::new(key, theme.dim)];
+        lines.extend(entry(&names.join(" "), &meaning, theme, width));
     }
     for command in &plugins.commands {
-        lines.push(Line::from(vec![
-            Span::styled(
-                format!("{:<21} ", truncate(&format!("/{}", sanitize_line(&command.name)), 21)),
-                theme.accent,
-            ),
-            Span::styled(sanitize_line(&command.about), theme.text),
-        ]));
+        let name = truncate(&format!("/{}", sanitize_line(&command.name)), NAME_WIDTH);
+        let meaning = [Fragment::new(sanitize_line(&command.about), theme.text)];
+        lines.extend(entry(&name, &meaning, theme, width));
     }
     lines
+}
+
+/// Width of the column of keys and commands.
+const NAME_WIDTH: usize = 21;
+
+/// Returns the rows of a key or a command with its meaning beside it or, if that leaves little room, below it.
+fn entry(name: &str, meaning: &[Fragment], theme: &Theme, width: usize) -> Vec<Line<'static>> {
+    const MIN_WIDTH: usize = 30;
+    const INDENT: usize = 4;
+    let is_beside = width >= NAME_WIDTH + 1 + MIN_WIDTH;
+    let indent = if is_beside { NAME_WIDTH + 1 } else { INDENT };
+    let mut rows = wrap(meaning, width.saturating_sub(indent));
+    for (index, row) in rows.iter_mut().enumerate() {
+        let before = if is_beside && index == 0 { name } else { "" };
+        row.spans.insert(0, Span::styled(format!("{before:<indent$}"), theme.accent));
+    }
+    if !is_beside {
+        rows.insert(0, Line::styled(name.to_owned(), theme.accent));
+    }
+    rows
 }

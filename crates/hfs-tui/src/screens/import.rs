@@ -161,11 +161,10 @@ impl Import {
             OnDuplicate::Copy => "import them again as copies",
             OnDuplicate::Update => "add their new messages (hfs exports too)",
         };
-        let line = Line::from(vec![
-            Span::styled("Sessions imported before: ", theme.dim),
-            Span::styled(duplicates, theme.text),
-        ]);
-        canvas::line(buffer, canvas::row(area, top + self.candidates.len() + 1), &line);
+        let text =
+            [Fragment::new("Sessions imported before: ", theme.dim), Fragment::new(duplicates, theme.text)];
+        let below = top + self.candidates.len() + 1;
+        canvas::lines(buffer, canvas::below(area, below), wrap(&text, usize::from(area.width)));
     }
 }
 

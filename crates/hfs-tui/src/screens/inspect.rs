@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use hfs_core::{
-    AgentNode, AgentStatus, ClaimDecision, Event, EventPayload, Run, RunEnding, RunId, RunSnapshot, Section,
-    SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount, TokenTotal, Usage,
+    AgentNode, AgentStatus, ClaimDecision, Event, EventPayload, RequestEvent, Run, RunEnding, RunId,
+    RunSnapshot, Section, SectionDecision, SectionStatus, SessionId, Timestamp, TokenCount, TokenTotal,
+    Usage,
 };
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -375,9 +376,9 @@ fn agent_time(agent: &AgentNode, now: Timestamp) -> Option<u64> {
     Some(agent.ended_at.unwrap_or(now).millis_since(started))
 }
 
-/// Splits a page into the list and the details of the selected row: side by side on a wide page, else one above the
-/// other.
-fn split(page: Rect) -> (Rect, Rect) {
+/// Splits a page into a list of `rows` rows and the details of the selected one: side by side on a wide page, else one above
+/// the other.
+fn split(page: Rect, rows: usize) -> (Rect, Rect) {
     if page.width >= 90 {
         let list = page.width / 2;
         return (
@@ -385,9 +386,17 @@ fn split(page: Rect) -> (Rect, Rect) {
             Rect { x: page.x + list + 2, width: page.width - list - 2, ..page },
         );
     }
-    let detail = (page.height / 3).max(6).min(page.height);
-    let list = Rect { height: page.height - detail, ..page };
-    (list, Rect { y: list.bottom(), height: detail, ..page })
+    // Between a third and two thirds of the page, so that the border does not move with each row.
+    let list = canvas::as_u16(rows).clamp(page.height / 3, page.height * 2 / 3);
+    let list = Rect { height: list, ..page };
+    (list, Rect { y: list.bottom(), height: page.height - list.height, ..page })
+}
+
+/// Draws the border of the details and returns the area inside, with a blank column on each side.
+fn detail_panel(buffer: &mut Buffer, area: Rect, title: &str, theme: &Theme, highlighted: bool) -> Rect {
+    let title = Line::styled(format!(" {} ", sanitize_line(title)), theme.title());
+    let inner = canvas::panel(buffer, area, title, theme, highlighted);
+    Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 
 /// Draws all of what was written by an agent, or about a section.
@@ -400,10 +409,7 @@ fn draw_answers(
     answers: &[Answer<'_>],
     scroll: &Cell<usize>,
 ) {
-    let theme = &render.theme;
-    let title = Line::styled(format!(" {title} "), theme.title());
-    let inner = canvas::panel(buffer, page, title, theme, true);
-    let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+    let inner = detail_panel(buffer, page, title, &render.theme, true);
     let lines = answer_lines(answers, snapshot, render, usize::from(inner.width), usize::MAX);
     scroll.set(scroll.get().min(lines.len().saturating_sub(usize::from(inner.height))));
     canvas::lines(buffer, inner, lines.into_iter().skip(scroll.get()));
@@ -455,7 +461,6 @@ fn draw_agents(
     answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
-    let (list, detail) = split(page);
     // Each row with the index of its agent. Titles of triads have no index and cannot be selected.
     let mut rows: Vec<(Line<'static>, Option<usize>)> = Vec::new();
     let mut number = 0;
@@ -468,14 +473,15 @@ fn draw_agents(
         rows.push((title, None));
         for (index, agent) in triad.agents.iter().enumerate() {
             let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
-            rows.push((agent_row(agent, tree_line, render), Some(number)));
+            rows.push((agent_row(agent, Some((&triad.triad_id, tree_line)), render), Some(number)));
             number += 1;
         }
     }
     for agent in &snapshot.agent_tree.agents {
-        rows.push((agent_row(agent, "", render), Some(number)));
+        rows.push((agent_row(agent, None, render), Some(number)));
         number += 1;
     }
+    let (list, detail) = split(page, rows.len());
     let selected = rows.iter().position(|(_, number)| *number == Some(selection.row)).unwrap_or(0);
     let visible = ListSelection { row: selected }.visible_range(rows.len(), usize::from(list.height));
     for (at, index) in visible.enumerate() {
@@ -497,16 +503,30 @@ fn lost_agents(lost: &[String]) -> String {
     if lost.is_empty() { String::new() } else { format!("  without {}", sanitize_line(&lost.join(", "))) }
 }
 
-fn agent_row(agent: &AgentNode, tree_line: &str, render: &RenderContext) -> Line<'static> {
+/// `place` is the agent's triad, which its row does not repeat, and the line of the tree before it.
+fn agent_row(agent: &AgentNode, place: Option<(&str, &str)>, render: &RenderContext) -> Line<'static> {
     let theme = &render.theme;
     let (mark, style) = status_mark(agent.status, theme);
     let time = agent_time(agent, render.now).map(format_duration).unwrap_or_default();
+    let name = match place {
+        Some((triad, _)) => without_triad_prefix(&agent.agent_id, triad),
+        None => sanitize_line(&agent.agent_id),
+    };
+    let role = sanitize_line(&agent.role);
+    let repeats_role = name.starts_with(&role.replace(' ', "-"));
+    let details = if repeats_role { time } else { format!("{role}  {time}") };
     Line::from(vec![
-        Span::styled(tree_line.to_owned(), theme.border),
+        Span::styled(place.map_or("", |(_, tree_line)| tree_line).to_owned(), theme.border),
         Span::styled(format!("{mark} "), style),
-        Span::styled(sanitize_line(&agent.agent_id), theme.text),
-        Span::styled(format!("  {}  {time}", sanitize_line(&agent.role)), theme.dim),
+        Span::styled(name, theme.text),
+        Span::styled(format!("  {details}"), theme.dim),
     ])
+}
+
+/// Returns the name of an agent within its triad, whose id its own id repeats.
+pub fn without_triad_prefix(agent: &str, triad: &str) -> String {
+    let rest = agent.strip_prefix(triad).map(|rest| rest.trim_start_matches(['.', '/', ':', '-']));
+    sanitize_line(rest.filter(|rest| !rest.is_empty()).unwrap_or(agent))
 }
 
 fn draw_agent_detail(
@@ -519,8 +539,7 @@ fn draw_agent_detail(
     answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
-    let title = Line::styled(format!(" {} ", sanitize_line(&agent.agent_id)), theme.title());
-    let inner = canvas::panel(buffer, area, title, theme, false);
+    let inner = detail_panel(buffer, area, &agent.agent_id, theme, false);
     let width = usize::from(inner.width);
     let count = snapshot.usage.by_agent.get(&agent.agent_id).copied().unwrap_or_default();
     let mut role = sanitize_line(&agent.role);
@@ -532,7 +551,10 @@ fn draw_agent_detail(
         |time| format!("{} after {}", status_word(agent.status), format_duration(time)),
     );
     let model = agent.model.as_deref().map_or_else(|| "no model".to_owned(), sanitize_line);
-    let tokens = format!("{} · {}", plural(count.calls, "call"), tokens_in_and_out(&count, format_tokens));
+    let tokens = match count.calls {
+        0 => "no call has ended".to_owned(),
+        calls => format!("{} · {}", plural(calls, "call"), tokens_in_and_out(&count, format_tokens)),
+    };
     let mut lines: Vec<Line<'static>> = [format!("{role} · {time}"), format!("{model} · {tokens}")]
         .map(|text| Line::styled(truncate(&text, width), theme.dim))
         .into();
@@ -590,7 +612,7 @@ fn draw_negotiation(
     };
     canvas::line(buffer, canvas::row(page, 0), &summary);
     let page = Rect { y: page.y + 2, height: page.height.saturating_sub(2), ..page };
-    let (list, detail) = split(page);
+    let (list, detail) = split(page, negotiation.sections.len() + 1);
     let name_width = negotiation
         .sections
         .iter()
@@ -655,8 +677,7 @@ fn draw_section_detail(
     answers: &[Answer<'_>],
 ) {
     let theme = &render.theme;
-    let title = Line::styled(format!(" {} ", sanitize_line(&section.name)), theme.title());
-    let inner = canvas::panel(buffer, area, title, theme, false);
+    let inner = detail_panel(buffer, area, &section.name, theme, false);
     let width = usize::from(inner.width);
     let mut lines = Vec::new();
     let field = |name: &str, value: String| {
@@ -701,10 +722,12 @@ fn draw_tokens(
 ) {
     let theme = &render.theme;
     let usage = &snapshot.usage;
-    let mut lines = vec![Line::from(vec![
-        Span::styled(usage.total().describe_with_unit(|tokens| tokens.to_string()), theme.title()),
-        Span::styled(ending(snapshot), theme.dim),
-    ])];
+    let total = match usage.calls() {
+        0 => "no tokens were counted".to_owned(),
+        _ => usage.total().describe_with_unit(|tokens| tokens.to_string()),
+    };
+    let mut lines =
+        vec![Line::from(vec![Span::styled(total, theme.title()), Span::styled(ending(snapshot), theme.dim)])];
     for (title, counts) in [("By phase", &usage.by_phase), ("By agent", &usage.by_agent)] {
         lines.push(Line::default());
         lines.push(Line::styled(title, theme.title()));
@@ -877,7 +900,10 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
         EventPayload::UsageUnknown { agent, .. } => format!("{agent} tokens unknown"),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
-        EventPayload::Custom(event) => event.describe(),
+        EventPayload::Custom(event) => match RequestEvent::read(payload) {
+            Some(request) => format!("{}: {}", request.agent(), request.describe()),
+            None => event.describe(),
+        },
         _ => String::new(),
     };
     sanitize_line(&text)

@@ -106,21 +106,23 @@ impl Screen for Models {
         let width = usize::from(list.width);
         let message = match &self.models {
             None => Some(("asking the server ...".to_owned(), theme.dim)),
-            Some(Err(report)) => {
-                let suggestion =
-                    report.suggestion.as_deref().map_or_else(String::new, |text| format!("\n{text}"));
-                let text = format!("{}{suggestion}\nType a model's name; Enter uses it.", report.message);
-                Some((text, theme.bad))
-            }
+            Some(Err(report)) => Some((report.message.clone(), theme.bad)),
             Some(Ok(_)) if matching.is_empty() => {
                 Some(("The server lists no such model; Enter uses the name as typed.".to_owned(), theme.dim))
             }
             Some(Ok(_)) => None,
         };
+        let mut lines = Vec::new();
         if let Some((text, style)) = message {
-            let lines = text.lines().flat_map(|line| wrap_text(&sanitize_line(line), style, width));
-            canvas::lines(buffer, list, lines.collect::<Vec<_>>());
+            lines.extend(wrap_text(&sanitize_line(&text), style, width));
         }
+        if let Some(Err(report)) = &self.models {
+            let suggestion = report.suggestion.as_deref().map(sanitize_line);
+            lines.extend(suggestion.into_iter().flat_map(|text| wrap_text(&text, theme.text, width)));
+            lines.push(Line::default());
+            lines.extend(wrap_text("Enter uses a model's name as you type it.", theme.dim, width));
+        }
+        canvas::lines(buffer, list, lines);
         let visible = self.selection.visible_range(matching.len(), usize::from(list.height));
         for (at, index) in visible.enumerate() {
             let Some(model) = matching.get(index) else { break };

@@ -16,7 +16,7 @@ use crate::editor::{Editor, KeyMode};
 use crate::modal::draw_field;
 use crate::protocol::{Request, ScreenMsg, Timer, UiResult};
 use crate::render::RenderContext;
-use crate::text::{Fragment, display_width, fitting_suffix, sanitize_line, truncate};
+use crate::text::{Fragment, display_width, fitting_name, fitting_suffix, sanitize_line};
 
 /// Maximum number of hits per query.
 const LIMIT: u32 = 100;
@@ -222,10 +222,13 @@ fn draw_hit(buffer: &mut Buffer, area: Rect, render: &RenderContext, hit: &Searc
     if is_selected {
         canvas::fill(buffer, head, theme.selected);
     }
-    let age = render.relative_time(hit.created_at);
-    let details = format!("{} · {} · #{}  {age}", hit.role, sanitize_line(&hit.branch_name), hit.seq);
+    let (age, role, seq) = (render.relative_time(hit.created_at), hit.role, hit.seq);
+    let branch = sanitize_line(&hit.branch_name);
+    let details = [format!("{role} · {branch} · #{seq}  {age}"), format!("{role} · #{seq}  {age}"), age];
+    // At least half of the row is for the name.
+    let details = canvas::longest_fitting(details, usize::from(head.width / 2));
     let used = canvas::right_aligned(buffer, head, &Line::styled(details, style(theme.dim)));
-    let name = truncate(&sanitize_line(&hit.session_name), usize::from(area.width.saturating_sub(used + 2)));
+    let name = fitting_name(&hit.session_name, usize::from(area.width.saturating_sub(used + 2)));
     let name_area = Rect { width: area.width.saturating_sub(used + 1), ..head };
     canvas::line(buffer, name_area, &Line::styled(name, style(theme.title())));
     let snippet_area = Rect { x: area.x + 2, y: area.y + 1, width: area.width.saturating_sub(2), height: 1 };

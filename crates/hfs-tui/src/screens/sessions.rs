@@ -407,19 +407,22 @@ pub fn draw_session_row(
     if is_selected {
         canvas::fill(buffer, area, theme.selected);
     }
-    let mut details = format!("{} msg", row.messages);
-    if row.branches > 1 {
-        details.push_str(&format!(" · {} branches", row.branches));
-    }
-    let mut details = format!("{details}  {:>14}", render.relative_time(row.session.updated_at));
+    let name_width =
+        |details: &str| usize::from(area.width).saturating_sub(display_width(details) + ID_WIDTH);
+    let age = render.relative_time(row.session.updated_at);
+    let messages = format!("{} msg", row.messages);
+    let branches = if row.branches > 1 { format!(" · {} branches", row.branches) } else { String::new() };
+    let mut details = canvas::longest_fitting(
+        [format!("{messages}{branches}  {age:>14}"), format!("{messages}  {age:>14}"), age],
+        name_width("").saturating_sub(MIN_NAME_WIDTH),
+    );
     let session = &row.session;
     let project =
         session.project.as_ref().filter(|_| with_project).map(|project| project_name(&project.directory));
     let tool = session.origin.as_ref().map(|_| session.tool());
     for place in [tool, project].into_iter().flatten().filter(|place| !place.is_empty()) {
         let place = truncate(&sanitize_line(place), 20);
-        let name_width = usize::from(area.width).saturating_sub(display_width(&details) + ID_WIDTH);
-        if name_width >= MIN_NAME_WIDTH + display_width(&place) + 3 {
+        if name_width(&details) >= MIN_NAME_WIDTH + display_width(&place) + 3 {
             details = format!("{place} · {details}");
         }
     }

@@ -41,7 +41,20 @@ pub fn format_duration(milliseconds: u64) -> String {
     }
 }
 
-/// Formats the time of day.
+/// Returns the date of a time.
+#[must_use]
+pub fn calendar_date(at: Timestamp, zone: &jiff::tz::TimeZone) -> jiff::civil::Date {
+    at.to_jiff().to_zoned(zone.clone()).date()
+}
+
+/// Formats a date and a time: `2026-02-16 18:47`.
+#[must_use]
+pub fn calendar_time(at: Timestamp, zone: &jiff::tz::TimeZone) -> String {
+    at.to_jiff().to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Formats a time: `18:47`.
+#[must_use]
 pub fn clock_time(at: Timestamp, zone: &jiff::tz::TimeZone) -> String {
     at.to_jiff().to_zoned(zone.clone()).strftime("%H:%M").to_string()
 }

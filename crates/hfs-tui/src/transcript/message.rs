@@ -1,10 +1,11 @@
 //! Lays out one message as rows.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq, Timestamp};
+use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq};
+use jiff::civil::Date;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
@@ -13,8 +14,8 @@ use super::tool_call;
 use crate::ports::OutputMode;
 use crate::render::{MessageLayout, OwnedMessageLayout};
 use crate::text::{
-    Fragment, beginning, clock_time, display_width, format_bytes, format_tokens, hard_wrap, markdown,
-    sanitize, sanitize_line, truncate, wrap, wrap_text,
+    Fragment, beginning, calendar_date, calendar_time, clock_time, display_width, format_bytes,
+    format_tokens, hard_wrap, markdown, plural, sanitize, sanitize_line, truncate, wrap, wrap_text,
 };
 use crate::theme::Theme;
 
@@ -91,8 +92,21 @@ pub struct LayoutKey {
     revision: u64,
     /// Whether there is no blank row above the message.
     is_joined: bool,
+    /// Whether the header shows the date: the message above is of another day, or the first message is not of today.
+    shows_date: bool,
     /// Number of times that the user has toggled folds.
     toggles: u64,
+}
+
+/// What a background task has still to do for a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LayoutState {
+    /// The rows are those of another width, or a placeholder.
+    Stale,
+    /// The rows are final, but the colours of code are missing. Highlighting takes longer than the rest.
+    Plain,
+    /// Nothing.
+    Complete,
 }
 
 /// The layout of a message, as work for a background task.
@@ -102,6 +116,8 @@ pub struct LayoutJob {
     key: LayoutKey,
     open_folds: Vec<bool>,
     layout: OwnedMessageLayout,
+    /// The state of the layout after this work.
+    state: LayoutState,
 }
 
 impl PartialEq for LayoutJob {
@@ -121,11 +137,10 @@ impl LayoutJob {
     /// Lays out the message.
     pub fn run(self) -> FinishedLayout {
         let is_open = |fold: usize| self.open_folds.get(fold).copied().unwrap_or_default();
-        let (lines, fold_headers) =
-            message_lines(&self.message, self.key.is_joined, is_open, self.layout.as_layout());
+        let (lines, fold_headers) = message_lines(&self.message, self.key, is_open, self.layout.as_layout());
         let layout = CachedLayout {
             key: self.key,
-            is_complete: true,
+            state: self.state,
             lines: Arc::new(lines),
             fold_headers: fold_headers.into(),
         };
@@ -150,14 +165,15 @@ pub struct MessageView {
     all_open: Option<bool>,
     /// State of the folds that the user has toggled one by one since then.
     open: BTreeMap<usize, bool>,
+    /// Computed once, because it is compared for each frame and the time zone does not change.
+    date: OnceCell<Option<Date>>,
     cache: RefCell<Option<CachedLayout>>,
 }
 
 #[derive(Debug)]
 struct CachedLayout {
     key: LayoutKey,
-    /// Whether a background task need not lay out the message again.
-    is_complete: bool,
+    state: LayoutState,
     lines: Lines,
     fold_headers: Arc<[usize]>,
 }
@@ -165,15 +181,24 @@ struct CachedLayout {
 impl MessageView {
     pub fn new(message: Arc<Message>) -> Self {
         let cost = LayoutCost::of(&message);
-        Self { message, cost, toggles: 0, all_open: None, open: BTreeMap::new(), cache: RefCell::new(None) }
+        Self {
+            message,
+            cost,
+            toggles: 0,
+            all_open: None,
+            open: BTreeMap::new(),
+            date: OnceCell::new(),
+            cache: RefCell::new(None),
+        }
     }
 
     /// Shows these rows, of the reply while it was received, until a background task has laid out the message.
     pub fn show_until_laid_out(&mut self, (lines, width, revision): (Lines, usize, u64)) {
         if self.cost != LayoutCost::Low {
-            let key = LayoutKey { width, revision, is_joined: false, toggles: self.toggles };
+            let key =
+                LayoutKey { width, revision, is_joined: false, shows_date: false, toggles: self.toggles };
             let fold_headers = Arc::default();
-            self.cache.replace(Some(CachedLayout { key, is_complete: false, lines, fold_headers }));
+            self.cache.replace(Some(CachedLayout { key, state: LayoutState::Plain, lines, fold_headers }));
         }
     }
 
@@ -208,7 +233,22 @@ impl MessageView {
     fn key(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> LayoutKey {
         let is_joined = previous.is_none()
             || (self.message.content.role == Role::Tool && layout.output == OutputMode::Compact);
-        LayoutKey { width: layout.width, revision: layout.revision, is_joined, toggles: self.toggles }
+        let previous_date = previous.map_or(Some(layout.today), |previous| previous.date(layout));
+        LayoutKey {
+            width: layout.width,
+            revision: layout.revision,
+            is_joined,
+            shows_date: self.date(layout) != previous_date,
+            toggles: self.toggles,
+        }
+    }
+
+    /// The date of the message, if its time is known.
+    fn date(&self, layout: MessageLayout<'_>) -> Option<Date> {
+        *self.date.get_or_init(|| {
+            let at = Some(self.message.content.created_at).filter(|at| at.is_known());
+            at.map(|at| calendar_date(at, layout.time_zone))
+        })
     }
 
     /// Returns the rows. `previous` is the message above, if there is one. In compact output, a tool's result is shown
@@ -227,16 +267,16 @@ impl MessageView {
             (cost @ (LayoutCost::Low | LayoutCost::Highlighting), _) => {
                 let is_open = |fold| self.is_open(fold, layout.output == OutputMode::Verbose);
                 let layout = if cost == LayoutCost::Low { layout } else { layout.without_syntax() };
-                let (lines, fold_headers) = message_lines(&self.message, key.is_joined, is_open, layout);
+                let (lines, fold_headers) = message_lines(&self.message, key, is_open, layout);
                 (Arc::new(lines), fold_headers.into())
             }
         };
-        let is_complete = match self.cost {
-            LayoutCost::Low => true,
-            LayoutCost::Highlighting => layout.text_style.syntax.is_none(),
-            LayoutCost::High => false,
+        let state = match self.cost {
+            LayoutCost::Highlighting if layout.text_style.syntax.is_some() => LayoutState::Plain,
+            LayoutCost::Low | LayoutCost::Highlighting => LayoutState::Complete,
+            LayoutCost::High => LayoutState::Stale,
         };
-        *slot = Some(CachedLayout { key, is_complete, lines: Arc::clone(&lines), fold_headers });
+        *slot = Some(CachedLayout { key, state, lines: Arc::clone(&lines), fold_headers });
         lines
     }
 
@@ -247,7 +287,7 @@ impl MessageView {
         if !key.is_joined {
             lines.push(Line::default());
         }
-        lines.push(header(&self.message, layout));
+        lines.push(header(&self.message, key.shows_date, layout));
         let text = format!("{INDENT}{bytes} of text, one moment ...");
         lines.push(Line::styled(text, layout.text_style.theme.dim));
         lines
@@ -255,18 +295,25 @@ impl MessageView {
 
     /// Whether the shown layout is not complete.
     pub fn needs_layout(&self) -> bool {
-        self.cache.borrow().as_ref().is_some_and(|cached| !cached.is_complete)
+        self.cache.borrow().as_ref().is_some_and(|cached| cached.state != LayoutState::Complete)
     }
 
-    /// Returns the work that completes the layout.
+    /// Returns the next work on the layout: first the rows, then the colours of code.
     pub fn layout_job(&self, previous: Option<&Self>, layout: MessageLayout<'_>) -> LayoutJob {
         let is_open_by_default = layout.output == OutputMode::Verbose;
         let open_folds = (0..self.fold_count()).map(|fold| self.is_open(fold, is_open_by_default));
+        let is_stale = self.cache.borrow().as_ref().is_none_or(|cached| cached.state == LayoutState::Stale);
+        let (state, rows) = if is_stale && layout.text_style.syntax.is_some() {
+            (LayoutState::Plain, layout.without_syntax())
+        } else {
+            (LayoutState::Complete, layout)
+        };
         LayoutJob {
             message: Arc::clone(&self.message),
             key: self.key(previous, layout),
             open_folds: open_folds.collect(),
-            layout: layout.to_owned(),
+            layout: rows.to_owned(),
+            state,
         }
     }
 
@@ -284,9 +331,21 @@ impl MessageView {
 fn is_fold(message: &Message, part: &Part) -> bool {
     match part {
         Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => true,
-        Part::Text { .. } => is_summary(message),
+        Part::Text { .. } if is_summary(message) => true,
+        Part::Text { text } => match message.content.role {
+            Role::User => is_long(message.content.split_text(text).0),
+            Role::System => is_long(text),
+            Role::Assistant | Role::Tool => false,
+        },
         Part::Attachment { .. } => false,
     }
+}
+
+/// Whether context, which neither the user nor the agent wrote, has more than a few lines.
+fn is_long(context: &str) -> bool {
+    const LINES: usize = 4;
+    const BYTES: usize = 400;
+    context.len() > BYTES || context.lines().nth(LINES).is_some()
 }
 
 /// Whether the message is a summary of those before it.
@@ -297,13 +356,13 @@ fn is_summary(message: &Message) -> bool {
 /// Returns the rows of a message, and which of them are headers of folds.
 fn message_lines(
     message: &Message,
-    is_joined: bool,
+    key: LayoutKey,
     is_open: impl Fn(usize) -> bool,
     layout: MessageLayout<'_>,
 ) -> (Vec<Line<'static>>, Vec<usize>) {
     let theme = layout.text_style.theme;
     let mut lines = Vec::new();
-    if !is_joined {
+    if !key.is_joined {
         lines.push(Line::default());
     }
     let is_context = message.content.is_context();
@@ -313,7 +372,7 @@ fn message_lines(
         _ => Span::raw(INDENT),
     };
     if message.content.role != Role::Tool {
-        lines.push(header(message, layout));
+        lines.push(header(message, key.shows_date, layout));
     }
     let width = layout.width.saturating_sub(display_width(INDENT));
     let marked = |line: Line<'static>| {
@@ -330,13 +389,20 @@ fn message_lines(
             // The user's text is not rendered as Markdown.
             (Part::Text { text }, Role::User) => {
                 let (context, own) = message.content.split_text(text);
-                let mut rows = Vec::new();
-                for (text, style) in [(context, theme.dim), (own, theme.text)] {
-                    if !text.is_empty() {
-                        rows.extend(wrap_text(&sanitize(text), style, width));
+                let mut rows = match context {
+                    "" => Vec::new(),
+                    context if is_long(context) => {
+                        context_lines(context, is_open(fold_headers.len()), width, theme)
                     }
+                    context => wrap_text(&sanitize(context), theme.dim, width),
+                };
+                if !own.is_empty() {
+                    rows.extend(wrap_text(&sanitize(own), theme.text, width));
                 }
                 rows
+            }
+            (Part::Text { text }, Role::System) if is_long(text) => {
+                context_lines(text, is_open(fold_headers.len()), width, theme)
             }
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, _) => markdown(text, width, layout.text_style),
@@ -399,7 +465,7 @@ fn status_text(message: &Message) -> String {
     }
 }
 
-fn header(message: &Message, layout: MessageLayout<'_>) -> Line<'static> {
+fn header(message: &Message, shows_date: bool, layout: MessageLayout<'_>) -> Line<'static> {
     let theme = layout.text_style.theme;
     let (mark, name, style) = match message.content.role {
         Role::User if is_summary(message) => ("▌ ", "Summary".to_owned(), theme.dim),
@@ -413,7 +479,9 @@ fn header(message: &Message, layout: MessageLayout<'_>) -> Line<'static> {
         ),
     };
     let at = Some(message.content.created_at).filter(|at| at.is_known());
-    header_line(mark, &name, style, message.content.model.as_deref(), at, layout)
+    let format = if shows_date { calendar_time } else { clock_time };
+    let time = at.map(|at| format(at, layout.time_zone));
+    header_line(mark, &name, style, message.content.model.as_deref(), time, layout)
 }
 
 /// Returns the header of a message: author, model and time.
@@ -422,12 +490,12 @@ pub fn header_line(
     name: &str,
     style: Style,
     model: Option<&str>,
-    at: Option<Timestamp>,
+    time: Option<String>,
     layout: MessageLayout<'_>,
 ) -> Line<'static> {
     let mut details = Vec::new();
     details.extend(model.map(sanitize_line));
-    details.extend(at.map(|at| clock_time(at, layout.time_zone)));
+    details.extend(time);
     let room = layout.width.saturating_sub(display_width(name) + 5);
     let details = truncate(&details.join(" · "), room);
     let mut spans = vec![Span::styled(mark.to_owned(), style), Span::styled(name.to_owned(), style)];
@@ -488,11 +556,22 @@ pub fn thinking_header(
     } else {
         match text.lines().count() {
             0 => "Thought (hidden by the provider)".to_owned(),
-            1 => format!("Thought: {}", one_line(text)),
-            count => format!("Thought · {count} lines"),
+            1 if is_open => "Thought".to_owned(),
+            1 => format!("Thought: {}", without_emphasis(text)),
+            count if is_open => format!("Thought · {count} lines"),
+            count => format!("Thought · {count} lines: {}", without_emphasis(first_line(text))),
         }
     };
     fold_header(vec![Fragment::new(title, thinking_style(theme))], is_open, theme, width)
+}
+
+/// Returns the beginning of a thought on one line. Models write its heading in bold.
+fn without_emphasis(text: &str) -> String {
+    one_line(text).replace("**", "")
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
 }
 
 /// Returns rows of the body of a thinking part.
@@ -518,6 +597,15 @@ fn summary_lines(text: &str, is_open: bool, width: usize, layout: MessageLayout<
     let title = format!("The model sees this summary instead of the messages above · {count} lines");
     fold(vec![Fragment::new(title, theme.dim)], is_open, theme, width, |width| {
         markdown(text, width, layout.text_style)
+    })
+}
+
+/// Returns the rows of context: instructions, or what a tool inserted in the user's name.
+fn context_lines(text: &str, is_open: bool, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let count = plural(text.lines().count(), "line");
+    let title = format!("{count} of context: {}", one_line(first_line(text)));
+    fold(vec![Fragment::new(title, theme.dim)], is_open, theme, width, |width| {
+        wrap_text(&sanitize(text), theme.dim, width)
     })
 }
 

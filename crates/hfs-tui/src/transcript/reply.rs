@@ -336,7 +336,14 @@ mod tests {
     fn layout(theme: &Theme, width: usize) -> MessageLayout<'_> {
         let zone = Box::leak(Box::new(jiff::tz::TimeZone::UTC));
         let text_style = TextStyle { theme, syntax: None };
-        MessageLayout { width, text_style, revision: 1, output: OutputMode::Verbose, time_zone: zone }
+        MessageLayout {
+            width,
+            today: jiff::civil::date(2026, 2, 1),
+            text_style,
+            revision: 1,
+            output: OutputMode::Verbose,
+            time_zone: zone,
+        }
     }
 
     fn delta(kind: DeltaKind, text: &str) -> ReplyDelta {
@@ -398,7 +405,7 @@ mod tests {
         assert_eq!(all_rows(&in_pieces, layout(&theme, 60)), rows);
         assert_eq!(rows.iter().filter(|row| row.contains("second thought")).count(), 10_000);
         assert!(rows.iter().any(|row| row.contains("Thought · 20000 lines")));
-        assert!(rows.iter().any(|row| row.contains("Thought: one more")));
+        assert!(rows.iter().any(|row| row.contains("│ one more")));
         assert!(rows.last().unwrap().contains("The end."));
     }
 }

@@ -1,4 +1,4 @@
-use hfs_core::{BranchId, Message, MessageDraft, Part, Role, Timestamp};
+use hfs_core::{BranchId, Message, MessageDraft, MessageFlag, Part, Role, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -58,7 +58,14 @@ fn layout(theme: &Theme) -> MessageLayout<'_> {
     let text_style = TextStyle { theme, syntax: None };
     // The layout borrows the time zone, so it is leaked.
     let zone = Box::leak(Box::new(jiff::tz::TimeZone::UTC));
-    MessageLayout { width: 40, text_style, revision: 1, output: OutputMode::Compact, time_zone: zone }
+    MessageLayout {
+        width: 40,
+        today: jiff::civil::date(2026, 2, 1),
+        text_style,
+        revision: 1,
+        output: OutputMode::Compact,
+        time_zone: zone,
+    }
 }
 
 #[test]
@@ -150,6 +157,55 @@ fn a_streaming_reply_is_drawn_once() {
     assert_eq!(count(&transcript.rows(layout(&theme), &tail, SCREEN)), 1);
 }
 
+fn rows_of(messages: Vec<Message>) -> Vec<String> {
+    let mut transcript = Transcript::default();
+    transcript.open(messages, HEAD, None);
+    let theme = Theme::dark();
+    let rows = transcript.rows(layout(&theme), &None, SCREEN);
+    rows.iter().map(|row| row.line.to_string().trim().to_owned()).filter(|row| !row.is_empty()).collect()
+}
+
+#[test]
+fn the_date_is_shown_where_it_changes_and_at_the_first_message_of_another_day() {
+    let said = |seq: Seq, at: &str| {
+        let content = MessageDraft::new(Role::User, vec![Part::text("x")], at.parse().unwrap());
+        Message { branch: BranchId::generate(), seq, content }
+    };
+    let times =
+        ["2026-01-31T10:00:00Z", "2026-01-31T10:05:00Z", "2026-02-01T09:00:00Z", "2026-02-01T09:01:00Z"];
+    let headers = |times: &[&str]| -> Vec<String> {
+        let messages = (1..).zip(times).map(|(seq, at)| said(seq, at)).collect();
+        rows_of(messages).into_iter().filter(|row| row.contains("You")).collect()
+    };
+    let shown = ["▌ You  2026-01-31 10:00", "▌ You  10:05", "▌ You  2026-02-01 09:00", "▌ You  09:01"];
+    assert_eq!(headers(&times), shown);
+    assert_eq!(headers(&times[2..]), ["▌ You  09:00", "▌ You  09:01"], "today");
+}
+
+#[test]
+fn long_context_is_folded_and_short_context_is_not() {
+    let context = |text: &str| {
+        let mut content = MessageDraft::new(Role::User, vec![Part::text(text)], Timestamp::UNIX_EPOCH);
+        content.set_flag(MessageFlag::Injected);
+        Message { branch: BranchId::generate(), seq: 1, content }
+    };
+    let long = format!("# Instructions\n{}", "Use tabs.\n".repeat(30));
+    assert_eq!(rows_of(vec![context(&long)]), ["▌ Context", "▌ ▸ 31 lines of context: # Instructions"]);
+    assert_eq!(rows_of(vec![context("a\nb")]), ["▌ Context", "▌ a", "▌ b"]);
+    let mut instructions = context(&long);
+    instructions.content.role = Role::System;
+    assert_eq!(rows_of(vec![instructions]), ["○ System", "▸ 31 lines of context: # Instructions"]);
+    let mut view = MessageView::new(Arc::new(context(&long)));
+    assert_eq!(view.fold_count(), 1);
+    view.toggle(false);
+    let theme = Theme::dark();
+    assert_eq!(
+        view.lines(None, layout(&theme)).len(),
+        33,
+        "the header, the header of the fold, and all lines"
+    );
+}
+
 /// A reply with a code block of this many lines.
 fn long_code(lines: usize) -> Message {
     let code = "let answer = 42; // the answer\n".repeat(lines);
@@ -158,8 +214,8 @@ fn long_code(lines: usize) -> Message {
     Message { branch: BranchId::generate(), seq: 1, content }
 }
 
-/// Draws the transcript, and completes the layout as the runner does. Returns the rows before and after.
-fn draw_twice(lines: usize) -> (Vec<Line<'static>>, Vec<Line<'static>>) {
+/// Draws the transcript, and completes the layout as the runner does. Returns the rows before, and after each step.
+fn draw_steps(lines: usize) -> Vec<Vec<Line<'static>>> {
     let theme = Theme::dark();
     let syntax = Some(crate::text::Syntax::load());
     let layout = MessageLayout { text_style: TextStyle { theme: &theme, syntax }, ..layout(&theme) };
@@ -168,30 +224,33 @@ fn draw_twice(lines: usize) -> (Vec<Line<'static>>, Vec<Line<'static>>) {
     let draw = |transcript: &Transcript| -> Vec<Line<'static>> {
         transcript.rows(layout, &None, SCREEN).into_iter().map(|row| row.line).collect()
     };
-    let first = draw(&transcript);
-    if let Some(job) = transcript.take_layout_job(layout) {
+    let mut steps = vec![draw(&transcript)];
+    while let Some(job) = transcript.take_layout_job(layout) {
+        assert!(steps.len() < 4, "the layout is never complete");
         transcript.set_layout(job.run());
+        steps.push(draw(&transcript));
     }
-    let second = draw(&transcript);
-    assert!(transcript.take_layout_job(layout).is_none(), "the layout is complete");
-    (first, second)
+    steps
+}
+
+fn text(rows: &[Line<'static>]) -> Vec<String> {
+    rows.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn long_code_is_shown_at_once_and_highlighted_in_the_background() {
-    let text = |lines: &[Line<'static>]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let (first, second) = draw_twice(500);
-    assert_eq!(text(&first), text(&second));
+    let [first, second] = &*draw_steps(500) else { panic!("one step completes the layout") };
+    assert_eq!(text(first), text(second));
     assert_ne!(first, second, "the colours arrive later");
-    let (first, second) = draw_twice(20);
-    assert_eq!(first, second, "short code is complete at once");
+    assert_eq!(draw_steps(20).len(), 1, "short code is complete at once");
 }
 
 #[test]
-fn very_long_text_is_laid_out_in_the_background() {
-    let (first, second) = draw_twice(30_000);
-    assert!(first.iter().any(|line| line.to_string().contains("one moment")), "{first:?}");
-    assert!(second.iter().all(|line| line.to_string().contains("let answer")), "{second:?}");
+fn very_long_text_is_laid_out_in_the_background_and_shown_before_its_colours() {
+    let [first, second, third] = &*draw_steps(30_000) else { panic!("two steps complete the layout") };
+    assert!(text(first).iter().any(|row| row.contains("one moment")), "{first:?}");
+    assert!(text(second).iter().all(|row| row.contains("let answer")), "{second:?}");
+    assert_eq!(text(second), text(third));
 }
 
 proptest! {

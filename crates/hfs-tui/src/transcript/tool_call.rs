@@ -95,7 +95,7 @@ pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line
             rows.extend(code(content, language, width, layout));
             limited(rows, layout)
         }
-        ToolInput::Other if has_long_text(input) => Vec::new(),
+        ToolInput::Other if has_long_text(input) || is_flat(input) => Vec::new(),
         ToolInput::Other => {
             let pretty = serde_json::to_string_pretty(input).unwrap_or_default();
             return code(&pretty, "json", width, layout);
@@ -110,6 +110,12 @@ fn has_long_text(input: &Value) -> bool {
     input.as_object().is_some_and(|fields| {
         fields.values().any(|value| value.as_str().is_some_and(|text| text.contains('\n')))
     })
+}
+
+/// Whether there are arguments, and none contains others.
+fn is_flat(input: &Value) -> bool {
+    let is_scalar = |value: &Value| !value.is_array() && !value.is_object();
+    input.as_object().is_some_and(|fields| !fields.is_empty() && fields.values().all(is_scalar))
 }
 
 /// Lists the arguments that are not in `shown`, each with its name.
@@ -219,6 +225,7 @@ mod tests {
         let (theme, zone) = (Theme::dark(), jiff::tz::TimeZone::UTC);
         let layout = MessageLayout {
             width: 60,
+            today: jiff::civil::date(2026, 2, 1),
             text_style: TextStyle { theme: &theme, syntax: None },
             revision: 1,
             output: OutputMode::Compact,
@@ -262,8 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn other_arguments_are_json_unless_they_have_line_breaks() {
-        assert_eq!(rendered(&json!({"pattern": "x"})), ["{", "  \"pattern\": \"x\"", "}"]);
+    fn other_arguments_are_listed_by_name_and_nested_ones_are_json() {
+        assert_eq!(rendered(&json!({"pattern": "x", "limit": 5})), ["pattern: x", "limit: 5"]);
+        let nested = json!({"todos": [{"id": 1}]});
+        assert_eq!(rendered(&nested).first().map(String::as_str), Some("{"));
         assert_eq!(rendered(&json!({"text": "one\ntwo", "n": 1})), ["text:", "  one", "  two", "n: 1"]);
         assert_eq!(summary(&json!({"pattern": "x", "path": "src"})), "pattern: x, path: src");
         for odd in

@@ -115,9 +115,85 @@ fn a_retry_is_shown_while_it_waits_and_disappears_with_the_reply() {
     assert!(screen_text(&harness).contains("429 too many requests; again in 4 s"));
     harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text("hi"))));
     assert!(!screen_text(&harness).contains("again in"));
+    harness.send(event(retry.payload().unwrap()));
+    assert!(screen_text(&harness).contains("again in 4 s"));
+    let usage = EventPayload::UsageUnknown { agent: "critic".into(), phase: None, model: None };
+    harness.send(event(usage));
+    assert!(!screen_text(&harness).contains("again in"), "the request of an agent was answered");
     let (agent, message) = ("assistant".to_owned(), "no images were sent".to_owned());
     harness.send(event(RequestEvent::LeftOut { agent, message }.payload().unwrap()));
     assert_eq!(notice(&harness), "no images were sent");
+}
+
+#[test]
+fn a_long_wait_leaves_room_for_the_key_that_stops_the_reply() {
+    let mut harness = chat();
+    harness.model.size = (60, 20);
+    harness.submit("hello");
+    let user = message(9, Role::User, "hello");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
+    let wait = RequestEvent::Waiting {
+        agent: "assistant".into(),
+        server: "the OpenAI-compatible server at models.example.com".into(),
+        stage: hfs_core::WaitStage::FirstToken,
+        limit_ms: 300_000,
+    };
+    harness.send(event(wait.payload().unwrap()));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("waiting for the first words") && screen.contains("Esc stops it"), "{screen}");
+    // While agents work together, their phase says more than what one of them waits for.
+    harness.send(event(EventPayload::PhaseStarted { phase: "negotiation".into() }));
+    harness.send(event(EventPayload::UsageUnknown { agent: "a".into(), phase: None, model: None }));
+    harness.send(event(wait.payload().unwrap()));
+    assert!(screen_text(&harness).contains("negotiation · "), "{}", screen_text(&harness));
+}
+
+#[test]
+fn the_save_state_does_not_flicker_while_a_reply_streams() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let user = message(9, Role::User, "hello");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
+    assert!(screen_text(&harness).contains("✓ saved"));
+    harness.send(Msg::Exchange(Update::Delta(ReplyDelta::text("hi"))));
+    harness.send(Msg::Exchange(Update::Saved));
+    assert!(screen_text(&harness).contains("◌ saving"));
+    // The reply pauses.
+    harness.model.render.now =
+        Timestamp::from_micros(harness.model.render.now.as_micros() + 1_000_000).unwrap();
+    assert!(screen_text(&harness).contains("✓ saved"));
+    end_exchange(&mut harness, Ok(exchange(None)));
+    assert!(screen_text(&harness).contains("✓ saved"));
+}
+
+#[test]
+fn a_notice_on_a_screen_takes_the_place_of_the_details() {
+    let mut harness = chat();
+    harness.model.size = (80, 24);
+    harness.submit("/help");
+    assert!(screen_text(&harness).contains("12k tok"));
+    let text = "stopped; the part of the reply that arrived is saved";
+    let _ = harness.model.notify(Tone::Dim, text);
+    let screen = screen_text(&harness);
+    assert!(screen.contains(text) && screen.contains("✓ saved") && !screen.contains("12k tok"), "{screen}");
+}
+
+#[test]
+fn the_error_of_a_reply_is_shown_once() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let error = AgentError::Malformed { provider: "the server".into(), message: "no such model".into() };
+    let reason = serde_json::json!({"message": error.to_string()});
+    let mut done = exchange(Some(error));
+    done.reply.content.extra.insert("error".to_owned(), reason);
+    end_exchange(&mut harness, Ok(done));
+    let count = |harness: &Harness| screen_text(harness).matches("no such model").count();
+    assert_eq!(count(&harness), 1, "{}", screen_text(&harness));
+    assert!(screen_text(&harness).contains("F5 retry"));
+    // The end of the reply is out of view.
+    harness.model.size = (100, 16);
+    harness.press(KeyCode::Home, CONTROL);
+    assert_eq!(count(&harness), 1, "{}", screen_text(&harness));
 }
 
 #[test]
@@ -273,14 +349,14 @@ fn a_single_fold_can_be_toggled() {
     harness.press(KeyCode::Tab, NONE);
     harness.press(KeyCode::Enter, NONE);
     let open = screen_text(&harness);
-    assert!(open.contains("\"pattern\"") && !open.contains("Three times three"), "{open}");
+    assert!(open.contains("│ pattern: fn retry") && !open.contains("Three times three"), "{open}");
     harness.press(KeyCode::Enter, NONE);
-    assert!(!screen_text(&harness).contains("\"pattern\""));
+    assert!(!screen_text(&harness).contains("│ pattern: fn retry"));
     // After the last fold, all of them are selected again.
     harness.press(KeyCode::Tab, NONE);
     harness.press(KeyCode::Enter, NONE);
     let open = screen_text(&harness);
-    assert!(open.contains("\"pattern\"") && open.contains("Three times three"), "{open}");
+    assert!(open.contains("│ pattern: fn retry") && open.contains("Three times three"), "{open}");
 }
 
 #[test]
@@ -293,7 +369,7 @@ fn a_click_on_a_fold_header_opens_the_fold() {
     for kind in [MouseEventKind::Down(MouseButton::Left), MouseEventKind::Up(MouseButton::Left)] {
         harness.send(Msg::Mouse(MouseEvent { kind, column: 8, row: y, modifiers: NONE }));
     }
-    assert!(screen_text(&harness).contains("\"pattern\""));
+    assert!(screen_text(&harness).contains("│ pattern: fn retry"));
 }
 
 #[test]

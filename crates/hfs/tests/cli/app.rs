@@ -697,3 +697,67 @@ fn without_a_usable_terminal_the_app_says_so_and_fails() {
         assert!(!terminal.screen().alternate_screen());
     }
 }
+
+#[test]
+fn retries_the_context_and_a_compaction_are_shown() {
+    let server = ModelServer::start();
+    server.then(Script::status(429, "slow down").header("retry-after", "2"));
+    server.then(Script::text("first reply").usage(900, 100));
+    server.otherwise(|request| {
+        if request.last_turn().contains("Summarize this conversation") {
+            Script::text("They greeted each other.")
+        } else {
+            Script::text("ok")
+        }
+    });
+    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "4000");
+    // As wide as the smallest usual terminal, where the end of a longer line would be cut.
+    let terminal = hfs.command(&[]).in_terminal(24, 80);
+    terminal.wait_for("Type a message");
+    send(&terminal, "hello");
+    let waiting = terminal.wait_for("429 too many requests: slow down; again in").contents();
+    assert!(waiting.contains("Esc stops it"), "{waiting}");
+    terminal.wait_for("first reply");
+    terminal.wait_for("context 1000 of 4000 (25%)");
+    send(&terminal, "/compact");
+    terminal.wait_for("The model sees this summary instead of the messages above");
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 3);
+    let _ = exchange(&terminal, "goodbye");
+    let sent = server.requests().pop().unwrap().prompt();
+    assert!(sent.contains("They greeted each other.") && !sent.contains("first reply"), "{sent}");
+    let _ = leave(terminal);
+}
+
+#[test]
+fn a_full_context_is_compacted_before_the_message_is_sent() {
+    let server = ModelServer::start();
+    server.then(Script::text("first reply").usage(2_000, 600));
+    server.otherwise(|request| {
+        if request.last_turn().contains("Summarize this conversation") {
+            Script::text("They greeted each other.").after(std::time::Duration::from_millis(500))
+        } else {
+            Script::text("second reply")
+        }
+    });
+    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "4000");
+    let terminal = app(&hfs, &[]);
+    let _ = exchange(&terminal, "hello");
+    send(&terminal, &"goodbye ".repeat(200));
+    terminal.wait_for("summarizing 2 messages");
+    terminal.wait_for("The model sees this summary instead of the messages above");
+    terminal.wait_for("second reply");
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 5);
+    let _ = leave(terminal);
+}
+
+#[test]
+fn an_error_of_the_model_is_shown_once() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::status(404, "the model does not exist"));
+    let hfs = hfs_with(&server);
+    let terminal = app(&hfs, &[]);
+    send(&terminal, "hello");
+    let screen = terminal.wait_for("F5 retry").contents();
+    assert_eq!(screen.matches("the model does not exist").count(), 1, "{screen}");
+    let _ = leave(terminal);
+}
