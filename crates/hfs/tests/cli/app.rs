@@ -731,22 +731,26 @@ fn retries_the_context_and_a_compaction_are_shown() {
 #[test]
 fn a_full_context_is_compacted_before_the_message_is_sent() {
     let server = ModelServer::start();
-    server.then(Script::text("first reply").usage(2_000, 600));
     server.otherwise(|request| {
         if request.last_turn().contains("Summarize this conversation") {
-            Script::text("They greeted each other.").after(std::time::Duration::from_millis(500))
-        } else {
-            Script::text("second reply")
+            // Long enough for the test to see that the app waits for it.
+            return Script::text("They said goodbye.").after(std::time::Duration::from_millis(500));
         }
+        let tokens = u64::try_from(request.prompt().len() / 3).unwrap();
+        Script::text("so long").usage(tokens, 2)
     });
-    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "4000");
+    let hfs = hfs_with(&server).env("HFS_CONTEXT_TOKENS", "2000");
     let terminal = app(&hfs, &[]);
-    let _ = exchange(&terminal, "hello");
-    send(&terminal, &"goodbye ".repeat(200));
-    terminal.wait_for("summarizing 2 messages");
+    let message = "goodbye ".repeat(150);
+    for _ in 0..3 {
+        send(&terminal, &message);
+        terminal.wait_for("❯ Type a message");
+    }
+    send(&terminal, &message);
+    terminal.wait_for("summarizing 6 messages");
     terminal.wait_for("The model sees this summary instead of the messages above");
-    terminal.wait_for("second reply");
-    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 5);
+    terminal.wait_for("❯ Type a message");
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 9);
     let _ = leave(terminal);
 }
 
