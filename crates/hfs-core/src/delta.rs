@@ -146,7 +146,14 @@ fn have_same_call(a: &Part, b: &Part) -> bool {
 }
 
 fn append_part(parts: &mut Vec<Part>, part: Part) {
-    match parts.iter_mut().find(|earlier| have_same_call(earlier, &part)) {
+    // Only calls and results are looked for, so that a message of many other parts takes linear time.
+    let earlier = match &part {
+        Part::ToolCall { .. } | Part::ToolResult { .. } => {
+            parts.iter_mut().find(|earlier| have_same_call(earlier, &part))
+        }
+        Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => None,
+    };
+    match earlier {
         Some(earlier) => *earlier = part,
         None => parts.push(part),
     }
