@@ -95,23 +95,25 @@ pub fn window(
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
 }
 
-/// Formats keys with their meaning, such as `Enter open · Esc back`. Pairs that do not fit are left out, the one before the
-/// last first: the last key leaves the screen.
+/// Formats keys with their meaning, such as `Enter open · Esc back`. Pairs that do not fit are left out, the last ones first;
+/// Esc, which leaves the screen, stays as long as one other key does.
 #[must_use]
 pub fn hints(pairs: &[(&str, &str)], theme: &Theme, width: usize) -> Line<'static> {
     const GAP: &str = " · ";
-    let widths = pairs.iter().map(|(key, meaning)| display_width(key) + display_width(meaning) + 1);
-    let widths: Vec<usize> = widths.collect();
-    let width_of = |count: usize| {
-        let first = widths.iter().take(count);
-        let last = widths.last().filter(|_| count < widths.len());
-        let shown: Vec<&usize> = first.chain(last).collect();
-        shown.iter().copied().sum::<usize>() + display_width(GAP) * shown.len().saturating_sub(1)
+    let (pairs, esc) = match pairs.split_last() {
+        Some((esc @ ("Esc", _), others)) => (others, Some(esc)),
+        Some(_) | None => (pairs, None),
     };
-    let Some(count) = (0..=pairs.len()).rev().find(|count| width_of(*count) <= width) else {
-        return Line::default();
+    let width_of = |count: usize, esc: Option<&(&str, &str)>| {
+        let shown = pairs.iter().take(count).chain(esc);
+        let widths = shown.map(|(key, meaning)| display_width(&format!("{key} {meaning}{GAP}")));
+        widths.sum::<usize>().saturating_sub(display_width(GAP))
     };
-    let last = pairs.last().filter(|_| count < pairs.len());
+    let with_esc = (1..=pairs.len()).rev().map(|count| (count, esc));
+    let without = (1..=pairs.len()).rev().map(|count| (count, None));
+    let fits = |(count, esc): &(usize, Option<_>)| width_of(*count, *esc) <= width;
+    let alone = std::iter::once((0, esc));
+    let (count, last) = with_esc.chain(without).chain(alone).find(fits).unwrap_or((0, None));
     let mut spans: Vec<Span<'static>> = Vec::new();
     for (key, meaning) in pairs.iter().take(count).chain(last) {
         if !spans.is_empty() {
@@ -206,15 +208,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_key_stays_when_hints_do_not_fit() {
+    fn esc_stays_when_not_all_hints_fit() {
         let theme = Theme::dark();
         let pairs = [("Enter", "open"), ("Tab", "next"), ("Ctrl+D", "delete"), ("Esc", "back")];
         let shown = |width| hints(&pairs, &theme, width).to_string();
         assert_eq!(shown(80), "Enter open · Tab next · Ctrl+D delete · Esc back");
         assert_eq!(shown(40), "Enter open · Tab next · Esc back");
         assert_eq!(shown(25), "Enter open · Esc back");
+        assert_eq!(shown(12), "Enter open");
         assert_eq!(shown(8), "Esc back");
         assert_eq!(shown(7), "");
+        let pairs = [("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")];
+        assert_eq!(hints(&pairs, &theme, 30).to_string(), "Enter send · Ctrl+J new line");
     }
 
     #[test]

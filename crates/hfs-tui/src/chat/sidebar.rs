@@ -63,12 +63,13 @@ fn run_lines(model: &Model, width: usize, with_agents: bool) -> Vec<Line<'static
         if with_agents {
             for (index, agent) in triad.agents.iter().enumerate() {
                 let tree_line = if index + 1 == triad.agents.len() { "└ " } else { "├ " };
-                lines.push(agent_line(agent, tree_line, width, theme));
+                let name = without_triad_prefix(&agent.agent_id, &triad.triad_id);
+                lines.push(agent_line(agent, &name, tree_line, width, theme));
             }
         }
     }
     for agent in &run.agent_tree.agents {
-        lines.push(agent_line(agent, "", width, theme));
+        lines.push(agent_line(agent, &sanitize_line(&agent.agent_id), "", width, theme));
     }
     if run.agent_tree.triads.is_empty() && run.agent_tree.agents.is_empty() {
         lines.push(Line::styled(truncate(&sanitize_line(&model.agent.name), width), theme.text));
@@ -78,15 +79,13 @@ fn run_lines(model: &Model, width: usize, with_agents: bool) -> Vec<Line<'static
     lines
 }
 
-fn agent_line(agent: &AgentNode, tree_line: &str, width: usize, theme: &Theme) -> Line<'static> {
+fn agent_line(agent: &AgentNode, name: &str, tree_line: &str, width: usize, theme: &Theme) -> Line<'static> {
     let (mark, style) = status_mark(agent.status, theme);
-    // In a triad, the id of an agent repeats the triad's name, so its role is shown instead.
-    let name = if tree_line.is_empty() { sanitize_line(&agent.agent_id) } else { sanitize_line(&agent.role) };
     let room = width.saturating_sub(display_width(tree_line) + 2);
     Line::from(vec![
         Span::styled(tree_line.to_owned(), theme.border),
         Span::styled(format!("{mark} "), style),
-        Span::styled(truncate(&name, room), theme.text),
+        Span::styled(truncate(name, room), theme.text),
     ])
 }
 
