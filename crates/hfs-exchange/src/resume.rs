@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::Source;
 use crate::source::READERS_VERSION;
@@ -27,6 +28,26 @@ pub(crate) struct LineStart {
 impl LineStart {
     /// The beginning of a file.
     pub(crate) const BEGINNING: Self = Self { line: 1, offset: 0 };
+}
+
+/// The fields of a record in the state of a reader. They are stored as JSON text, because the encoding of states has no values
+/// of unknown types.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct StoredFields(pub Map<String, Value>);
+
+impl From<StoredFields> for String {
+    fn from(StoredFields(fields): StoredFields) -> Self {
+        Value::Object(fields).to_string()
+    }
+}
+
+impl TryFrom<String> for StoredFields {
+    type Error = serde_json::Error;
+
+    fn try_from(json: String) -> Result<Self, Self::Error> {
+        serde_json::from_str(&json).map(Self)
+    }
 }
 
 /// A resume point as it is stored.

@@ -1,5 +1,6 @@
 //! The input of an import: a file, a folder or a stream.
 
+use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -318,6 +319,13 @@ pub(crate) fn companion_state(path: &Path) -> io::Result<[u8; 32]> {
         hash_metadata(&mut hasher, &about, &metadata);
     }
     Ok(*hasher.finalize().as_bytes())
+}
+
+/// The states of those companions that can be read, by their paths.
+pub(crate) fn companion_states(paths: &[PathBuf]) -> HashMap<String, [u8; 32]> {
+    let states =
+        paths.iter().filter_map(|path| Some((path.display().to_string(), companion_state(path).ok()?)));
+    states.collect()
 }
 
 fn hash_folder(hasher: &mut blake3::Hasher, folder: &Path, depth: usize) -> io::Result<()> {

@@ -642,10 +642,152 @@ fn random_claude_code(seed: u64) -> String {
     text
 }
 
-#[test]
-fn a_transcript_with_many_branches_can_be_imported_at_any_line() {
+/// A file of pi with many branches, repeated entries, and entries that are not messages.
+fn random_pi(seed: u64) -> String {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let header =
+        json!({"type": "session", "version": 3, "id": "s", "timestamp": "2026-01-01T00:00:00Z", "cwd": "/w"});
+    let mut all = vec![header];
+    let mut ids: Vec<String> = Vec::new();
+    for number in 0..30 {
+        let id = format!("e{number}");
+        let parent = match random.below(6) {
+            0 if !ids.is_empty() => Some(ids[random.below(ids.len())].clone()),
+            1 => Some("lost".to_owned()),
+            _ => ids.last().cloned(),
+        };
+        let entry = |fields: Value| {
+            let mut entry =
+                json!({"id": id, "parentId": parent, "timestamp": format!("2026-01-01T00:00:{number:02}Z")});
+            entry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            entry
+        };
+        let message = |role: &str, text: &str| {
+            let content = json!([{"type": "text", "text": format!("{text} {number}")}]);
+            entry(
+                json!({"type": "message", "message": {"role": role, "content": content, "timestamp": 1_767_225_600_000_u64}}),
+            )
+        };
+        all.push(match random.below(9) {
+            0 => entry(json!({"type": "model_change", "provider": "p", "modelId": "m"})),
+            1 => entry(json!({"type": "session_info", "name": format!("Name {number}")})),
+            2 => all[random.below(all.len())].clone(),
+            3 => entry(json!({"type": "compaction", "summary": format!("summary {number}")})),
+            4..=5 => message("user", "question"),
+            _ => message("assistant", "answer"),
+        });
+        ids.push(id);
+    }
+    lines(&all)
+}
+
+/// A chat of Gemini CLI with updated messages and rewinds. Like the tool, it updates only messages of the open line. In every third
+/// one, the session is resumed, which writes the list of messages again, at first without most of them.
+fn random_gemini(seed: u64) -> String {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut all = vec![
+        json!({"sessionId": "s1", "projectHash": "h", "startTime": "2026-01-01T10:00:00Z", "kind": "main"}),
+    ];
+    let mut line: Vec<Value> = Vec::new();
+    for number in 0..30 {
+        let time = format!("2026-01-01T10:00:{number:02}Z");
+        let message = |id: String, kind: &str, text: &str| {
+            let call = json!([{"id": format!("c{id}"), "name": "ls", "args": {}, "result": [
+                {"functionResponse": {"id": format!("c{id}"), "name": "ls", "response": {"output": text}}}]}]);
+            let mut message =
+                json!({"id": id, "timestamp": time, "type": kind, "content": format!("{text} {number}")});
+            if kind == "gemini" && number % 3 == 0 {
+                message["toolCalls"] = call;
+            }
+            message
+        };
+        let newest = line.len().checked_sub(1 + random.below(3)).filter(|_| random.below(2) == 0);
+        let record = match (random.below(10), newest) {
+            (0, Some(newest)) => {
+                let id = line[newest]["id"].clone();
+                line.truncate(newest);
+                json!({ "$rewindTo": id })
+            }
+            (1, _) => json!({"$set": {"summary": format!("Summary {number}")}}),
+            (2, _) => json!({"unknown": number}),
+            (3, _) if seed % 3 == 0 => {
+                all.push(json!({"$set": {"messages": line.iter().take(1).collect::<Vec<_>>()}}));
+                json!({"$set": {"messages": line}})
+            }
+            (4..=5, Some(newest)) if line[newest]["type"] == "gemini" => {
+                let id = line[newest]["id"].as_str().unwrap().to_owned();
+                line[newest] = message(id, "gemini", "updated");
+                line[newest].clone()
+            }
+            (kind, _) => {
+                let next = match kind {
+                    6 => message(format!("i{number}"), "info", "info"),
+                    7 | 8 => message(format!("u{number}"), "user", "question"),
+                    _ => message(format!("g{number}"), "gemini", "answer"),
+                };
+                line.push(next.clone());
+                next
+            }
+        };
+        all.push(record);
+    }
+    lines(&all)
+}
+
+/// Events of Copilot CLI with rewinds, subagents, titles and tokens.
+fn random_copilot(seed: u64) -> String {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let event = |number: usize, kind: &str, data: Value| {
+        json!({"type": kind, "id": format!("e{number}"), "parentId": null, "data": data,
+            "timestamp": format!("2026-01-01T00:00:{number:02}Z")})
+    };
+    let start = json!({"sessionId": "s", "startTime": "2026-01-01T00:00:00Z", "context": {"cwd": "/w"}});
+    let mut all = vec![event(0, "session.start", start)];
+    for number in 1..30 {
+        let before = random.below(number);
+        let mut next = match random.below(10) {
+            0 => event(number, "session.snapshot_rewind", json!({"upToEventId": format!("e{before}")})),
+            1 => event(number, "session.title_changed", json!({"title": format!("Title {number}")})),
+            2 => event(
+                number,
+                "assistant.usage",
+                json!({"apiCallId": format!("a{before}"), "inputTokens": number, "outputTokens": 1}),
+            ),
+            3 => event(
+                number,
+                "subagent.started",
+                json!({"agentName": "helper", "toolCallId": format!("c{before}")}),
+            ),
+            4..=5 => event(number, "user.message", json!({"content": format!("question {number}")})),
+            6 => event(
+                number,
+                "tool.execution_complete",
+                json!({"toolCallId": format!("c{before}"), "success": true, "result": {"content": "out"}}),
+            ),
+            _ => {
+                let call = json!([{"toolCallId": format!("c{number}"), "name": "ls", "arguments": {}}]);
+                let id = format!("a{}", before.max(number.saturating_sub(3)));
+                let content = format!("answer {number}");
+                event(
+                    number,
+                    "assistant.message",
+                    json!({"content": content, "toolRequests": call, "apiCallId": id}),
+                )
+            }
+        };
+        if random.below(4) == 0 || next["type"] == "subagent.started" {
+            next["agentId"] = json!("agent");
+        }
+        all.push(next);
+    }
+    lines(&all)
+}
+
+/// Imports the states of files with many branches at the ends of lines, from resume points and as a whole. Both must have the same
+/// result.
+fn check_at_any_line(name: &'static str, generator: fn(u64) -> String) {
     for seed in 0..40 {
-        let growth = Growth::Bytes("s.jsonl", random_claude_code(seed));
+        let growth = Growth::Bytes(name, generator(seed));
         let Growth::Bytes(_, text) = &growth else { unreachable!() };
         let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end + 1).collect();
         let folder = tempfile::tempdir().unwrap();
@@ -656,13 +798,37 @@ fn a_transcript_with_many_branches_can_be_imported_at_any_line() {
             let path = growth.write(folder.path(), *state);
             import(&resumed, &path);
             import_from(&whole, &path, false);
-            assert_eq!(contents(&resumed), contents(&whole), "seed {seed}, state {state}");
+            assert_eq!(contents(&resumed), contents(&whole), "{name}, seed {seed}, state {state}");
         }
         let fresh = new_store();
-        import(&fresh, &folder.path().join("s.jsonl"));
+        import(&fresh, &folder.path().join(name));
         let current =
             |store| contents(store).into_values().map(|it| (it.attributes, it.current)).collect::<Vec<_>>();
-        assert_eq!(current(&resumed), current(&fresh), "seed {seed}");
+        assert_eq!(current(&resumed), current(&fresh), "{name}, seed {seed}");
+    }
+}
+
+mod a_file_with_many_branches_can_be_imported_at_any_line {
+    use super::*;
+
+    #[test]
+    fn claude_code() {
+        check_at_any_line("s.jsonl", random_claude_code);
+    }
+
+    #[test]
+    fn pi() {
+        check_at_any_line("s.jsonl", random_pi);
+    }
+
+    #[test]
+    fn gemini() {
+        check_at_any_line("s.jsonl", random_gemini);
+    }
+
+    #[test]
+    fn copilot() {
+        check_at_any_line("s/events.jsonl", random_copilot);
     }
 }
 
@@ -680,7 +846,37 @@ fn only_the_new_records_of_a_grown_file_are_read() {
         json!({"timestamp": "2026-01-01T00:00:00Z", "type": "response_item",
             "payload": {"type": "message", "role": role, "content": [{"type": "input_text", "text": format!("text {number}")}]}})
     };
-    for (name, record) in [("s.jsonl", &claude as &dyn Fn(usize) -> Value), ("rollout-1.jsonl", &codex)] {
+    let role = |number: usize, model: &'static str| if number % 2 == 1 { "user" } else { model };
+    let gemini = |number: usize| {
+        let id = format!("m{number}");
+        json!({"sessionId": "s", "projectHash": "h", "id": id, "type": role(number, "gemini"), "content": format!("text {number}"),
+            "timestamp": "2026-01-01T00:00:00Z"})
+    };
+    let qwen = |number: usize| {
+        let parent = (number > 1).then(|| format!("r{}", number - 1));
+        json!({"type": role(number, "assistant"), "uuid": format!("r{number}"), "parentUuid": parent, "sessionId": "s",
+            "timestamp": "2026-01-01T00:00:00Z", "message": {"parts": [{"text": format!("text {number}")}]}})
+    };
+    let pi = |number: usize| {
+        let parent = (number > 1).then(|| format!("r{}", number - 1));
+        let message = json!({"role": role(number, "assistant"), "content": format!("text {number}"), "timestamp": 1_767_225_600_000_u64});
+        json!({"type": "message", "id": format!("r{number}"), "parentId": parent, "timestamp": "2026-01-01T00:00:00Z",
+            "message": message})
+    };
+    let copilot = |number: usize| {
+        let kind = format!("{}.message", role(number, "assistant"));
+        json!({"type": kind, "id": format!("r{number}"), "data": {"content": format!("text {number}")},
+            "timestamp": "2026-01-01T00:00:00Z"})
+    };
+    let formats: [(&str, &dyn Fn(usize) -> Value); 6] = [
+        ("s.jsonl", &claude),
+        ("rollout-1.jsonl", &codex),
+        ("session-1.jsonl", &gemini),
+        ("q.jsonl", &qwen),
+        ("p.jsonl", &pi),
+        ("events.jsonl", &copilot),
+    ];
+    for (name, record) in formats {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         let text = |count: usize| lines(&(1..=count).map(record).collect::<Vec<_>>());

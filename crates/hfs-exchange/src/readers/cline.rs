@@ -323,7 +323,7 @@ fn push_message(
             flag_all(&mut messages, "sidechain");
             let fork = !std::mem::replace(&mut agent.started, true);
             let name = fork.then(|| agent.name.clone());
-            let node = tree.push_node(TreeNode { parent: agent.at, fork, name, messages });
+            let node = tree.push_node(TreeNode { parent: agent.at, fork, name, messages, sent: None });
             agent.at = Some(node);
         }
     }

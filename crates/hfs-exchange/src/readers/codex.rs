@@ -24,7 +24,7 @@ use crate::readers::claude_code::PART;
 use crate::readers::written_from;
 use crate::records::{Entry, JsonRecord, for_each_record_from};
 use crate::resume::LineStart;
-use crate::source::companion_state;
+use crate::source::companion_states;
 use crate::transcript::WRITTEN;
 use crate::{Format, Source};
 
@@ -442,10 +442,7 @@ impl Rollout<'_> {
         let places = self.session.resume_places().map(|(place, end)| (place.clone(), end));
         let info = self.info.clone();
         let mut turns = std::mem::take(&mut self.turns);
-        let mut subagents: HashMap<String, [u8; 32]> = companions
-            .iter()
-            .filter_map(|path| Some((path.display().to_string(), companion_state(path).ok()?)))
-            .collect();
+        let mut subagents = companion_states(companions);
         // A subagent may have been started by another one, so all are read if one has changed.
         if subagents != *known {
             for path in companions {

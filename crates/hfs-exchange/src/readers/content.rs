@@ -100,7 +100,8 @@ pub(crate) fn file_of(block: &Map<String, Value>) -> Option<FilePart> {
             }
             let file = ["fileData", "file_data"].into_iter().find_map(|key| block.get(key)?.as_object())?;
             let url = ["fileUri", "file_uri"].into_iter().find_map(|key| text(file, key))?;
-            return FilePart::at_url(url, media_type_of(file).unwrap_or(ANY_FILE), None);
+            let name = text(file, "displayName").map(str::to_owned);
+            return FilePart::at_url(url, media_type_of(file).unwrap_or(ANY_FILE), name);
         }
         _ => return None,
     }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Attachment, ForeignBranch, ForeignSession, ImportError, ImportEvent, MessageDraft, MessageFlag, Origin,
-    Part, Role, Source as MessageSource, Timestamp, Usage,
+    Part, Role, Seq, Source as MessageSource, Timestamp, Usage,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::content::{FilePart, ToolOutput};
@@ -76,6 +77,53 @@ pub(crate) struct TreeNode {
     /// Name of the branch that it starts.
     pub name: Option<String>,
     pub messages: Vec<ImportedMessage>,
+    /// Set if an earlier import sent the node. It then has no messages here.
+    pub sent: Option<SentNode>,
+}
+
+/// A node that was sent to the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SentNode {
+    parent: Option<usize>,
+    fork: bool,
+    /// The branch of its messages, and the seq of the last one.
+    branch: usize,
+    seq: Seq,
+    /// Earliest and latest time of its messages, in microseconds.
+    times: Option<(i64, i64)>,
+}
+
+impl SentNode {
+    /// The first nodes of a conversation; `None` if one of them has no messages. The receiver does not keep a branch without
+    /// messages.
+    pub(crate) fn first(sent: &[Self], count: usize) -> Option<Vec<Self>> {
+        let nodes = sent.get(..count)?;
+        let is_empty = |node: &Self| {
+            let before = node.parent.and_then(|parent| sent.get(parent)).map_or(0, |parent| parent.seq);
+            node.seq == before
+        };
+        (!nodes.iter().any(is_empty)).then(|| nodes.to_vec())
+    }
+
+    /// The node whose branch it continues; `None` if it starts one.
+    pub(crate) fn continued(&self) -> Option<usize> {
+        self.parent.filter(|_| !self.fork)
+    }
+
+    fn into_node(self) -> TreeNode {
+        TreeNode { parent: self.parent, fork: self.fork, sent: Some(self), ..TreeNode::default() }
+    }
+}
+
+impl TreeNode {
+    /// Earliest and latest known time of its messages, in microseconds.
+    fn times(&self) -> Option<(i64, i64)> {
+        let times = || self.messages.iter().filter_map(|message| message.draft.created_at.known());
+        let known = times().min().zip(times().max());
+        known
+            .map(|(first, last)| (first.as_micros(), last.as_micros()))
+            .or_else(|| self.sent.and_then(|sent| sent.times))
+    }
 }
 
 /// A conversation that is read into memory as a tree of messages.
@@ -88,6 +136,8 @@ pub(crate) struct ConversationTree {
     pub report: ReportBuilder,
     /// Records that are not messages.
     pub other_records: Vec<Value>,
+    /// Whether an earlier import sent the first nodes.
+    is_resumed: bool,
 }
 
 impl ConversationTree {
@@ -100,7 +150,14 @@ impl ConversationTree {
             current: None,
             report: ReportBuilder::default(),
             other_records: Vec::new(),
+            is_resumed: false,
         }
+    }
+
+    /// Adds the nodes that an earlier import sent. Only what follows them is sent again.
+    pub(crate) fn resume(&mut self, sent: Vec<SentNode>) {
+        self.nodes = sent.into_iter().map(SentNode::into_node).collect();
+        self.is_resumed = true;
     }
 
     /// Adds messages after the newest ones.
@@ -111,11 +168,11 @@ impl ConversationTree {
 
     /// Sets missing times of the session to the earliest and latest known time of its messages.
     pub(crate) fn set_times_from_messages(&mut self) {
-        let times =
-            || self.nodes.iter().flat_map(|node| &node.messages).map(|message| message.draft.created_at);
-        let known = || times().filter(|at| at.is_known());
-        self.session.created_at = self.session.created_at.or_else(|| known().min());
-        self.session.updated_at = self.session.updated_at.or_else(|| known().max());
+        let times = || self.nodes.iter().filter_map(TreeNode::times);
+        let first = || times().map(|(first, _)| first).min().and_then(Timestamp::from_micros);
+        let last = || times().map(|(_, last)| last).max().and_then(Timestamp::from_micros);
+        self.session.created_at = self.session.created_at.or_else(first);
+        self.session.updated_at = self.session.updated_at.or_else(last);
     }
 
     /// Gives messages without a time that of the message before them or `before`, or else that of the message after them
@@ -174,7 +231,7 @@ impl ConversationTree {
         messages: impl IntoIterator<Item = Vec<ImportedMessage>>,
     ) {
         self.current = self.current.or_else(|| self.nodes.len().checked_sub(1));
-        self.nodes.push(TreeNode { parent, fork: true, name: Some(name), messages: Vec::new() });
+        self.nodes.push(TreeNode { parent, fork: true, name: Some(name), ..TreeNode::default() });
         for mut messages in messages {
             messages.iter_mut().for_each(|message| message.draft.set_flag(MessageFlag::Sidechain));
             self.push_messages(messages);
@@ -189,7 +246,16 @@ impl ConversationTree {
     }
 
     /// Sends the conversation to the receiver.
-    pub(crate) fn send_to(mut self, out: &mut Output<'_>) -> Result<(), ImportError> {
+    pub(crate) fn send_to(self, out: &mut Output<'_>) -> Result<(), ImportError> {
+        self.send_with(out, |_, _| Ok(()))
+    }
+
+    /// Sends the conversation to the receiver. `save` receives all nodes as they were sent, and sends the resume point.
+    pub(crate) fn send_with(
+        mut self,
+        out: &mut Output<'_>,
+        save: impl FnOnce(&mut Output<'_>, &[SentNode]) -> Result<(), ImportError>,
+    ) -> Result<(), ImportError> {
         if !self.other_records.is_empty() {
             let others = Value::Array(std::mem::take(&mut self.other_records));
             match self.nodes.iter_mut().rev().find_map(|node| node.messages.last_mut()) {
@@ -197,35 +263,53 @@ impl ConversationTree {
                 None => self.session.extra.insert(RECORDS.into(), others),
             };
         }
+        if self.is_resumed {
+            self.session.resumed_after = Some(self.sent_heads());
+        }
         if !out.session(self.session)? {
             return Ok(());
         }
         let current = self.current.or_else(|| self.nodes.len().checked_sub(1));
         // Branches are numbered in the order of their first nodes, so that they keep their numbers when the source grows.
         let mut branches = 1;
-        // For each node: the branch and seq of its end, and whether another node continues that branch.
-        let mut ends: Vec<NodeEnd> = Vec::with_capacity(self.nodes.len());
-        let mut root = NodeEnd::default();
+        let mut sent: Vec<SentNode> = Vec::with_capacity(self.nodes.len());
+        // For each node, whether another node continues its branch.
+        let mut is_continued = vec![false; self.nodes.len()];
+        let mut is_begun = false;
         for node in self.nodes {
-            let parent = node.parent.and_then(|parent| ends.get_mut(parent)).unwrap_or(&mut root);
-            let NodeEnd { mut branch, mut seq, .. } = *parent;
-            if node.fork || parent.is_continued {
+            let (parent, fork, times) = (node.parent, node.fork, node.times());
+            let before = parent.and_then(|parent| sent.get(parent));
+            let (mut branch, mut seq) = before.map_or((0, 0), |before| (before.branch, before.seq));
+            let continued = match parent.and_then(|parent| is_continued.get_mut(parent)) {
+                Some(continued) => continued,
+                None => &mut is_begun,
+            };
+            let starts_branch = node.fork || *continued;
+            if !starts_branch {
+                *continued = true;
+            }
+            if let Some(known) = node.sent {
+                branches = branches.max(known.branch + 1);
+                sent.push(known);
+                continue;
+            }
+            if starts_branch {
                 send_branch(out, branches, branch, seq, node.name)?;
                 branch = branches;
                 branches += 1;
-            } else {
-                parent.is_continued = true;
             }
             for message in node.messages {
                 seq += 1;
                 out.message(branch, message.draft, message.attachments)?;
             }
-            ends.push(NodeEnd { branch, seq, is_continued: false });
+            sent.push(SentNode { parent, fork, branch, seq, times });
         }
-        if let Some(end) = current.and_then(|current| ends.get(current)) {
+        if let Some((end, is_continued)) =
+            current.and_then(|current| sent.get(current).zip(is_continued.get(current)))
+        {
             let mut branch = end.branch;
             // The tool continues before messages that it has kept, for example after a rewind.
-            if end.is_continued {
+            if *is_continued {
                 send_branch(out, branches, branch, end.seq, None)?;
                 branch = branches;
             }
@@ -233,7 +317,22 @@ impl ConversationTree {
                 out.send(ImportEvent::CurrentBranch(branch))?;
             }
         }
+        save(out, &sent)?;
         out.send(ImportEvent::End(self.report.finish()))
+    }
+
+    /// Head of each branch that an earlier import sent.
+    fn sent_heads(&self) -> Vec<Seq> {
+        let mut heads = vec![0];
+        for node in self.nodes.iter().filter_map(|node| node.sent) {
+            if heads.len() <= node.branch {
+                heads.resize(node.branch + 1, 0);
+            }
+            if let Some(head) = heads.get_mut(node.branch) {
+                *head = node.seq.max(*head);
+            }
+        }
+        heads
     }
 }
 
@@ -427,15 +526,6 @@ fn send_branch(
     name: Option<String>,
 ) -> Result<(), ImportError> {
     out.send(ImportEvent::Branch(ForeignBranch { key, parent, forked_at, id: None, name, undone: false }))
-}
-
-/// Where the messages of a node end.
-#[derive(Debug, Clone, Copy, Default)]
-struct NodeEnd {
-    branch: usize,
-    seq: u64,
-    /// Whether another node continues the branch.
-    is_continued: bool,
 }
 
 /// A string field.

@@ -7,17 +7,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{Attachment, ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::claude_code::{attachment_of, decode_base64};
 use super::conversation::{
-    BufferedExport, ConversationTree, ImportedMessage, TreeNode, as_text, inline_image, number, text,
+    BufferedExport, ConversationTree, ImportedMessage, SentNode, TreeNode, as_text, inline_image, number,
+    text,
 };
-use super::entry_tree::{EntryTree, Parent, flag_all, read_lines, stored_record};
+use super::entry_tree::{EntryTree, Parent, SavedTree, flag_all, read_lines, stored_record};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, RECORDS};
 use crate::records::JsonRecord;
+use crate::resume::{LineStart, StoredFields};
 use crate::{Format, Source};
 
 const NAME: &str = "copilot-cli";
@@ -41,12 +44,33 @@ impl super::Reader for Copilot {
         if FormatProbe::new(source)?.has_key(OLDER_MESSAGES) {
             return read_older_session(source, out);
         }
-        let mut tree = EntryTree::new(ConversationTree::new(source, NAME, ""));
-        let mut events = Events::default();
-        read_lines(source, &mut tree, out, |tree, record, line| events.event(tree, record, line))?;
-        let first_id = tree.first_id.take();
-        events.finish(source, tree.finish(), first_id)?.send_to(out)
+        let conversation = ConversationTree::new(source, NAME, "");
+        let (mut tree, mut events, start) = match out.resume::<SavedState>(NAME) {
+            Some(SavedState { tree, events }) => {
+                let start = tree.start;
+                (EntryTree::resumed(conversation, tree), events, start)
+            }
+            None => (EntryTree::new(conversation), Events::default(), LineStart::BEGINNING),
+        };
+        read_lines(source, start, &mut tree, out, |tree, record, line| events.event(tree, record, line))?;
+        let first_id = tree.first_id();
+        let place = tree.take_resume_place();
+        events.finish(source, tree.finish(), first_id)?.send_with(out, |out, sent| {
+            // A later event may refer to a file whose bytes are in an earlier one.
+            let Some(tree) = EntryTree::saved(place.filter(|_| events.assets.is_empty()), sent) else {
+                return Ok(());
+            };
+            events.forget_after(&tree, sent);
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, events })
+        })
     }
+}
+
+/// What is kept of a session for the next import.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    tree: SavedTree,
+    events: Events,
 }
 
 fn is_event(record: &Map<String, Value>) -> bool {
@@ -87,29 +111,46 @@ fn name_by_user(source: &Source) -> Option<String> {
     }
 }
 
-/// The events of a session while they are read.
-#[derive(Default)]
+/// What the events of a session say, while they are read.
+#[derive(Default, Serialize, Deserialize)]
 struct Events {
-    start: Map<String, Value>,
+    start: StoredFields,
     title: Option<String>,
     /// Tokens of the model's calls, by the id of the call.
-    usage: HashMap<String, Usage>,
+    usage: HashMap<String, CallTokens>,
     /// The node with each tool call.
     calls: HashMap<String, usize>,
-    /// The node before each event of the main conversation, for rewinds.
-    before: HashMap<String, Option<usize>>,
     agents: HashMap<String, Subagent>,
     /// Media types and bytes of files that events refer to.
+    #[serde(skip)]
     assets: HashMap<String, (String, Attachment)>,
 }
 
+/// The tokens of a call to the model.
+#[derive(Serialize, Deserialize)]
+struct CallTokens {
+    usage: Usage,
+    /// Number of entries up to the event with them.
+    entries: usize,
+    /// The event of the message that has them.
+    message: Option<String>,
+}
+
 /// A subagent, whose messages are a branch.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Subagent {
+    starts: Vec<SubagentStart>,
+    newest: Option<usize>,
+}
+
+/// What the event says that a subagent starts with.
+#[derive(Serialize, Deserialize)]
+struct SubagentStart {
     name: Option<String>,
     /// The tool call that started it.
     call: Option<String>,
-    newest: Option<usize>,
+    /// Number of entries up to the event.
+    entries: usize,
 }
 
 impl Events {
@@ -125,9 +166,6 @@ impl Events {
         };
         let is_attribute = self.attribute(tree, &kind, &data, agent.as_deref());
         let mut messages = self.messages(&kind, &mut data, &id, at);
-        if agent.is_none() {
-            self.before.insert(id.clone(), tree.node_of(Parent::Newest));
-        }
         fields.insert("data".into(), Value::Object(data));
         let stored = stored_record(fields, raw);
         let report = &mut tree.conversation.report;
@@ -169,13 +207,14 @@ impl Events {
     ) -> usize {
         flag_all(&mut messages, "sidechain");
         let agent = self.agents.entry(id).or_default();
-        let started_at = agent.call.as_ref().and_then(|call| self.calls.get(call).copied());
+        let start = agent.starts.last();
+        let started_at = start.and_then(|start| self.calls.get(start.call.as_ref()?).copied());
         let (parent, fork) = match agent.newest {
             Some(newest) => (Some(newest), false),
             None => (started_at.or_else(|| tree.node_of(Parent::Newest)), true),
         };
-        let name = if fork { agent.name.clone() } else { None };
-        let node = tree.push_node(TreeNode { parent, fork, name, messages });
+        let name = start.filter(|_| fork).and_then(|start| start.name.clone());
+        let node = tree.push_node(TreeNode { parent, fork, name, messages, sent: None });
         agent.newest = Some(node);
         node
     }
@@ -190,11 +229,14 @@ impl Events {
     ) -> bool {
         let field = |key: &str| text(data, key).map(str::to_owned);
         match kind {
-            "session.start" if self.start.is_empty() => self.start = data.clone(),
+            "session.start" if self.start.0.is_empty() || self.start.0 == *data => {
+                self.start = StoredFields(data.clone());
+            }
             "session.title_changed" => self.title = field("title").or(self.title.take()),
             "session.usage_record" | "assistant.usage" => {
                 let Some((call, usage)) = model_call(data) else { return false };
-                self.usage.insert(call, usage);
+                let entries = tree.entry_count();
+                self.usage.entry(call).or_insert(CallTokens { usage, entries, message: None });
             }
             "session.binary_asset" => {
                 let content = data.get("data").and_then(Value::as_str).and_then(decode_base64);
@@ -204,13 +246,12 @@ impl Events {
             }
             "subagent.started" => {
                 let Some(agent) = agent else { return false };
-                let agent = self.agents.entry(agent.to_owned()).or_default();
-                agent.name = field("agentDisplayName").or_else(|| field("agentName"));
-                agent.call = field("toolCallId");
+                let name = field("agentDisplayName").or_else(|| field("agentName"));
+                let start = SubagentStart { name, call: field("toolCallId"), entries: tree.entry_count() };
+                self.agents.entry(agent.to_owned()).or_default().starts.push(start);
             }
             "session.snapshot_rewind" => {
-                let Some(node) = field("upToEventId").and_then(|event| self.before.get(&event).copied())
-                else {
+                let Some(node) = field("upToEventId").and_then(|event| tree.node_before(&event)) else {
                     return false;
                 };
                 tree.continue_after(node);
@@ -235,7 +276,7 @@ impl Events {
         };
         match kind {
             "user.message" => vec![self.user_message(data, new(Role::User, Vec::new()))],
-            "assistant.message" => vec![self.assistant_message(data, new(Role::Assistant, Vec::new()))],
+            "assistant.message" => vec![self.assistant_message(data, id, new(Role::Assistant, Vec::new()))],
             "tool.execution_complete" => vec![self.tool_result(data, new(Role::Tool, Vec::new()))],
             "system.message" => {
                 take_text("content").map(|part| new(Role::System, vec![part])).into_iter().collect()
@@ -313,6 +354,7 @@ impl Events {
     fn assistant_message(
         &mut self,
         data: &mut Map<String, Value>,
+        id: &str,
         mut message: ImportedMessage,
     ) -> ImportedMessage {
         let parts = &mut message.draft.parts;
@@ -338,8 +380,28 @@ impl Events {
             }
         }
         message.draft.model = text(data, "model").map(str::to_owned);
-        message.draft.usage = text(data, "apiCallId").and_then(|call| self.usage.remove(call));
+        let tokens = text(data, "apiCallId").and_then(|call| self.usage.get_mut(call));
+        // Only one message has them, also if its event is read again.
+        let tokens = tokens.filter(|tokens| tokens.message.as_deref().is_none_or(|message| message == id));
+        message.draft.usage = tokens.map(|tokens| {
+            tokens.message = Some(id.to_owned());
+            tokens.usage
+        });
         message
+    }
+
+    /// Forgets the events after those in `tree`. The next import reads them again.
+    fn forget_after(&mut self, tree: &SavedTree, sent: &[SentNode]) {
+        let (nodes, entries) = (tree.node_count(), tree.entry_count());
+        self.calls.retain(|_, node| *node < nodes);
+        self.usage.retain(|_, tokens| tokens.entries <= entries);
+        for agent in self.agents.values_mut() {
+            agent.starts.retain(|start| start.entries <= entries);
+            while let Some(newest) = agent.newest.filter(|newest| *newest >= nodes) {
+                // Before its first message, a subagent has no node.
+                agent.newest = sent.get(newest).and_then(SentNode::continued);
+            }
+        }
     }
 
     /// The result of a tool: what the model is sent, then the files in it.
@@ -383,23 +445,23 @@ impl Events {
     }
 
     fn finish(
-        self,
+        &self,
         source: &Source,
         mut conversation: ConversationTree,
         first_id: Option<String>,
     ) -> Result<ConversationTree, ImportError> {
+        let StoredFields(start) = &self.start;
         let session = &mut conversation.session;
-        let id =
-            text(&self.start, "sessionId").map(str::to_owned).or_else(|| id_from_path(source)).or(first_id);
+        let id = text(start, "sessionId").map(str::to_owned).or_else(|| id_from_path(source)).or(first_id);
         session.origin.id = id.ok_or_else(|| source.damaged("it has no session"))?;
         let name = name_by_user(source);
         session.automatic_name = name.is_none();
-        session.title = name.or(self.title);
-        let context = self.start.get("context").and_then(Value::as_object);
+        session.title = name.or_else(|| self.title.clone());
+        let context = start.get("context").and_then(Value::as_object);
         let directory = context.and_then(|context| text(context, "cwd").or_else(|| text(context, "gitRoot")));
         session.project =
             directory.map(|directory| Project { directory: directory.to_owned(), repository: None });
-        session.created_at = self.start.get("startTime").and_then(crate::time::from_json);
+        session.created_at = start.get("startTime").and_then(crate::time::from_json);
         conversation.set_times_from_messages();
         Ok(conversation)
     }

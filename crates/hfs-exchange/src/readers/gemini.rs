@@ -1,21 +1,26 @@
 //! Gemini CLI chats: one JSON object, or JSONL records that have to be replayed. The chats of subagents are in a folder
 //! that is named after the session.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, split_context};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::content::{ToolOutput, file_of};
+use super::content::ToolOutput;
 use super::conversation::{
-    BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, read_small_file, regular_files,
-    text, usage,
+    BufferedExport, ConversationTree, ImportedMessage, SentNode, TreeNode, number, read_small_file,
+    regular_files, text, usage,
 };
+use super::genai::{self, FunctionResult};
 use crate::detect::FormatProbe;
-use crate::readers::{BEFORE, Output, ReportBuilder};
-use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::readers::{AFTER, BEFORE, Output, ReportBuilder};
+use crate::records::{Entry, JsonRecord, for_each_record_from};
+use crate::resume::{LineStart, StoredFields};
+use crate::source::companion_states;
 use crate::{Format, Source};
 
 const NAME: &str = "gemini";
@@ -37,60 +42,185 @@ impl super::Reader for Gemini {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let mut conversation = ConversationTree::new(source, NAME, "");
-        let replay = replay(source, &mut conversation.report, &mut conversation.other_records, out)?;
-        let header = replay.header.clone();
-        let id = text(&header, "sessionId").map(str::to_owned).or_else(|| source.stem());
-        let id = id.ok_or_else(|| source.damaged("it has no session"))?;
-        let directory = project_directory(source, &header, &replay.messages);
-        conversation.current = replay.add_to(&mut conversation, None, "");
-        add_subagents(source, &id, &mut conversation, out)?;
-        conversation.session.project = directory.map(|directory| Project { directory, repository: None });
-        conversation.session.title =
-            text(&header, "summary").filter(|title| !title.is_empty()).map(str::to_owned);
-        conversation.session.automatic_name = true;
-        conversation.session.origin.id = id;
-        conversation.set_times_from_messages();
-        let time = |key: &str| header.get(key).and_then(crate::time::from_json);
-        conversation.set_missing_times(time("startTime"), time("lastUpdated"));
-        conversation.session.extra.insert(NAME.into(), Value::Object(header));
-        conversation.send_to(out)
+        if let Some(saved) = out.resume(NAME)
+            && let Some(chat) = Chat::resumed(source, saved, out)?
+        {
+            return chat.send(source, out);
+        }
+        Chat::read(source, out)?.send(source, out)
     }
 }
 
-/// Reads a transcript: `messages` in one document, or records that have to be replayed.
-fn replay(
-    source: &Source,
-    report: &mut ReportBuilder,
-    other_records: &mut Vec<Value>,
-    out: &mut Output<'_>,
-) -> Result<Replay, ImportError> {
-    let mut replay = Replay::default();
-    if FormatProbe::new(source)?.has_key("messages") {
-        let mut export = BufferedExport::read(source, "messages", out)?;
-        export.count_unreadable(report);
-        report.mapped();
-        replay.header = export.metadata;
-        export.messages.into_iter().for_each(|message| replay.append(message));
-    } else {
-        for_each_record::<JsonRecord>(source, Framing::Lines, &mut |at, entry| {
-            out.progress(at.bytes)?;
-            match entry {
-                Entry::Record(record, _) => replay.record(record.fields, at.line, report, other_records),
-                Entry::Damaged(why) => report.dropped(Some(at.line), why),
+/// What is kept of a chat for the next import: the state before the newest message. Its header is that at the end of the file,
+/// since records that are read again set the same fields.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    header: StoredFields,
+    messages: Vec<SavedMessage>,
+    /// The last message of the open line.
+    last: Option<usize>,
+    nodes: Vec<SentNode>,
+    context: ChatContext,
+    /// The chats of subagents, each with its state.
+    subagents: HashMap<String, [u8; 32]>,
+    /// The line of the newest message.
+    start: LineStart,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedMessage {
+    id: Option<String>,
+    parent: Option<usize>,
+    /// Its node, or that of its parent if it became no message.
+    node: Option<usize>,
+    is_replaced: bool,
+}
+
+/// What the conversion of a message needs to know of those before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ChatContext {
+    /// The directories that the first message lists.
+    directories: Vec<String>,
+    results: SeenResults,
+    /// Time of the message before, in microseconds.
+    time: Option<i64>,
+}
+
+/// The results of tools that have been read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct SeenResults {
+    /// For each id, the index of the first message with it.
+    messages: HashMap<String, usize>,
+    /// Index of the message that is being converted.
+    current: usize,
+}
+
+impl SeenResults {
+    /// Returns whether the id is new.
+    fn insert(&mut self, id: String) -> bool {
+        match self.messages.entry(id) {
+            MapEntry::Occupied(_) => false,
+            MapEntry::Vacant(slot) => {
+                slot.insert(self.current);
+                true
             }
-            Ok(())
-        })?;
+        }
     }
-    Ok(replay)
+}
+
+/// A chat that has been read.
+struct Chat {
+    replay: Replay,
+    conversation: ConversationTree,
+    context: ChatContext,
+    /// The chats of subagents that were sent and have not changed since, each with its state; `None` if they have to be sent.
+    subagents: Option<HashMap<String, [u8; 32]>>,
+    /// The place after the last line, if the next import may continue there.
+    end: Option<LineStart>,
+}
+
+impl Chat {
+    fn read(source: &Source, out: &mut Output<'_>) -> Result<Self, ImportError> {
+        let mut conversation = ConversationTree::new(source, NAME, "");
+        let mut replay = Replay::default();
+        let end = replay.read(source, LineStart::BEGINNING, &mut conversation.report, out)?;
+        Ok(Self { replay, conversation, context: ChatContext::default(), subagents: None, end })
+    }
+
+    /// Continues after an earlier import. `None` if new records or subagents change what was sent before.
+    fn resumed(
+        source: &Source,
+        saved: SavedState,
+        out: &mut Output<'_>,
+    ) -> Result<Option<Self>, ImportError> {
+        let StoredFields(header) = saved.header;
+        let session = session_id(source, &header)?;
+        if companion_states(&subagents_of(source, &session)) != saved.subagents {
+            return Ok(None);
+        }
+        let mut conversation = ConversationTree::new(source, NAME, "");
+        conversation.resume(saved.nodes);
+        let mut replay = Replay::resumed(header, saved.messages, saved.last);
+        let end = replay.read(source, saved.start, &mut conversation.report, out)?;
+        if replay.changes_known {
+            return Ok(None);
+        }
+        let subagents = Some(saved.subagents);
+        Ok(Some(Self { replay, conversation, context: saved.context, subagents, end }))
+    }
+
+    fn send(self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
+        let Self { replay, mut conversation, mut context, subagents, end } = self;
+        let header = replay.header.clone();
+        let id = session_id(source, &header)?;
+        context.directories = replay.directories().unwrap_or(context.directories);
+        let directory = project_directory(source, &header, &context.directories);
+        let mut added = replay.add_to(&mut conversation, None, "", &mut context);
+        conversation.current = added.current;
+        let subagents = match subagents {
+            Some(known) => known,
+            None => add_subagents(source, &id, &mut conversation, out)?,
+        };
+        let session = &mut conversation.session;
+        session.project = directory.map(|directory| Project { directory, repository: None });
+        session.title = text(&header, "summary").filter(|title| !title.is_empty()).map(str::to_owned);
+        session.automatic_name = true;
+        session.origin.id = id;
+        conversation.set_times_from_messages();
+        let time = |key: &str| header.get(key).and_then(crate::time::from_json);
+        conversation.set_missing_times(time("startTime"), time("lastUpdated"));
+        conversation.session.extra.insert(NAME.into(), Value::Object(header.clone()));
+        conversation.send_with(out, |out, sent| {
+            let Some((place, end)) = added.newest.zip(end) else { return Ok(()) };
+            let Some(nodes) = SentNode::first(sent, place.nodes) else { return Ok(()) };
+            added.messages.truncate(place.messages);
+            context.results.messages.retain(|_, message| *message < place.messages);
+            context.time = place.time;
+            let state = SavedState {
+                header: StoredFields(header),
+                messages: added.messages,
+                last: place.last,
+                nodes,
+                context,
+                subagents,
+                start: place.start,
+            };
+            out.resume_point(end.offset, NAME, &state)
+        })
+    }
+}
+
+fn session_id(source: &Source, header: &Map<String, Value>) -> Result<String, ImportError> {
+    let id = text(header, "sessionId").map(str::to_owned).or_else(|| source.stem());
+    id.ok_or_else(|| source.damaged("it has no session"))
 }
 
 /// A message in the tree that results from replaying the records.
 struct ReplayedMessage {
     parent: Option<usize>,
-    fields: Map<String, Value>,
+    content: MessageContent,
+    /// The line of the record that added it.
+    start: LineStart,
     /// Whether a later list of messages omits it, or contains it at another place.
     is_replaced: bool,
+}
+
+enum MessageContent {
+    Fields(Map<String, Value>),
+    /// An earlier import sent it.
+    Sent {
+        id: Option<String>,
+        node: Option<usize>,
+    },
+}
+
+impl ReplayedMessage {
+    fn id(&self) -> Option<String> {
+        match &self.content {
+            MessageContent::Fields(fields) => fields.get("id").and_then(message_id),
+            MessageContent::Sent { id, .. } => id.clone(),
+        }
+    }
 }
 
 /// The state that results from replaying the records. Messages that were rewound, or that a later list of messages
@@ -103,19 +233,84 @@ struct Replay {
     line: Vec<usize>,
     /// Position in the open line of each message id.
     positions: HashMap<String, usize>,
-    /// Contents that a later list of messages replaced. They are stored too, because the messages that replace them
-    /// after a resume lack tool calls, thoughts and tokens.
-    superseded: Vec<Value>,
+    /// Records that are not messages, and contents that a later list of messages replaced, each with the number of messages before
+    /// it. Replaced contents are stored too, because the messages that replace them after a resume lack tool calls, thoughts and
+    /// tokens.
+    others: Vec<(usize, Value)>,
+    /// Ids of messages that an earlier import sent, and that were replaced.
+    replaced_ids: HashSet<String>,
+    /// Whether a record changes what an earlier import sent.
+    changes_known: bool,
+    /// The line that is being read.
+    start: LineStart,
 }
 
 impl Replay {
-    fn record(
+    /// The state before the newest message of an earlier import.
+    fn resumed(header: Map<String, Value>, messages: Vec<SavedMessage>, last: Option<usize>) -> Self {
+        let messages: Vec<ReplayedMessage> = messages
+            .into_iter()
+            .map(|SavedMessage { id, parent, node, is_replaced }| ReplayedMessage {
+                parent,
+                content: MessageContent::Sent { id, node },
+                start: LineStart::BEGINNING,
+                is_replaced,
+            })
+            .collect();
+        let before = |index: &usize| messages.get(*index).and_then(|message| message.parent);
+        let mut line: Vec<usize> = std::iter::successors(last, before).take(messages.len()).collect();
+        line.reverse();
+        let replaced = messages.iter().filter(|message| message.is_replaced);
+        let replaced_ids = replaced.filter_map(ReplayedMessage::id).collect();
+        let mut positions = HashMap::new();
+        for (position, message) in line.iter().filter_map(|index| messages.get(*index)).enumerate() {
+            if let Some(id) = message.id() {
+                positions.entry(id).or_insert(position);
+            }
+        }
+        Self { header, messages, line, positions, replaced_ids, ..Self::default() }
+    }
+
+    /// Reads a transcript from this line on: `messages` in one document, or records that have to be replayed. Returns the place
+    /// after its last line, if the next import may continue there.
+    fn read(
         &mut self,
-        mut record: Map<String, Value>,
-        line: u64,
+        source: &Source,
+        start: LineStart,
         report: &mut ReportBuilder,
-        other_records: &mut Vec<Value>,
-    ) {
+        out: &mut Output<'_>,
+    ) -> Result<Option<LineStart>, ImportError> {
+        if start == LineStart::BEGINNING && FormatProbe::new(source)?.has_key("messages") {
+            let mut export = BufferedExport::read(source, "messages", out)?;
+            export.count_unreadable(report);
+            report.mapped();
+            self.header = export.metadata;
+            export.messages.into_iter().for_each(|message| self.append(message));
+            return Ok(None);
+        }
+        let mut end = None;
+        for_each_record_from::<JsonRecord>(source, start, &mut |at, entry| {
+            out.progress(at.bytes)?;
+            self.start = LineStart { line: at.line, offset: at.bytes };
+            end = at.next;
+            match entry {
+                Entry::Record(record, _) => self.record(record.fields, at.line, report),
+                Entry::Damaged(why) => report.dropped(Some(at.line), why),
+            }
+            Ok(())
+        })?;
+        Ok(end)
+    }
+
+    /// The directories that the first message lists; `None` if an earlier import sent it.
+    fn directories(&self) -> Option<Vec<String>> {
+        match &self.messages.first()?.content {
+            MessageContent::Fields(fields) => Some(workspace_directories(fields)),
+            MessageContent::Sent { .. } => None,
+        }
+    }
+
+    fn record(&mut self, mut record: Map<String, Value>, line: u64, report: &mut ReportBuilder) {
         if let Some(Value::Object(mut set)) = record.shift_remove("$set") {
             report.mapped();
             if let Some(Value::Array(messages)) = set.shift_remove("messages") {
@@ -140,8 +335,13 @@ impl Replay {
             self.append(record);
         } else {
             report.opaque();
-            other_records.push(Value::Object(record));
+            self.keep(record);
         }
+    }
+
+    /// Keeps a record or a content that is not a message.
+    fn keep(&mut self, record: Map<String, Value>) {
+        self.others.push((self.messages.len(), Value::Object(record)));
     }
 
     /// Ends the open line before this position.
@@ -154,20 +354,23 @@ impl Replay {
     fn append(&mut self, fields: Map<String, Value>) {
         let id = fields.get("id").and_then(message_id);
         let known = id.as_ref().and_then(|id| self.positions.get(id)).and_then(|at| self.line.get(*at));
-        if let Some(message) = known.and_then(|index| self.messages.get_mut(*index)) {
-            message.fields = fields;
-            return;
+        match known.and_then(|index| self.messages.get_mut(*index)).map(|message| &mut message.content) {
+            Some(MessageContent::Fields(content)) => *content = fields,
+            Some(MessageContent::Sent { .. }) => self.changes_known = true,
+            None => self.push(fields),
         }
-        self.push(fields);
     }
 
     /// Adds a message to the open line. In a list of messages, the results of tools have the id of their call's message.
     fn push(&mut self, fields: Map<String, Value>) {
         if let Some(id) = fields.get("id").and_then(message_id) {
+            // The message that was replaced is not a branch then, but an earlier state of this one.
+            self.changes_known |= self.replaced_ids.contains(&id);
             self.positions.entry(id).or_insert(self.line.len());
         }
         let parent = self.line.last().copied();
-        self.messages.push(ReplayedMessage { parent, fields, is_replaced: false });
+        let (content, start) = (MessageContent::Fields(fields), self.start);
+        self.messages.push(ReplayedMessage { parent, content, start, is_replaced: false });
         self.line.push(self.messages.len() - 1);
     }
 
@@ -179,17 +382,23 @@ impl Replay {
         };
         let mut messages = messages.into_iter().peekable();
         let mut shared = 0;
-        while let Some(message) = self.line.get(shared).and_then(|index| self.messages.get_mut(*index))
-            && let Some(fields) = messages.next_if(|fields| is_same(&message.fields, fields))
+        while let Some(index) = self.line.get(shared).copied()
+            && let Some(message) = self.messages.get_mut(index)
         {
-            if message.fields != fields {
-                let replaced = std::mem::replace(&mut message.fields, fields);
-                self.superseded.push(Value::Object(replaced));
+            let MessageContent::Fields(old) = &mut message.content else {
+                self.changes_known = true;
+                return;
+            };
+            let Some(fields) = messages.next_if(|fields| is_same(old, fields)) else { break };
+            if *old != fields {
+                let replaced = std::mem::replace(old, fields);
+                self.keep(replaced);
             }
             shared += 1;
         }
         for index in self.line.iter().skip(shared) {
             if let Some(message) = self.messages.get_mut(*index) {
+                self.changes_known |= matches!(message.content, MessageContent::Sent { .. });
                 message.is_replaced = true;
             }
         }
@@ -197,42 +406,70 @@ impl Replay {
         messages.for_each(|fields| self.push(fields));
     }
 
-    /// Adds the messages to a conversation, after the node `root`, and returns the last node of the open line. A record that
-    /// is not a message is stored with the next message.
-    fn add_to(self, conversation: &mut ConversationTree, root: Option<usize>, prefix: &str) -> Option<usize> {
-        let mut results = HashSet::new();
-        let mut others = Vec::new();
-        // Node of each message: its own, or that of its parent if it became no message.
-        let mut nodes: Vec<Option<usize>> = Vec::new();
-        let mut last_time = None;
+    /// Adds the messages to a conversation, after the node `root`. A record that is not a message is stored with the next message.
+    fn add_to(
+        mut self,
+        conversation: &mut ConversationTree,
+        root: Option<usize>,
+        prefix: &str,
+        context: &mut ChatContext,
+    ) -> AddedMessages {
+        let mut added = AddedMessages::default();
+        let mut others: Vec<Value> = Vec::new();
+        let first = conversation.nodes.len();
         let is_kept = |message: &&ReplayedMessage| !message.is_replaced;
-        let kept_ids: HashSet<String> = self
-            .messages
-            .iter()
-            .filter(is_kept)
-            .filter_map(|kept| message_id(kept.fields.get("id")?))
-            .collect();
-        let mut superseded = self.superseded;
-        for message in self.messages {
-            let parent = message.parent.and_then(|parent| nodes.get(parent).copied().flatten()).or(root);
+        let kept_ids: HashSet<String> =
+            self.messages.iter().filter(is_kept).filter_map(ReplayedMessage::id).collect();
+        let mut kept = std::mem::take(&mut self.others).into_iter().peekable();
+        // The place before the next node, if it is the beginning of a line.
+        let mut place: Option<Place> = None;
+        let mut line = 0;
+        for (index, message) in self.messages.into_iter().enumerate() {
+            let parent = message.parent.and_then(|parent| added.messages.get(parent)?.node).or(root);
+            let id = message.id();
+            let mut saved =
+                SavedMessage { id, parent: message.parent, node: parent, is_replaced: message.is_replaced };
+            let fields = match message.content {
+                MessageContent::Fields(fields) => fields,
+                MessageContent::Sent { node, .. } => {
+                    saved.node = node;
+                    added.messages.push(saved);
+                    continue;
+                }
+            };
+            let has_others = !others.is_empty();
+            while let Some((_, record)) = kept.next_if(|(before, _)| *before <= index) {
+                others.push(record);
+            }
+            if line < message.start.line && !has_others {
+                // A record that was kept before the message is not on its line.
+                place = others.is_empty().then(|| Place {
+                    start: message.start,
+                    messages: index,
+                    nodes: conversation.nodes.len(),
+                    last: message.parent,
+                    time: context.time,
+                });
+            }
+            line = message.start.line;
             // A replaced message that is in the open line again is an earlier state of it; otherwise it is a branch.
-            let id = message.fields.get("id").and_then(message_id);
-            if message.is_replaced && id.is_some_and(|id| kept_ids.contains(&id)) {
-                superseded.push(Value::Object(message.fields));
-                nodes.push(parent);
+            if message.is_replaced && saved.id.as_ref().is_some_and(|id| kept_ids.contains(id)) {
+                others.push(Value::Object(fields));
+                added.messages.push(saved);
                 continue;
             }
-            let at = message.fields.get("timestamp").and_then(crate::time::from_json).or(last_time);
-            last_time = at;
-            let at = at.unwrap_or(Timestamp::UNKNOWN);
-            let mut converted = match text(&message.fields, "type") {
-                Some("user") => user_messages(message.fields, at, &mut results),
-                Some("gemini") => model_messages(message.fields, at, &mut results),
-                _ => Converted { messages: Vec::new(), rest: message.fields },
+            let at = fields.get("timestamp").and_then(crate::time::from_json);
+            context.time = at.map(Timestamp::as_micros).or(context.time);
+            let at = context.time.and_then(Timestamp::from_micros).unwrap_or(Timestamp::UNKNOWN);
+            context.results.current = index;
+            let mut converted = match text(&fields, "type") {
+                Some("user") => user_messages(fields, at, &mut context.results),
+                Some("gemini") => model_messages(fields, at, &mut context.results),
+                _ => Converted { messages: Vec::new(), rest: fields },
             };
             let Some(first) = converted.messages.first_mut() else {
                 others.push(Value::Object(converted.rest));
-                nodes.push(parent);
+                added.messages.push(saved);
                 continue;
             };
             first.set_record(converted.rest);
@@ -242,56 +479,99 @@ impl Replay {
             for source in converted.messages.iter_mut().filter_map(|message| message.draft.source.as_mut()) {
                 source.id.insert_str(0, prefix);
             }
-            nodes.push(Some(conversation.nodes.len()));
+            saved.node = Some(conversation.nodes.len());
+            added.messages.push(saved);
+            added.newest = place.take();
             conversation.nodes.push(TreeNode { parent, messages: converted.messages, ..TreeNode::default() });
         }
-        conversation.other_records.append(&mut others);
-        conversation.other_records.extend(superseded);
-        self.line.last().and_then(|last| nodes.get(*last).copied().flatten()).or(root)
+        others.extend(kept.map(|(_, record)| record));
+        if !others.is_empty() {
+            let nodes = conversation.nodes.get_mut(first..).unwrap_or_default();
+            match nodes.iter_mut().rev().find_map(|node| node.messages.last_mut()) {
+                Some(last) => {
+                    last.draft.extra.insert(AFTER.into(), Value::Array(others));
+                }
+                None => conversation.other_records.append(&mut others),
+            }
+        }
+        added.current = self.line.last().and_then(|last| added.messages.get(*last)?.node).or(root);
+        added
     }
 }
 
-/// Adds the chats of subagents, which are in a folder named after the session, as branches.
+/// The messages of a chat that were added to a conversation.
+#[derive(Default)]
+struct AddedMessages {
+    messages: Vec<SavedMessage>,
+    /// The last node of the open line.
+    current: Option<usize>,
+    /// The place before the newest node.
+    newest: Option<Place>,
+}
+
+/// A place before a message.
+struct Place {
+    /// The line of the message.
+    start: LineStart,
+    /// Number of messages and of nodes before it.
+    messages: usize,
+    nodes: usize,
+    /// The last message of the open line.
+    last: Option<usize>,
+    /// Time of the message before, in microseconds.
+    time: Option<i64>,
+}
+
+/// The chats of subagents, which are in a folder named after the session.
+fn subagents_of(source: &Source, session: &str) -> Vec<PathBuf> {
+    let is_name = !session.is_empty() && !session.contains(['/', '\\']) && session != "." && session != "..";
+    let folder = source.path().and_then(Path::parent).filter(|_| is_name).map(|folder| folder.join(session));
+    folder.map(|folder| regular_files(&folder, &["json", "jsonl"])).unwrap_or_default()
+}
+
+/// Adds the chats of subagents as branches. Returns the states of those whose call was found.
 fn add_subagents(
     source: &Source,
     session: &str,
     conversation: &mut ConversationTree,
     out: &mut Output<'_>,
-) -> Result<(), ImportError> {
-    let is_name = !session.is_empty() && !session.contains(['/', '\\']) && session != "." && session != "..";
-    let Some(folder) =
-        source.path().and_then(Path::parent).filter(|_| is_name).map(|folder| folder.join(session))
-    else {
-        return Ok(());
-    };
-    for path in regular_files(&folder, &["json", "jsonl"]) {
-        let chat = Source::file(path);
-        let replay = match replay(&chat, &mut conversation.report, &mut conversation.other_records, out) {
-            Ok(replay) => replay,
+) -> Result<HashMap<String, [u8; 32]>, ImportError> {
+    let paths = subagents_of(source, session);
+    let mut states = companion_states(&paths);
+    for path in paths {
+        let name = path.display().to_string();
+        let chat = Source::found(path);
+        let mut replay = Replay::default();
+        match replay.read(&chat, LineStart::BEGINNING, &mut conversation.report, out) {
+            Ok(_) => {}
             Err(error @ ImportError::Interrupted { .. }) => return Err(error),
             Err(error) => {
                 conversation.report.dropped(None, error.to_string());
                 continue;
             }
-        };
+        }
         let id =
             text(&replay.header, "sessionId").map(str::to_owned).or_else(|| chat.stem()).unwrap_or_default();
         let started = replay.header.get("startTime").and_then(crate::time::from_json);
-        let parent = conversation.node_with_value(&id).or_else(|| conversation.node_at(started));
+        let call = conversation.node_with_value(&id);
+        if call.is_none() {
+            states.remove(&name);
+        }
+        let parent = call.or_else(|| conversation.node_at(started));
         let first = conversation.nodes.len();
         conversation.nodes.push(TreeNode {
             parent,
             fork: true,
             name: Some(id.clone()),
-            messages: Vec::new(),
+            ..TreeNode::default()
         });
-        replay.add_to(conversation, Some(first), &format!("{id}/"));
+        replay.add_to(conversation, Some(first), &format!("{id}/"), &mut ChatContext::default());
         let added = conversation.nodes.get_mut(first..).unwrap_or_default();
         for message in added.iter_mut().flat_map(|node| &mut node.messages) {
             message.draft.set_flag(MessageFlag::Sidechain);
         }
     }
-    Ok(())
+    Ok(states)
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {
@@ -309,22 +589,17 @@ fn message_id(id: &Value) -> Option<String> {
 
 /// The project's directory: from the file that Gemini CLI keeps in the project's folder, or one that the transcript
 /// mentions and whose hash identifies the project.
-fn project_directory(
-    source: &Source,
-    header: &Map<String, Value>,
-    messages: &[ReplayedMessage],
-) -> Option<String> {
+fn project_directory(source: &Source, header: &Map<String, Value>, directories: &[String]) -> Option<String> {
     let mut folders = source.path().into_iter().flat_map(|path| path.ancestors().skip(1).take(3));
     if let Some(root) = folders.find_map(|folder| read_small_file(&folder.join(".project_root"))) {
         return Some(root.trim().to_owned()).filter(|root| !root.is_empty());
     }
     let listed =
         header.get("directories").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let contexts = messages.iter().take(1).flat_map(|message| workspace_directories(&message.fields));
-    let candidates: Vec<String> = listed.map(str::to_owned).chain(contexts).collect();
+    let candidates: Vec<&str> = listed.chain(directories.iter().map(String::as_str)).collect();
     let hash = text(header, "projectHash").unwrap_or_default();
-    let is_project = |directory: &&String| hex(&Sha256::digest(directory.as_bytes())) == hash;
-    candidates.iter().find(is_project).or_else(|| candidates.first()).cloned()
+    let is_project = |directory: &&&str| hex(&Sha256::digest(directory.as_bytes())) == hash;
+    candidates.iter().find(is_project).or_else(|| candidates.first()).map(|directory| (*directory).to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -352,14 +627,14 @@ struct Converted {
 
 /// The results of tool calls, in order. Gemini CLI repeats results; only the first one with each id is imported.
 struct ToolResults<'a> {
-    seen: &'a mut HashSet<String>,
+    seen: &'a mut SeenResults,
     results: Vec<(Part, ToolOutput)>,
     /// Whether the newest result is a repeated one.
     repeated: bool,
 }
 
 impl<'a> ToolResults<'a> {
-    fn new(seen: &'a mut HashSet<String>) -> Self {
+    fn new(seen: &'a mut SeenResults) -> Self {
         Self { seen, results: Vec::new(), repeated: false }
     }
 
@@ -371,20 +646,11 @@ impl<'a> ToolResults<'a> {
         }
     }
 
-    /// Adds a `functionResponse`.
-    fn push_response(&mut self, response: &Map<String, Value>, failed: bool) {
-        let id = text(response, "id").or_else(|| text(response, "name")).unwrap_or_default();
-        let content = response.get("response").unwrap_or(&Value::Null);
-        let (content, is_error) = match (content.get("output"), content.get("error")) {
-            (Some(output), _) => (output, failed),
-            (None, Some(error)) => (error, true),
-            (None, None) => (content, failed),
-        };
-        let mut output = ToolOutput::new(content);
-        for part in response.get("parts").and_then(Value::as_array).into_iter().flatten() {
-            output.add(part);
-        }
-        self.push(id.to_owned(), output, is_error);
+    /// Adds the result of a function call. Returns whether the item is one.
+    fn push_function_result(&mut self, item: &Value, failed: bool) -> bool {
+        let Some(FunctionResult { id, output, is_error }) = FunctionResult::of(item) else { return false };
+        self.push(id, output, is_error || failed);
+        true
     }
 
     /// Adds a part that belongs to the newest result, such as a picture.
@@ -409,24 +675,14 @@ impl<'a> ToolResults<'a> {
     }
 }
 
-/// The parts of a message's content, which is a list of parts, a single part or a text.
-fn content_parts(content: Option<Value>) -> Vec<Value> {
-    match content {
-        Some(Value::Array(items)) => items,
-        Some(Value::Null) | None => Vec::new(),
-        Some(other) => vec![other],
-    }
-}
-
-fn user_messages(mut message: Map<String, Value>, at: Timestamp, results: &mut HashSet<String>) -> Converted {
+fn user_messages(mut message: Map<String, Value>, at: Timestamp, results: &mut SeenResults) -> Converted {
     let id = message.get("id").and_then(message_id).unwrap_or_default();
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
     let mut tools = ToolResults::new(results);
-    for item in content_parts(message.shift_remove("content")) {
-        match item.get("functionResponse").and_then(Value::as_object) {
-            Some(response) => tools.push_response(response, false),
-            None => parts.push(part(item, &mut attachments)),
+    for item in genai::items(message.shift_remove("content").unwrap_or_default()) {
+        if !tools.push_function_result(&item, false) {
+            parts.extend(genai::part(item, NAME, &mut attachments));
         }
     }
     let mut messages: Vec<ImportedMessage> = tools.into_messages(&id, at).collect();
@@ -438,31 +694,7 @@ fn user_messages(mut message: Map<String, Value>, at: Timestamp, results: &mut H
     Converted { messages, rest: message }
 }
 
-fn part(item: Value, attachments: &mut Vec<hfs_core::Attachment>) -> Part {
-    let thought = item.get("thought") == Some(&Value::Bool(true));
-    if let Some(text) = item.as_str().or_else(|| item.get("text").and_then(Value::as_str)) {
-        let text = text.to_owned();
-        return if thought { Part::Thinking { text, signature: None } } else { Part::Text { text } };
-    }
-    if let Some(call) = item.get("functionCall").and_then(Value::as_object) {
-        let name = text(call, "name").unwrap_or_default().to_owned();
-        let id = text(call, "id").unwrap_or(&name).to_owned();
-        return Part::ToolCall { id, name, input: call.get("args").cloned().unwrap_or_default() };
-    }
-    match item.as_object().and_then(file_of) {
-        Some(file) => {
-            attachments.extend(file.attachment);
-            file.part
-        }
-        None => Part::Opaque { source: NAME.into(), raw: item },
-    }
-}
-
-fn model_messages(
-    mut message: Map<String, Value>,
-    at: Timestamp,
-    results: &mut HashSet<String>,
-) -> Converted {
+fn model_messages(mut message: Map<String, Value>, at: Timestamp, results: &mut SeenResults) -> Converted {
     let id = message.get("id").and_then(message_id).unwrap_or_default();
     let mut parts = Vec::new();
     let mut attachments = Vec::new();
@@ -474,15 +706,12 @@ fn model_messages(
             parts.push(Part::Thinking { text: texts.join("\n"), signature: None });
         }
     }
-    for item in content_parts(message.shift_remove("content")) {
-        if item.as_str() == Some("") {
-            continue;
-        }
-        let part = part(item, &mut attachments);
-        if let Part::ToolCall { id, .. } = &part {
+    for item in genai::items(message.shift_remove("content").unwrap_or_default()) {
+        let part = genai::part(item, NAME, &mut attachments);
+        if let Some(Part::ToolCall { id, .. }) = &part {
             calls.insert(id.clone());
         }
-        parts.push(part);
+        parts.extend(part);
     }
     let mut tools = ToolResults::new(results);
     if let Some(Value::Array(made)) = message.get_mut("toolCalls") {
@@ -497,17 +726,17 @@ fn model_messages(
             match call.get("result") {
                 Some(Value::Array(answers)) => {
                     for answer in answers {
-                        match answer.get("functionResponse").and_then(Value::as_object) {
-                            Some(response) => tools.push_response(response, failed),
-                            None => tools.extend_newest(answer),
+                        if !tools.push_function_result(answer, failed) {
+                            tools.extend_newest(answer);
                         }
                     }
                 }
                 Some(Value::Null) | None => {}
-                Some(other) => match other.get("functionResponse").and_then(Value::as_object) {
-                    Some(response) => tools.push_response(response, failed),
-                    None => tools.push(id, ToolOutput::new(other), failed),
-                },
+                Some(other) => {
+                    if !tools.push_function_result(other, failed) {
+                        tools.push(id, ToolOutput::new(other), failed);
+                    }
+                }
             }
         }
     }

@@ -4,13 +4,15 @@
 //! The format is documented in `docs/session-format.md` of the npm package.
 
 use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::conversation::{ConversationTree, ImportedMessage, as_text, inline_image, number, text};
-use super::entry_tree::{EntryTree, Parent, read_lines, stored_record};
+use super::entry_tree::{EntryTree, Parent, SavedTree, read_lines, stored_record};
 use crate::detect::FormatProbe;
 use crate::readers::{Output, RECORDS};
 use crate::records::JsonRecord;
+use crate::resume::{LineStart, StoredFields};
 use crate::{Format, Source};
 
 const NAME: &str = "pi";
@@ -27,12 +29,29 @@ impl super::Reader for Pi {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let mut tree = EntryTree::new(ConversationTree::new(source, NAME, ""));
-        let mut info = SessionInfo::default();
-        read_lines(source, &mut tree, out, |tree, record, line| info.record(tree, record, line))?;
-        let first_id = tree.first_id.take();
-        info.finish(source, tree.finish(), first_id)?.send_to(out)
+        let conversation = ConversationTree::new(source, NAME, "");
+        let (mut tree, mut info, start) = match out.resume::<SavedState>(NAME) {
+            Some(SavedState { tree, info }) => {
+                let start = tree.start;
+                (EntryTree::resumed(conversation, tree), info, start)
+            }
+            None => (EntryTree::new(conversation), SessionInfo::default(), LineStart::BEGINNING),
+        };
+        read_lines(source, start, &mut tree, out, |tree, record, line| info.record(tree, record, line))?;
+        let first_id = tree.first_id();
+        let place = tree.take_resume_place();
+        info.finish(source, tree.finish(), first_id)?.send_with(out, |out, sent| {
+            let Some(tree) = EntryTree::saved(place, sent) else { return Ok(()) };
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, info })
+        })
     }
+}
+
+/// What is kept of a file for the next import.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    tree: SavedTree,
+    info: SessionInfo,
 }
 
 fn is_header(record: &Map<String, Value>) -> bool {
@@ -49,9 +68,9 @@ fn is_message(record: &Map<String, Value>) -> bool {
 }
 
 /// Fields of the session.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct SessionInfo {
-    header: Map<String, Value>,
+    header: StoredFields,
     title: Option<String>,
 }
 
@@ -59,9 +78,10 @@ impl SessionInfo {
     fn record(&mut self, tree: &mut EntryTree, record: JsonRecord, line: u64) {
         let JsonRecord { mut fields, raw } = record;
         let Some(id) = tree.claim_record(&fields, "id", line) else { return };
-        if text(&fields, "type") == Some("session") && self.header.is_empty() {
+        let StoredFields(header) = &mut self.header;
+        if text(&fields, "type") == Some("session") && (header.is_empty() || *header == fields) {
             tree.conversation.report.mapped();
-            self.header = fields;
+            *header = fields;
             return;
         }
         let parent = fields.get("parentId").cloned();
@@ -85,19 +105,20 @@ impl SessionInfo {
     }
 
     fn finish(
-        self,
+        &self,
         source: &Source,
         mut conversation: ConversationTree,
         first_id: Option<String>,
     ) -> Result<ConversationTree, ImportError> {
         let session = &mut conversation.session;
-        let id = text(&self.header, "id").map(str::to_owned).or_else(|| source.stem()).or(first_id);
+        let StoredFields(header) = &self.header;
+        let id = text(header, "id").map(str::to_owned).or_else(|| source.stem()).or(first_id);
         session.origin.id = id.ok_or_else(|| source.damaged("it has no session"))?;
-        session.title = self.title;
-        let cwd = text(&self.header, "cwd").filter(|cwd| !cwd.is_empty());
+        session.title.clone_from(&self.title);
+        let cwd = text(header, "cwd").filter(|cwd| !cwd.is_empty());
         session.project = cwd.map(|directory| Project { directory: directory.to_owned(), repository: None });
-        session.created_at = self.header.get("timestamp").and_then(crate::time::from_json);
-        session.extra.insert(NAME.into(), Value::Object(self.header));
+        session.created_at = header.get("timestamp").and_then(crate::time::from_json);
+        session.extra.insert(NAME.into(), Value::Object(header.clone()));
         conversation.set_times_from_messages();
         Ok(conversation)
     }

@@ -10,15 +10,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text};
-use super::entry_tree::{EntryTree, Parent, flag_all, read_lines, stored_record};
+use super::entry_tree::{EntryTree, Parent, SavedTree, flag_all, read_lines, stored_record};
 use super::genai::Content;
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, RECORDS, ReportBuilder};
 use crate::records::JsonRecord;
+use crate::resume::LineStart;
+use crate::source::companion_states;
 use crate::{Format, Source};
 
 const NAME: &str = "qwen-code";
@@ -41,12 +44,16 @@ impl super::Reader for Qwen {
         if FormatProbe::new(source)?.has_key("messages") {
             return read_older_chat(source, out);
         }
-        let mut session = SessionReader::new(source);
-        read_lines(source, &mut session.tree, out, |tree, record, line| {
+        let (mut session, start, known) = SessionReader::begin(source, out);
+        read_lines(source, start, &mut session.tree, out, |tree, record, line| {
             session.info.record(tree, record, line, None);
         })?;
-        session.read_subagents(source.companions(), out)?;
-        session.finish(source)?.send_to(out)
+        let mut subagents = companion_states(source.companions());
+        // A subagent may have been started by another one, so all are read if one has changed.
+        if subagents != known {
+            session.read_subagents(source.companions(), &mut subagents, out)?;
+        }
+        session.finish(source, subagents, out)
     }
 }
 
@@ -83,8 +90,17 @@ pub(crate) fn subagents_of(path: &Path) -> Option<PathBuf> {
         .then(|| chats.with_file_name("subagents").join(path.file_stem().unwrap_or_default()))
 }
 
+/// What is kept of a session for the next import.
+#[derive(Serialize, Deserialize)]
+struct SavedState {
+    tree: SavedTree,
+    info: SessionInfo,
+    /// The transcripts of subagents, each with its state.
+    subagents: HashMap<String, [u8; 32]>,
+}
+
 /// Fields of the session, and where its tool calls are.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct SessionInfo {
     id: Option<String>,
     cwd: Option<String>,
@@ -108,14 +124,31 @@ struct SessionReader {
 }
 
 impl SessionReader {
-    fn new(source: &Source) -> Self {
-        let tree = EntryTree::new(ConversationTree::new(source, NAME, ""));
-        Self { tree, info: SessionInfo::default() }
+    /// Begins at the place where the last import may be continued. Returns its line, and the states of the subagents that were
+    /// imported.
+    fn begin(source: &Source, out: &Output<'_>) -> (Self, LineStart, HashMap<String, [u8; 32]>) {
+        let conversation = ConversationTree::new(source, NAME, "");
+        match out.resume::<SavedState>(NAME) {
+            Some(SavedState { tree, info, subagents }) => {
+                let start = tree.start;
+                (Self { tree: EntryTree::resumed(conversation, tree), info }, start, subagents)
+            }
+            None => {
+                let tree = EntryTree::new(conversation);
+                (Self { tree, info: SessionInfo::default() }, LineStart::BEGINNING, HashMap::new())
+            }
+        }
     }
 
     /// Adds each subagent as a branch that forks where it was started. A subagent may have been started by
-    /// another one, so those whose start is unknown are read last.
-    fn read_subagents(&mut self, companions: &[PathBuf], out: &mut Output<'_>) -> Result<(), ImportError> {
+    /// another one, so those whose start is unknown are read last. They are removed from `states`: the next import may find
+    /// where they were started.
+    fn read_subagents(
+        &mut self,
+        companions: &[PathBuf],
+        states: &mut HashMap<String, [u8; 32]>,
+        out: &mut Output<'_>,
+    ) -> Result<(), ImportError> {
         let mut pending: Vec<(&PathBuf, Option<String>)> =
             companions.iter().map(|path| (path, started_by(path))).collect();
         let open_line = self.tree.node_of(Parent::Newest);
@@ -124,28 +157,49 @@ impl SessionReader {
                 call.as_ref().is_some_and(|call| self.info.calls.contains_key(call))
             };
             let (path, call) = pending.remove(pending.iter().position(known).unwrap_or(0));
-            let at = call.and_then(|call| self.info.calls.get(&call).copied()).or(open_line);
+            let started_at = call.and_then(|call| self.info.calls.get(&call).copied());
+            if started_at.is_none() {
+                states.remove(&path.display().to_string());
+            }
+            let at = started_at.or(open_line);
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let mut agent = Subagent { name, at, started: false };
             let info = &mut self.info;
-            read_lines(&Source::found(path), &mut self.tree, out, |tree, record, line| {
-                info.record(tree, record, line, Some(&mut agent));
-            })?;
+            read_lines(
+                &Source::found(path),
+                LineStart::BEGINNING,
+                &mut self.tree,
+                out,
+                |tree, record, line| {
+                    info.record(tree, record, line, Some(&mut agent));
+                },
+            )?;
         }
         self.tree.continue_after(open_line);
         Ok(())
     }
 
-    fn finish(self, source: &Source) -> Result<ConversationTree, ImportError> {
-        let mut conversation = self.tree.finish();
+    fn finish(
+        self,
+        source: &Source,
+        subagents: HashMap<String, [u8; 32]>,
+        out: &mut Output<'_>,
+    ) -> Result<(), ImportError> {
+        let Self { mut tree, mut info } = self;
+        let place = tree.take_resume_place();
+        let mut conversation = tree.finish();
         let session = &mut conversation.session;
-        let id = self.info.id.or_else(|| source.stem());
+        let id = info.id.clone().or_else(|| source.stem());
         session.origin.id = id.ok_or_else(|| source.damaged("it has no session"))?;
-        session.title = self.info.title;
-        session.automatic_name = !self.info.title_by_user;
-        session.project = self.info.cwd.map(|directory| Project { directory, repository: None });
+        session.title.clone_from(&info.title);
+        session.automatic_name = !info.title_by_user;
+        session.project = info.cwd.clone().map(|directory| Project { directory, repository: None });
         conversation.set_times_from_messages();
-        Ok(conversation)
+        conversation.send_with(out, |out, sent| {
+            let Some(tree) = EntryTree::saved(place, sent) else { return Ok(()) };
+            info.calls.retain(|_, node| *node < tree.node_count());
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, info, subagents })
+        })
     }
 }
 
@@ -195,7 +249,7 @@ impl SessionInfo {
                 flag_all(&mut messages, "sidechain");
                 let fork = !std::mem::replace(&mut agent.started, true);
                 let name = fork.then(|| agent.name.clone());
-                let node = tree.push_node(TreeNode { parent: agent.at, fork, name, messages });
+                let node = tree.push_node(TreeNode { parent: agent.at, fork, name, messages, sent: None });
                 agent.at = Some(node);
                 Some(node)
             }
