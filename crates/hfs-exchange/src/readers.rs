@@ -217,6 +217,11 @@ impl<'a> Output<'a> {
         self.send(ImportEvent::Message { branch, message })
     }
 
+    /// Counts a session that has neither messages nor an identity.
+    pub(crate) const fn leave_out_empty_session(&mut self) {
+        self.state.empty_sessions += 1;
+    }
+
     /// Reports the number of bytes of the source that have been read.
     pub(crate) fn progress(&mut self, bytes: u64) -> Result<(), ImportError> {
         let flow = self.receiver.progress(bytes);

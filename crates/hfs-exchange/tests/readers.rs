@@ -973,6 +973,44 @@ fn a_transcript_without_messages_is_left_out_and_a_misread_one_is_an_error() {
     assert!(error.contains("claude-code") && error.contains("parts"), "{error}");
 }
 
+/// A transcript of each format of files, as its tool leaves it before the first message.
+const WITHOUT_MESSAGES: [(&str, &str); 14] = [
+    ("summary.jsonl", r#"{"type":"summary","summary":"words","leafUuid":"x"}"#),
+    ("snapshot.jsonl", r#"{"type":"file-history-snapshot","messageId":"x","snapshot":{}}"#),
+    ("pi.jsonl", r#"{"type":"session","version":3,"id":"s","timestamp":"2026-01-01T00:00:00Z","cwd":"/w"}"#),
+    (
+        "rollout-2026-01-01T10-00-00-019c1a00-0001-7000-8000-000000000001.jsonl",
+        r#"{"timestamp":"2026-01-01T00:00:00Z","type":"session_meta","payload":{"id":"019c1a00-0001-7000-8000-000000000001"}}"#,
+    ),
+    (
+        "gemini.jsonl",
+        r#"{"sessionId":"s","projectHash":"h","startTime":"2026-01-01T10:00:00Z","kind":"main"}"#,
+    ),
+    ("gemini.json", r#"{"sessionId":"s","projectHash":"h","messages":[]}"#),
+    ("events.jsonl", r#"{"type":"session.start","id":"e","data":{},"timestamp":"2026-01-01T00:00:00Z"}"#),
+    ("qwen.jsonl", r#"{"uuid":"u","sessionId":"s","type":"system","subtype":"x","systemPayload":{}}"#),
+    ("opencode.json", r#"{"info":{"id":"ses_1","title":"t","time":{"created":1}},"messages":[]}"#),
+    ("openai.json", r#"{"messages":[]}"#),
+    ("request.json", r#"{"model":"m","messages":[]}"#),
+    ("chatgpt.json", r#"[{"title":"x","create_time":1.0,"mapping":{}}]"#),
+    ("claude-ai.json", r#"[{"uuid":"u","name":"n","chat_messages":[]}]"#),
+    ("aider.md", "# aider chat started at 2026-01-01 10:00:00\n"),
+];
+
+#[test]
+fn a_transcript_of_any_format_without_messages_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in WITHOUT_MESSAGES {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("{text}\n")).unwrap();
+        let mut collector = Collector::default();
+        let found = read(&Source::file(&path), None, &mut collector);
+        let found = found.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((found.sessions, found.empty_sessions), (0, 1), "{name}");
+        assert!(collector.sessions.is_empty(), "{name}");
+    }
+}
+
 fn count_role(session: &CollectedSession, role: Role) -> usize {
     session.messages().filter(|message| message.role == role).count()
 }

@@ -426,11 +426,17 @@ impl ConversationQueue {
     /// Sends the last conversation.
     ///
     /// # Errors
-    /// Fails if there is no conversation.
+    /// Fails if there is no conversation, but something that could not be read.
     pub(crate) fn finish(self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
         match self.newest {
             Some(last) => last.send_to(out),
-            None => Err(source.damaged(self.report.first_reason("it contains no conversation"))),
+            None if self.report.has_dropped() => {
+                Err(source.damaged(self.report.first_reason("it contains no conversation")))
+            }
+            None => {
+                out.leave_out_empty_session();
+                Ok(())
+            }
         }
     }
 }

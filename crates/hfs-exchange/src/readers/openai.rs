@@ -392,9 +392,13 @@ impl<'a> ChatSessions<'a> {
         }
         self.end()?;
         if self.found {
-            return Ok(());
+            Ok(())
+        } else if self.report.has_dropped() {
+            Err(self.source.damaged(self.report.first_reason("it contains no conversation")))
+        } else {
+            self.out.leave_out_empty_session();
+            Ok(())
         }
-        Err(self.source.damaged(self.report.first_reason("it contains no conversation")))
     }
 }
 
