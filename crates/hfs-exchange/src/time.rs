@@ -8,6 +8,10 @@ use serde_json::Value;
 /// Larger numbers are milliseconds: as seconds they would lie beyond the year 5000.
 const SECONDS_LIMIT: f64 = 1.0e11;
 
+/// Smaller numbers of seconds, which lie before the year 1974, are no times of a conversation but, for example, counts of seconds
+/// since its beginning.
+const SECONDS_MINIMUM: f64 = 1.0e8;
+
 /// Parses a time that is written as text (RFC 3339, or without a zone, which means UTC) or as a number of
 /// seconds or milliseconds.
 pub(crate) fn from_json(value: &Value) -> Option<Timestamp> {
@@ -36,7 +40,7 @@ pub(crate) fn parse_in(text: &str, zone: &TimeZone) -> Option<Timestamp> {
 /// Converts a number of seconds, or of milliseconds if it is too large for seconds.
 pub(crate) fn from_number(number: f64) -> Option<Timestamp> {
     let seconds = if number.abs() > SECONDS_LIMIT { number / 1e3 } else { number };
-    if !seconds.is_finite() || seconds.abs() > SECONDS_LIMIT {
+    if !(SECONDS_MINIMUM..=SECONDS_LIMIT).contains(&seconds) {
         return None;
     }
     #[allow(clippy::cast_possible_truncation, reason = "bounded just above")]
@@ -60,7 +64,17 @@ mod tests {
         ] {
             assert_eq!(from_json(&written).map(|time| time.to_string()).as_deref(), Some(time), "{written}");
         }
-        for nonsense in [json!("yesterday"), json!(null), json!(1e300), json!(true), json!("")] {
+        let nonsense = [
+            json!("yesterday"),
+            json!(null),
+            json!(1e300),
+            json!(true),
+            json!(""),
+            json!(0),
+            json!(12_345),
+            json!(-1.7e9),
+        ];
+        for nonsense in nonsense {
             assert_eq!(from_json(&nonsense), None, "{nonsense}");
         }
     }
