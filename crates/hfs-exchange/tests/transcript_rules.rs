@@ -576,3 +576,45 @@ fn an_agents_own_transcript_can_be_resumed() {
     assert!(!written.contains("\"isSidechain\":true"), "{written}");
     check_claude_code(&written);
 }
+
+/// The number of each record of a rollout with this history mode, of which one message was written by hfs.
+fn ordinals(mode: &str) -> Vec<Option<u64>> {
+    let at = "2026-01-01T00:00:00Z";
+    let item = |ordinal: u64, role: &str, text: &str| {
+        json!({"timestamp": at, "ordinal": ordinal, "type": "response_item", "payload": {
+            "type": "message", "role": role, "content": [{"type": "output_text", "text": text}]}})
+    };
+    let event = |ordinal: u64, kind: &str| json!({"timestamp": at, "ordinal": ordinal, "type": "event_msg", "payload": {"type": kind}});
+    let records = [
+        json!({"timestamp": at, "ordinal": 0, "type": "session_meta", "payload": {"id": "s", "history_mode": mode}}),
+        item(1, "user", "one"),
+        event(2, "token_count"),
+        item(3, "assistant", "two"),
+        event(4, "task_complete"),
+    ];
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    let mut sink = Collector::default();
+    read(&Source::stream(text.as_bytes()).unwrap(), Some(Format::Codex), &mut sink).unwrap();
+    let mut document = sink.sessions.remove(0).into_document(Timestamp::UNIX_EPOCH);
+    let current = document.session.current_branch;
+    let branch = document.branches.iter_mut().find(|branch| branch.branch.id == current).unwrap();
+    // Between the imported messages, as after a rewind.
+    let content = MessageDraft::new(Role::User, vec![Part::text("in hfs")], Timestamp::UNIX_EPOCH);
+    let last = branch.messages.len();
+    branch.messages.insert(last - 1, Message { branch: current, seq: 0, content });
+    for (message, seq) in branch.messages.iter_mut().zip(branch.branch.forked_at + 1..) {
+        message.seq = seq;
+        branch.branch.head = seq;
+    }
+    let (text, _) = transcript(&document, Format::Codex);
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["ordinal"].as_u64()).collect()
+}
+
+#[test]
+fn the_records_of_a_paginated_rollout_have_growing_numbers_and_others_have_none() {
+    let paginated: Vec<u64> =
+        ordinals("paginated").into_iter().map(|ordinal| ordinal.expect("a number")).collect();
+    assert!(paginated.len() > 4, "{paginated:?}");
+    assert!(paginated.is_sorted_by(|a, b| a < b), "{paginated:?}");
+    assert!(ordinals("legacy").iter().all(Option::is_none));
+}

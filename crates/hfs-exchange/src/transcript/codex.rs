@@ -43,6 +43,7 @@ pub(super) fn write(
         ids: CallIds::default(),
         pairing: Pairing::default(),
         started: false,
+        next_ordinal: None,
         report: TranscriptReport::default(),
     };
     for_each_current_message(source, &session, &mut |message| {
@@ -64,6 +65,8 @@ struct RolloutWriter<'a> {
     pairing: Pairing,
     /// Whether the session's metadata were written.
     started: bool,
+    /// The lowest number that the next record may have, if Codex numbers the records of the session.
+    next_ordinal: Option<u64>,
     report: TranscriptReport,
 }
 
@@ -95,8 +98,30 @@ impl RolloutWriter<'_> {
                 payload.insert(key.clone(), value.clone());
             }
         }
-        write_record(self.out, &json!({"timestamp": at, "type": "session_meta", "payload": payload}))?;
+        let is_paginated = payload.get("history_mode").and_then(Value::as_str) == Some("paginated");
+        self.next_ordinal = is_paginated.then_some(0);
+        self.write_numbered(json!({"timestamp": at, "type": "session_meta", "payload": payload}))?;
         Ok(())
+    }
+
+    /// Writes a record with its number. In a session whose history is paginated, Codex resumes only if the numbers of its records
+    /// grow. They have gaps where records were left out, but records from another place in the history may be in between.
+    fn write_numbered(&mut self, mut record: Value) -> std::io::Result<()> {
+        const ORDINAL: &str = "ordinal";
+        if let Value::Object(fields) = &mut record {
+            match &mut self.next_ordinal {
+                Some(next) => {
+                    let original = fields.get(ORDINAL).and_then(Value::as_u64);
+                    let ordinal = original.map_or(*next, |original| original.max(*next));
+                    fields.insert(ORDINAL.into(), ordinal.into());
+                    *next = ordinal.saturating_add(1);
+                }
+                None => {
+                    fields.shift_remove(ORDINAL);
+                }
+            }
+        }
+        write_record(self.out, &record)
     }
 
     fn write_pending(&mut self, all: bool) -> Result<(), ExportError> {
@@ -143,7 +168,7 @@ impl RolloutWriter<'_> {
         payload: &Value,
     ) -> std::io::Result<()> {
         let written = json!({ MESSAGE: message.content.id });
-        write_record(self.out, &json!({"timestamp": at, "type": kind, "payload": payload, WRITTEN: written}))
+        self.write_numbered(json!({"timestamp": at, "type": kind, "payload": payload, WRITTEN: written}))
     }
 
     /// Writes the records that a message was imported from. `ids` pairs the ids of its calls with those to write.
@@ -202,7 +227,7 @@ impl RolloutWriter<'_> {
         if let Value::Object(fields) = &mut record {
             fields.insert(WRITTEN.into(), json!({ MESSAGE: message.content.id }));
         }
-        write_record(self.out, &record)?;
+        self.write_numbered(record)?;
         Ok(())
     }
 
