@@ -222,6 +222,90 @@ fn a_fork_is_continued_on_its_own_branch() {
     }
 }
 
+/// A transcript with this many messages, each with a text of its own, as a tool writes it.
+fn transcript(format: &str, messages: usize) -> String {
+    let line = |number: usize| {
+        let is_user = number % 2 == 1;
+        let role = |model: &'static str| if is_user { "user" } else { model };
+        let parent = (number > 1).then(|| format!("m{}", number - 1));
+        let (id, text, at) = (format!("m{number}"), format!("text-{number}"), "2026-01-01T00:00:00Z");
+        match format {
+            "claude-code" => json!({
+                "type": role("assistant"), "uuid": id, "parentUuid": parent, "sessionId": "s", "cwd": "/", "timestamp": at,
+                "message": {"role": role("assistant"), "id": id, "content": [{"type": "text", "text": text}]},
+            }),
+            "codex" => json!({
+                "timestamp": at, "type": "response_item", "payload": {
+                    "type": "message", "role": role("assistant"),
+                    "content": [{"type": if is_user { "input_text" } else { "output_text" }, "text": text}],
+                },
+            }),
+            "gemini" => json!({
+                "sessionId": "s", "projectHash": "h", "id": id, "type": role("gemini"), "content": text, "timestamp": at,
+            }),
+            "pi" => json!({
+                "type": "message", "id": id, "parentId": parent, "timestamp": at,
+                "message": {"role": role("assistant"), "content": text, "timestamp": 1_767_225_600_000_u64},
+            }),
+            other => panic!("no format {other}"),
+        }
+    };
+    (1..=messages).map(|number| format!("{}\n", line(number))).collect()
+}
+
+#[test]
+fn a_transcript_is_imported_as_it_grows_while_its_session_is_continued_elsewhere() {
+    for format in ["claude-code", "codex", "gemini", "pi"] {
+        let hfs = hfs();
+        let path = hfs.project().join("session.jsonl");
+        // Rewrites the file as the tool appends to it: the file stays the same one.
+        let grow = |messages: usize| {
+            fs::write(&path, transcript(format, messages)).unwrap();
+            run_json(&hfs, &["import", path.to_str().unwrap()])
+        };
+        let session = grow(4)["imported"][0]["session"].as_str().unwrap().to_owned();
+        assert_eq!(grow(6)["imported"][0]["messages"], 2, "{format}");
+        chat(&hfs, &["-s", &session, "continued in hfs"]);
+        for (tool, word) in TOOLS.into_iter().zip(["one", "two", "three"]) {
+            go_and_return(&hfs, &session, tool, word);
+        }
+        // The tool's own file grows without another handoff.
+        let (handed, _) = hand_off(&hfs, &session, "claude");
+        for word in ["four", "five"] {
+            continue_in_tool("claude", &handed, word);
+            import_back(&hfs, &handed, &session);
+        }
+        let line = texts(&hfs, &session);
+        for word in ["text-6", "continued in hfs", "answer one", "answer three", "answer four", "answer five"]
+        {
+            assert_eq!(line.concat().matches(word).count(), 1, "{format}: {word}");
+        }
+        // What the first tool adds meanwhile becomes another branch.
+        let grown = grow(8);
+        assert_eq!(
+            (&grown["imported"][0]["session"], &grown["imported"][0]["messages"]),
+            (&json!(session), &json!(2))
+        );
+        assert_eq!(texts(&hfs, &session), line, "{format}: the current line");
+        assert_eq!(grow(10)["imported"][0]["messages"], 2, "{format}");
+        let shown = run_json(&hfs, &["session", "show", &session]);
+        let branches = shown["branches"].as_array().unwrap();
+        let other = branches.iter().find(|branch| branch["head"] == 10);
+        let name = other.unwrap_or_else(|| panic!("{format}: {branches:?}"))["name"].as_str().unwrap();
+        let shown = run_json(&hfs, &["session", "show", &session, "--branch", name, "-n", "100"]);
+        let found: Vec<&str> = shown["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["parts"][0]["text"].as_str().unwrap())
+            .collect();
+        let expected: Vec<String> = (1..=10).map(|number| format!("text-{number}")).collect();
+        assert_eq!(found, expected, "{format}");
+        assert_eq!(run_json(&hfs, &["session", "list", "--all"])["sessions"].as_array().unwrap().len(), 1);
+        assert_eq!(run_json(&hfs, &["store", "verify"])["ok"], true);
+    }
+}
+
 #[test]
 fn sessions_from_every_source_are_continued_in_every_tool() {
     let folder = std::env::var_os("HFS_SAMPLES")

@@ -594,10 +594,10 @@ impl<'a> MergeImport<'a> {
     /// one or continued the current one.
     fn new_current_branch(&mut self, is_damaged: bool) -> StoreResult<Option<BranchId>> {
         let current = self.existing.session.current_branch;
-        if !self.history.branch_is_imported || self.is_continued(current)? {
+        let key = self.current;
+        if !self.history.branch_is_imported || self.is_continued(current, key)? {
             return Ok(None);
         }
-        let key = self.current;
         let node = self.cursor(key)?.node();
         if node.seq == 0 || self.is_undone(node.branch) {
             return Ok(None);
@@ -621,10 +621,26 @@ impl<'a> MergeImport<'a> {
         Ok(Some(branch).filter(|branch| *branch != current))
     }
 
-    /// Whether the newest message of a branch was not imported.
-    fn is_continued(&self, branch: BranchId) -> StoreResult<bool> {
-        let newest = self.store.read_messages(branch, MessageRange::Newest(1))?;
-        Ok(newest.first().is_some_and(|message| message.content.source.is_none()))
+    /// Whether a stored branch has a message that was not imported, after those that it shares with a branch of the source. What
+    /// another tool added after such a message continues it, too.
+    fn is_continued(&mut self, branch: BranchId, key: BranchKey) -> StoreResult<bool> {
+        let cursor = self.cursor(key)?;
+        let (segments, head) = (cursor.segments.clone(), cursor.head);
+        let path = self.path_to(branch);
+        let shared = path.iter().zip(&segments).take_while(|(stored, source)| stored.1 == source.1).count();
+        let ends = [path.get(shared), segments.get(shared)].into_iter().flatten();
+        let forked_at = ends.map(|(from, _)| from.saturating_sub(1)).chain([head]).min().unwrap_or(head);
+        let mut next = forked_at + 1;
+        loop {
+            let messages = self.store.read_messages(branch, MessageRange::From(next, BATCH))?;
+            if messages.iter().any(|message| message.content.source.is_none()) {
+                return Ok(true);
+            }
+            match messages.last() {
+                Some(last) => next = last.seq + 1,
+                None => return Ok(false),
+            }
+        }
     }
 }
 
