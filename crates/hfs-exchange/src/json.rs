@@ -14,8 +14,10 @@ pub(crate) mod value;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 pub(crate) use value::{Parsed, parse};
@@ -54,25 +56,25 @@ pub(crate) use default_for;
 
 /// A string, borrowed from the input unless it contains escapes; `None` for a value of any other type.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct LenientText<'de>(pub Option<Cow<'de, str>>);
+pub(crate) struct LenientText<'a>(pub Option<Cow<'a, str>>);
 
-impl<'de> Deserialize<'de> for LenientText<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = LenientText<'de>;
+        struct Any<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Any<'a> {
+            type Value = LenientText<'a>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("anything")
             }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<LenientText<'de>, E> {
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<LenientText<'a>, E> {
                 Ok(LenientText(Some(Cow::Borrowed(text))))
             }
-            fn visit_str<E>(self, text: &str) -> Result<LenientText<'de>, E> {
+            fn visit_str<E>(self, text: &str) -> Result<LenientText<'a>, E> {
                 Ok(LenientText(Some(Cow::Owned(text.to_owned()))))
             }
             default_for!(LenientText(None); bool number null seq map);
         }
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(Any(PhantomData))
     }
 }
 
@@ -124,6 +126,27 @@ impl<'de> Deserialize<'de> for LenientCount {
     }
 }
 
+/// An object; `None` for a value of any other type.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct LenientObject<T>(pub Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
+            type Value = LenientObject<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LenientObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(|object| LenientObject(Some(object)))
+            }
+            default_for!(LenientObject(None); bool number str null seq);
+        }
+        deserializer.deserialize_any(Any(PhantomData))
+    }
+}
+
 /// The name of a field, borrowed from the input unless it contains escapes.
 pub(crate) struct FieldName<'de>(pub Cow<'de, str>);
 
@@ -144,31 +167,6 @@ impl<'de> Deserialize<'de> for FieldName<'de> {
         }
         deserializer.deserialize_str(Name)
     }
-}
-
-/// Calls `field` for each field of an object. `field` returns whether it consumed the value; if not, the
-/// value is skipped. A repeated field is passed to `field` each time, so the last value wins.
-pub(crate) fn for_each_field<'de, A: MapAccess<'de>>(
-    mut map: A,
-    mut field: impl FnMut(&str, &mut A) -> Result<bool, A::Error>,
-) -> Result<(), A::Error> {
-    while let Some(FieldName(key)) = map.next_key()? {
-        if !field(&key, &mut map)? {
-            map.next_value::<IgnoredAny>()?;
-        }
-    }
-    Ok(())
-}
-
-/// Calls `element` for each element of an array.
-pub(crate) fn for_each_element<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(
-    mut seq: A,
-    mut element: impl FnMut(T),
-) -> Result<(), A::Error> {
-    while let Some(next) = seq.next_element()? {
-        element(next);
-    }
-    Ok(())
 }
 
 /// Appends a string as JSON.

@@ -45,19 +45,6 @@ pub(crate) fn parse(text: &str) -> Option<Parsed> {
     Some(Parsed { value, raw: Some(text.trim_start().to_owned()) })
 }
 
-/// Deserializes a text with `read`. If that fails, repairs the text and tries again. `read` may ignore fields
-/// of the value, but must accept any well-formed JSON.
-pub(crate) fn parse_part<T>(text: &str, read: impl Fn(&str) -> serde_json::Result<T>) -> Option<T> {
-    if let Ok(part) = read(text) {
-        return Some(part);
-    }
-    let found = scan(text, 0).ok()?;
-    if !text.get(found.end..)?.trim_matches([' ', '\t', '\n', '\r']).is_empty() {
-        return None;
-    }
-    read(&repair(text.get(..found.end)?)).ok()
-}
-
 /// Whether [`Value`] represents a well-formed JSON text without loss.
 pub(crate) fn is_lossless_json(json: &str) -> bool {
     match json.as_bytes().first() {

@@ -3,9 +3,14 @@
 //! A block may have fields for which a part has no place. They remain in the record that is stored with the
 //! message. There, `{"$part": [message, part]}` together with the remaining fields replaces the block. An
 //! export restores the original record from both.
+//!
+//! Claude Code stores the whole output of a long tool result in a file of the session's folder, and only its beginning in the
+//! record ([`ToolResultFiles`]).
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +18,10 @@ use hfs_core::{Attachment, ContentHash, Part};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, json};
 
-use super::tool_results::ToolResultFiles;
+use crate::decompress::uncompressed_path;
 use crate::json::value::{MAX_DEPTH, is_lossless_at};
 use crate::json::{FieldName, push_array, push_text, push_value};
+use crate::source::open_below;
 
 /// Common names of fields. A field with one of these names borrows it instead of allocating a string.
 const COMMON_NAMES: [&str; 12] = [
@@ -620,6 +626,85 @@ fn note_absent(fields: &mut BlockFields, without: &[&str]) {
     if !without.is_empty() {
         fields.set(WITHOUT.into(), FieldValue::Value(json!(without)));
     }
+}
+
+/// Name of the folder with the files of long tool results. It is in the folder named after the session.
+const RESULTS_FOLDER: &str = "tool-results";
+/// Larger files are referenced, but not read.
+const MAX_RESULT_FILE: u64 = 64 << 20;
+/// Maximum length of the text that becomes the output. The attachment has the rest.
+const MAX_RESULT_TEXT: usize = 1 << 20;
+
+/// The files of the long tool results of a transcript.
+#[derive(Debug)]
+pub(crate) struct ToolResultFiles {
+    /// The folder of the transcript, and the path from there to the files; `None` if there are none.
+    folder: Option<(PathBuf, PathBuf)>,
+}
+
+/// A file with the whole output of a tool.
+pub(crate) struct ResultFile {
+    pub part: Part,
+    pub attachment: Option<Attachment>,
+    /// The content, if it is text.
+    pub text: Option<String>,
+}
+
+impl ToolResultFiles {
+    /// The files of this transcript.
+    pub(crate) fn of_transcript(transcript: Option<&Path>) -> Self {
+        let folder = transcript.and_then(|path| {
+            let files = PathBuf::from(uncompressed_path(path).file_stem()?).join(RESULTS_FOLDER);
+            let parent = path.parent()?;
+            parent.join(&files).is_dir().then(|| (parent.to_owned(), files))
+        });
+        Self { folder }
+    }
+
+    /// The file to which the result of a call refers.
+    pub(crate) fn of_result(&self, call: &str, output: &str) -> Option<ResultFile> {
+        let (parent, folder) = self.folder.as_ref()?;
+        let named = file_named_in_output(output);
+        let name = named.or_else(|| is_file_name(call).then(|| format!("{call}.txt")))?;
+        let file = open_below(parent, &folder.join(&name)).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut bytes = Vec::new();
+        let is_read = length <= MAX_RESULT_FILE && file.take(MAX_RESULT_FILE).read_to_end(&mut bytes).is_ok();
+        let text = str::from_utf8(&bytes).ok().filter(|_| is_read).map(|text| shortened(text, &name));
+        let attachment = is_read.then(|| attachment_of(bytes));
+        let part = Part::Attachment {
+            media_type: "text/plain".into(),
+            name: Some(format!("{RESULTS_FOLDER}/{name}")),
+            hash: attachment.as_ref().map(|attachment| attachment.hash),
+            bytes: length,
+        };
+        Some(ResultFile { part, attachment, text })
+    }
+}
+
+fn shortened(text: &str, name: &str) -> String {
+    if text.len() <= MAX_RESULT_TEXT {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(MAX_RESULT_TEXT);
+    let rest = text.len() - end;
+    format!(
+        "{}\n[{rest} more bytes are in the attachment {RESULTS_FOLDER}/{name}]",
+        text.get(..end).unwrap_or(text)
+    )
+}
+
+/// The name of the file that contains the whole output, from the path that the shortened output mentions.
+fn file_named_in_output(output: &str) -> Option<String> {
+    let (_, rest) = output.split_once("tool-results/").or_else(|| output.split_once("tool-results\\"))?;
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ')'));
+    let name = rest.get(..end.unwrap_or(rest.len()))?.trim_end_matches(['.', ',']);
+    is_file_name(name).then(|| name.to_owned())
+}
+
+/// Whether this is a plain file name, which cannot lead to another folder.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 #[cfg(test)]

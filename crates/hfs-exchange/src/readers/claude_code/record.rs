@@ -9,13 +9,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use hfs_core::{MessageId, Timestamp, Usage};
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::content::{CONTENT, MessageContent};
 use crate::json::value::is_lossless_json;
-use crate::json::{FieldName, LenientCount, for_each_field, push_text};
+use crate::json::{FieldName, LenientCount, LenientObject, push_text};
 use crate::readers::{RAW, written_from};
 use crate::records::{Decode, JsonRecord};
 use crate::transcript::WRITTEN;
@@ -153,7 +154,11 @@ impl RecordInfo {
     fn set_message_field(&mut self, key: &str, json: &str) {
         match key {
             "model" => self.model = text(json).filter(|model| model != "<synthetic>"),
-            "usage" => self.usage = serde_json::from_str(json).ok().map(|TokenUsage(usage)| usage),
+            "usage" => {
+                let counts = serde_json::from_str(json).ok();
+                self.usage =
+                    counts.and_then(|LenientObject(counts)| counts).map(|counts: TokenCounts| counts.into());
+            }
             _ => {}
         }
     }
@@ -275,36 +280,23 @@ fn lossless_json<'de, A: MapAccess<'de>>(map: &mut A) -> Result<&'de str, A::Err
 }
 
 /// The number of tokens that a message used.
-#[derive(Debug, Default)]
-struct TokenUsage(Usage);
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenCounts {
+    input_tokens: Option<LenientCount>,
+    cache_creation_input_tokens: Option<LenientCount>,
+    cache_read_input_tokens: Option<LenientCount>,
+    output_tokens: Option<LenientCount>,
+}
 
-impl<'de> Deserialize<'de> for TokenUsage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = TokenUsage;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TokenUsage, A::Error> {
-                let (mut uncached, mut created, mut read, mut completion) = (None, None, None, None);
-                for_each_field(map, |key, map| {
-                    let count = match key {
-                        "input_tokens" => &mut uncached,
-                        "cache_creation_input_tokens" => &mut created,
-                        "cache_read_input_tokens" => &mut read,
-                        "output_tokens" => &mut completion,
-                        _ => return Ok(false),
-                    };
-                    let LenientCount(tokens) = map.next_value()?;
-                    *count = Some(tokens);
-                    Ok(true)
-                })?;
-                let prompt = [uncached, created, read].into_iter().flatten().fold(0, u64::saturating_add);
-                Ok(TokenUsage(Usage::new(prompt, completion.unwrap_or(0)).with_cache(read, created)))
-            }
-        }
-        deserializer.deserialize_map(Object)
+impl From<TokenCounts> for Usage {
+    fn from(counts: TokenCounts) -> Self {
+        let count = |count: Option<LenientCount>| count.map(|LenientCount(count)| count);
+        let (created, read) =
+            (count(counts.cache_creation_input_tokens), count(counts.cache_read_input_tokens));
+        let prompt = [count(counts.input_tokens), created, read].into_iter().flatten();
+        let completion = count(counts.output_tokens).unwrap_or(0);
+        Self::new(prompt.fold(0, u64::saturating_add), completion).with_cache(read, created)
     }
 }
 
