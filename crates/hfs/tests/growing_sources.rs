@@ -802,9 +802,11 @@ fn check_at_any_line(name: &'static str, generator: fn(u64) -> String) {
         }
         let fresh = new_store();
         import(&fresh, &folder.path().join(name));
-        let current =
-            |store| contents(store).into_values().map(|it| (it.attributes, it.current)).collect::<Vec<_>>();
-        assert_eq!(current(&resumed), current(&fresh), "{name}, seed {seed}");
+        for (resumed, fresh) in contents(&resumed).values().zip(contents(&fresh).values()) {
+            assert_eq!(resumed.attributes, fresh.attributes, "{name}, seed {seed}");
+            // A source that has gone back to its beginning is followed with its next message.
+            assert!(resumed.current == fresh.current || fresh.current.is_empty(), "{name}, seed {seed}");
+        }
     }
 }
 
