@@ -94,7 +94,13 @@ impl Database {
         let mut statement = self.connection.prepare(sql).map_err(damaged)?;
         let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(damaged)?;
+        // Damaged pages may refer to each other, so that there is no last row.
+        let mut left = size_of(&self.connection).map_err(damaged)?;
         while let Some(row) = rows.next().map_err(damaged)? {
+            left = left.checked_sub(1).ok_or_else(|| ImportError::Damaged {
+                path: self.name.clone(),
+                reason: "a query has more rows than the database has bytes".into(),
+            })?;
             visit(columns(row, &names).map_err(damaged)?)?;
         }
         Ok(())
@@ -180,7 +186,10 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let mut copy_all = || -> rusqlite::Result<()> {
             let mut select = from.prepare(&format!("select {names} from {name}"))?;
             let mut rows = select.query([])?;
+            let mut left = size_of(from)?;
             while let Some(row) = rows.next()? {
+                // Pages that refer to each other would be read again and again.
+                left = left.checked_sub(1).ok_or(rusqlite::Error::InvalidQuery)?;
                 copy(row, 0)?;
             }
             Ok(())
@@ -193,8 +202,13 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let mut copy_rows = || -> rusqlite::Result<()> {
             let mut rows = select.query([next])?;
             while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                // Damaged pages may refer to pages that were read before, and so on without end.
+                if id < next {
+                    return Err(rusqlite::Error::InvalidQuery);
+                }
                 // If the copy fails, the search below begins at this row.
-                next = row.get(0)?;
+                next = id;
                 copy(row, 1)?;
                 next = next.saturating_add(1);
             }
@@ -209,10 +223,11 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let mut is_readable = |at: i64| -> bool {
             let mut read = || -> rusqlite::Result<()> {
                 let mut rows = select.query([at])?;
-                if let Some(row) = rows.next()? {
-                    (0..=columns.len()).try_for_each(|index| row.get_ref(index).map(|_| ()))?;
+                let Some(row) = rows.next()? else { return Ok(()) };
+                if row.get::<_, i64>(0)? < at {
+                    return Err(rusqlite::Error::InvalidQuery);
                 }
-                Ok(())
+                (0..=columns.len()).try_for_each(|index| row.get_ref(index).map(|_| ()))
             };
             read().is_ok()
         };
@@ -235,6 +250,12 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let Ok(at) = i64::try_from(readable) else { return false };
         next = at;
     }
+}
+
+/// Size of a database in bytes.
+fn size_of(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
+    Ok(number("page_count")?.saturating_mul(number("page_size")?))
 }
 
 /// Names and types of a table's columns.
@@ -328,4 +349,51 @@ fn uri_path(path: &Path) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database in which all children of the page at the root of the table are the first one.
+    fn database_with_repeated_pages(path: &std::path::Path) {
+        let database = Connection::open(path).unwrap();
+        database
+            .execute_batch("pragma page_size = 512; create table t (id integer primary key, x text)")
+            .unwrap();
+        let mut insert = database.prepare("insert into t values (?1, ?2)").unwrap();
+        for id in 1..=400 {
+            insert.execute((id, format!("text {id}"))).unwrap();
+        }
+        let root: usize =
+            database.query_row("select rootpage from sqlite_master", [], |row| row.get(0)).unwrap();
+        drop(insert);
+        drop(database);
+        let mut bytes = std::fs::read(path).unwrap();
+        let page = bytes.get_mut((root - 1) * 512..root * 512).unwrap();
+        assert_eq!(page.first(), Some(&5), "a page with children");
+        let number = |page: &[u8], at: usize| {
+            usize::from(u16::from_be_bytes(*page.get(at..).unwrap().first_chunk().unwrap()))
+        };
+        let cells: Vec<usize> = (0..number(page, 3)).map(|cell| number(page, 12 + 2 * cell)).collect();
+        let child: [u8; 4] = *page.get(*cells.first().unwrap()..).unwrap().first_chunk().unwrap();
+        for cell in cells {
+            page.get_mut(cell..cell + 4).unwrap().copy_from_slice(&child);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn pages_that_occur_several_times_are_salvaged_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        database_with_repeated_pages(&path);
+        let salvaged = SalvagedDatabase::new(&Source::file(&path)).unwrap();
+        let copy = Connection::open(salvaged.path()).unwrap();
+        let count = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        let (rows, ids) = (count("select count(*) from t"), count("select count(distinct id) from t"));
+        assert_eq!(rows, ids);
+        assert!(rows > 10, "{rows}");
+        assert_eq!(salvaged.incomplete, ["t"]);
+    }
 }

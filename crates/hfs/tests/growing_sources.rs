@@ -696,7 +696,7 @@ fn random_gemini(seed: u64) -> String {
                 {"functionResponse": {"id": format!("c{id}"), "name": "ls", "response": {"output": text}}}]}]);
             let mut message =
                 json!({"id": id, "timestamp": time, "type": kind, "content": format!("{text} {number}")});
-            if kind == "gemini" && number % 3 == 0 {
+            if kind == "gemini" && number.is_multiple_of(3) {
                 message["toolCalls"] = call;
             }
             message
@@ -710,7 +710,7 @@ fn random_gemini(seed: u64) -> String {
             }
             (1, _) => json!({"$set": {"summary": format!("Summary {number}")}}),
             (2, _) => json!({"unknown": number}),
-            (3, _) if seed % 3 == 0 => {
+            (3, _) if seed.is_multiple_of(3) => {
                 all.push(json!({"$set": {"messages": line.iter().take(1).collect::<Vec<_>>()}}));
                 json!({"$set": {"messages": line}})
             }
@@ -793,7 +793,8 @@ fn check_at_any_line(name: &'static str, generator: fn(u64) -> String) {
         let folder = tempfile::tempdir().unwrap();
         let (resumed, whole) = (new_store(), new_store());
         // Sometimes several records are new.
-        let states = ends.iter().filter(|end| seed % 2 == 0 || *end % 3 == 0 || **end == text.len());
+        let states =
+            ends.iter().filter(|end| seed.is_multiple_of(2) || end.is_multiple_of(3) || **end == text.len());
         for state in states {
             let path = growth.write(folder.path(), *state);
             import(&resumed, &path);

@@ -443,7 +443,7 @@ impl Replay {
             }
             if line < message.start.line && !has_others {
                 // A record that was kept before the message is not on its line.
-                place = others.is_empty().then(|| Place {
+                place = others.is_empty().then_some(Place {
                     start: message.start,
                     messages: index,
                     nodes: conversation.nodes.len(),
