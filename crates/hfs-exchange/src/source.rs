@@ -283,7 +283,7 @@ impl Source {
 }
 
 /// Increased when a reader finds something else in the same file.
-pub(crate) const READERS_VERSION: u32 = 4;
+pub(crate) const READERS_VERSION: u32 = 5;
 /// Number of bytes at the end of a file that identify its state. The times of a file may be too coarse to show a change.
 const TAIL_BYTES: u64 = 4096;
 /// Maximum depth of a folder that is imported as a whole.

@@ -129,11 +129,27 @@ struct Events {
 /// The tokens of a call to the model.
 #[derive(Serialize, Deserialize)]
 struct CallTokens {
-    usage: Usage,
+    sent: u64,
+    received: u64,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
     /// Number of entries up to the event with them.
     entries: usize,
     /// The event of the message that has them.
     message: Option<String>,
+}
+
+impl CallTokens {
+    const fn new(usage: Usage, entries: usize) -> Self {
+        Self {
+            sent: usage.prompt_tokens,
+            received: usage.completion_tokens,
+            cache_read: usage.cache_read_tokens,
+            cache_write: usage.cache_write_tokens,
+            entries,
+            message: None,
+        }
+    }
 }
 
 /// A subagent, whose messages are a branch.
@@ -236,7 +252,7 @@ impl Events {
             "session.usage_record" | "assistant.usage" => {
                 let Some((call, usage)) = model_call(data) else { return false };
                 let entries = tree.entry_count();
-                self.usage.entry(call).or_insert(CallTokens { usage, entries, message: None });
+                self.usage.entry(call).or_insert_with(|| CallTokens::new(usage, entries));
             }
             "session.binary_asset" => {
                 let content = data.get("data").and_then(Value::as_str).and_then(decode_base64);
@@ -385,7 +401,7 @@ impl Events {
         let tokens = tokens.filter(|tokens| tokens.message.as_deref().is_none_or(|message| message == id));
         message.draft.usage = tokens.map(|tokens| {
             tokens.message = Some(id.to_owned());
-            tokens.usage
+            Usage::new(tokens.sent, tokens.received).with_cache(tokens.cache_read, tokens.cache_write)
         });
         message
     }
