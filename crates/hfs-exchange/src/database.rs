@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     /// A database in which all children of the page at the root of the table are the first one.
-    fn database_with_repeated_pages(path: &std::path::Path) {
+    fn database_with_repeated_pages(path: &Path) {
         let database = Connection::open(path).unwrap();
         database
             .execute_batch("pragma page_size = 512; create table t (id integer primary key, x text)")
@@ -369,7 +369,7 @@ mod tests {
             database.query_row("select rootpage from sqlite_master", [], |row| row.get(0)).unwrap();
         drop(insert);
         drop(database);
-        let mut bytes = std::fs::read(path).unwrap();
+        let mut bytes = fs::read(path).unwrap();
         let page = bytes.get_mut((root - 1) * 512..root * 512).unwrap();
         assert_eq!(page.first(), Some(&5), "a page with children");
         let number = |page: &[u8], at: usize| {
@@ -380,7 +380,7 @@ mod tests {
         for cell in cells {
             page.get_mut(cell..cell + 4).unwrap().copy_from_slice(&child);
         }
-        std::fs::write(path, bytes).unwrap();
+        fs::write(path, bytes).unwrap();
     }
 
     #[test]
