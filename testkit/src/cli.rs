@@ -75,7 +75,8 @@ impl Hfs {
     }
 
     /// The value of `TMPDIR`.
-    fn temporary(&self) -> PathBuf {
+    #[must_use]
+    pub fn temporary(&self) -> PathBuf {
         self.root.path().join("tmp")
     }
 

@@ -84,14 +84,15 @@ fn docs(workspace: &Workspace) -> Result<bool> {
 /// all of them.
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-secrets", &[]),
+    ("hfs-files", &[]),
     ("hfs-core", &["hfs-secrets"]),
-    ("hfs-store", &["hfs-core"]),
-    ("hfs-exchange", &["hfs-core", "hfs-secrets"]),
-    ("hfs-machine-code", &[]),
-    ("hfs-plugins", &["hfs-core", "hfs-machine-code"]),
+    ("hfs-store", &["hfs-core", "hfs-files"]),
+    ("hfs-exchange", &["hfs-core", "hfs-files", "hfs-secrets"]),
+    ("hfs-machine-code", &["hfs-files"]),
+    ("hfs-plugins", &["hfs-core", "hfs-files", "hfs-machine-code"]),
     ("hfs-agents", &["hfs-core"]),
     ("hfs-engine", &["hfs-core"]),
-    ("hfs-tui", &["hfs-core", "hfs-engine"]),
+    ("hfs-tui", &["hfs-core", "hfs-engine", "hfs-files"]),
 ];
 
 /// The crate that connects the others.

@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
+use hfs_files::TemporaryFolder;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Map, Value};
 
 use crate::Source;
 use crate::source::{Links, open_file};
-use crate::temporary::TemporaryFolder;
 
 /// An open database, and the temporary folder with its copy, if it was copied.
 pub(crate) struct Database {

@@ -63,7 +63,6 @@ mod records;
 mod redact;
 mod resume;
 mod source;
-mod temporary;
 mod time;
 mod transcript;
 mod unread;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use hfs_core::{ImportError, Timestamp};
-use tempfile::NamedTempFile;
 
 use crate::Format;
 use crate::database::SalvagedDatabase;
@@ -45,7 +44,8 @@ pub(crate) enum Links {
 enum Data {
     Path(PathBuf),
     Memory(Vec<u8>),
-    Spooled(NamedTempFile),
+    /// A file without a name, which the operating system removes however the process ends.
+    Spooled(File),
 }
 
 impl Source {
@@ -90,10 +90,9 @@ impl Source {
         if (memory.len() as u64) < SPOOL_IN_MEMORY {
             return Ok(Self::new(Data::Memory(memory)));
         }
-        let mut file = NamedTempFile::new()?;
+        let mut file = tempfile::tempfile()?;
         file.write_all(&memory)?;
         io::copy(&mut input, &mut file)?;
-        file.flush()?;
         Ok(Self::new(Data::Spooled(file)))
     }
 
@@ -130,7 +129,7 @@ impl Source {
         let metadata = match &self.data {
             Data::Memory(memory) => return memory.len() as u64,
             Data::Path(path) => std::fs::metadata(path),
-            Data::Spooled(file) => file.as_file().metadata(),
+            Data::Spooled(file) => file.metadata(),
         };
         metadata.map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
     }
@@ -208,7 +207,7 @@ impl Source {
         match &self.data {
             Data::Memory(memory) => decompressed(Cursor::new(memory), &self.damage),
             Data::Path(path) => decompressed(open_file(path, self.links)?, &self.damage),
-            Data::Spooled(file) => decompressed(file.reopen()?, &self.damage),
+            Data::Spooled(file) => decompressed(SpooledReader::new(file), &self.damage),
         }
     }
 
@@ -253,7 +252,7 @@ impl Source {
         let compressed = match &self.data {
             Data::Memory(memory) => is_compressed(&mut Cursor::new(memory)),
             Data::Path(path) => open_file(path, self.links).and_then(|mut file| is_compressed(&mut file)),
-            Data::Spooled(file) => file.reopen().and_then(|mut file| is_compressed(&mut file)),
+            Data::Spooled(file) => is_compressed(&mut SpooledReader::new(file)),
         };
         compressed.map_err(|error| self.io(error))
     }
@@ -266,7 +265,7 @@ impl Source {
                 let file = open_file(path, self.links).map_err(|error| self.io(error))?;
                 Box::new(BufReader::new(file))
             }
-            Data::Spooled(file) => Box::new(BufReader::new(file.reopen().map_err(|error| self.io(error))?)),
+            Data::Spooled(file) => Box::new(BufReader::new(SpooledReader::new(file))),
         };
         zip::ZipArchive::new(input).map_err(|error| self.damaged(error.to_string()))
     }
@@ -402,6 +401,42 @@ pub(crate) fn open_below(folder: &Path, relative: &Path) -> io::Result<File> {
     open_file(&path, Links::Reject)
 }
 
+/// Reads a file by positions of its own, so that several readers can share the file.
+struct SpooledReader<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl<'a> SpooledReader<'a> {
+    const fn new(file: &'a File) -> Self {
+        Self { file, position: 0 }
+    }
+}
+
+impl Read for SpooledReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.position)?;
+        #[cfg(windows)]
+        let read = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for SpooledReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (base, offset) = match to {
+            SeekFrom::Start(position) => (position, 0),
+            SeekFrom::Current(offset) => (self.position, offset),
+            SeekFrom::End(offset) => (self.file.metadata()?.len(), offset),
+        };
+        let position = base.checked_add_signed(offset);
+        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
 /// A seekable reader.
 pub(crate) trait ReadSeek: Read + Seek {}
 
@@ -426,6 +461,22 @@ mod tests {
             assert!(read(&source) == bytes);
             assert!(read(&source) == bytes);
         }
+    }
+
+    #[test]
+    fn a_long_stream_leaves_no_file_with_a_name() {
+        let bytes = vec![b'x'; usize::try_from(SPOOL_IN_MEMORY).unwrap() + 5];
+        let source = Source::stream(&bytes[..]).unwrap();
+        let Data::Spooled(file) = &source.data else { panic!("it is in memory") };
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::fs::MetadataExt::nlink(&file.metadata().unwrap()), 0);
+        let (mut one, mut other) = (SpooledReader::new(file), SpooledReader::new(file));
+        one.seek(SeekFrom::End(-3)).unwrap();
+        let (mut end, mut all) = (Vec::new(), Vec::new());
+        one.read_to_end(&mut end).unwrap();
+        other.read_to_end(&mut all).unwrap();
+        assert_eq!((end.len(), all.len()), (3, bytes.len()));
+        assert!(one.seek(SeekFrom::Current(-i64::MAX)).is_err());
     }
 
     #[test]

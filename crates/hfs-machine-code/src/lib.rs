@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hfs_files::TemporaryFile;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -21,9 +22,7 @@ use wasmtime::component::Component;
 const EXTENSION: &str = "code";
 /// Entries that were not used for this long are removed.
 const MAX_UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
-/// Prefix of the names of files that are being written.
-const TEMPORARY: &str = ".hfs-tmp-";
-/// Age at which a temporary file or a lock belongs to a process that was killed.
+/// Age at which a lock belongs to a process that was killed.
 const MAX_COMPILATION: Duration = Duration::from_secs(3600);
 /// The time of the last use is updated at most this often, so that most loads do not write to the disk.
 const USE_RESOLUTION: Duration = Duration::from_secs(24 * 3600);
@@ -105,23 +104,22 @@ impl ArtifactCache {
 
     /// Writes a file under a temporary name, syncs it and renames it, so that a reader never sees an incomplete file.
     fn put(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.folder)?;
+        let mut file = TemporaryFile::create_in(&self.folder)?;
         file.write_all(code)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
+        file.sync()?;
+        file.persist(path)?;
         self.remove_unused();
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Removes entries that were not used for long, and what killed processes have left.
+    /// Removes entries that were not used for long, and the locks that killed processes have left.
     fn remove_unused(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
             let path = entry.path();
             let is_entry = path.extension().is_some_and(|extension| extension == EXTENSION);
             let is_lock = path.extension().is_some_and(|extension| extension == "lock");
-            let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
-            let max_age = match (is_entry, is_lock || is_temporary) {
+            let max_age = match (is_entry, is_lock) {
                 (true, _) => MAX_UNUSED,
                 (false, true) => MAX_COMPILATION,
                 (false, false) => continue,

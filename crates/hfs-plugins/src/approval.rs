@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::lock_unpoisoned;
+use hfs_files::Durability;
 use serde::{Deserialize, Serialize};
 
 use crate::PluginError;
 use crate::error::{InvalidPlugin, StartError};
 use crate::host::{Inner, MISSED_MESSAGE, Plugins};
 use crate::plugin::{FoundPlugin, Place};
-use crate::private_files::{Durability, acquire_file_lock, replace_file};
+use crate::private_files::{acquire_file_lock, replace_file};
 use crate::worker::{AfterStop, CallKind};
 
 /// Version of the file format.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hfs_files::Durability;
 use hfs_machine_code::ArtifactCache;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -13,7 +14,7 @@ use wasmtime::component::Component;
 use crate::PluginError;
 use crate::plugin::inspect::{ComponentError, check_interpreter};
 use crate::plugin::script::Language;
-use crate::private_files::{Durability, create_private_folder, replace_file};
+use crate::private_files::{create_private_folder, replace_file};
 use crate::runtime::Runtime;
 
 /// Size limit of an interpreter, in bytes.

@@ -1,13 +1,13 @@
 //! The log file of each plugin, which `hfs plugin logs` shows.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hfs_core::Timestamp;
 
 use crate::PluginError;
-use crate::private_files::{create_private_folder, with_private_mode};
+use crate::private_files::create_private_folder;
 
 /// Size at which the file is renamed to `.log.1`, replacing the previous `.log.1`. The two files of a plugin together
 /// take about twice this size at most.
@@ -60,8 +60,8 @@ impl PluginLog {
         if fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
             fs::rename(&self.path, self.path.with_extension("log.1")).map_err(failed)?;
         }
-        let mut options = OpenOptions::new();
-        with_private_mode(options.create(true).append(true));
+        let mut options = hfs_files::private_options();
+        options.create(true).append(true);
         let mut file = match options.open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 create_private_folder(self.path.parent().unwrap_or_else(|| Path::new(".")))?;

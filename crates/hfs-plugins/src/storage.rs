@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use hfs_core::{PluginStates, SessionId, lock_unpoisoned};
+use hfs_files::Durability;
 use serde_json::{Map, Value};
 
 use crate::PluginError;
-use crate::private_files::{Durability, acquire_file_lock, replace_file};
+use crate::private_files::{acquire_file_lock, replace_file};
 
 /// Maximum number of bytes that one plugin may store for one session, even if its storage permission is larger. Every
 /// checkpoint of the session contains these values.

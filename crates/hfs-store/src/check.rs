@@ -10,6 +10,8 @@ use hfs_core::Problem;
 pub(crate) enum ProblemKind {
     /// SQLite's integrity check has found a damaged page or index.
     Page,
+    /// A table, index or trigger is missing, changed or foreign.
+    Schema,
     /// A check could not be finished.
     Unreadable,
     /// The full-text index does not match the messages.
@@ -37,6 +39,7 @@ impl ProblemKind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Page => "page",
+            Self::Schema => "schema",
             Self::Unreadable => "unreadable",
             Self::Index => "index",
             Self::Content => "content",

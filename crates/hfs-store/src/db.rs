@@ -66,6 +66,7 @@ impl Database {
         // lock.
         let guard = lock.acquire()?;
         finish_replacement(&paths)?;
+        paths.set_aside_journal()?;
         if let Err(error) = paths.remove_repair_directory() {
             tracing::warn!(%error, "the files of a killed repair cannot be deleted");
         }
@@ -253,8 +254,9 @@ pub(crate) fn finish_replacement(paths: &Paths) -> io::Result<()> {
     if !repaired.exists() {
         return Ok(());
     }
-    // The log belongs to the damaged database. SQLite would apply it to the new one.
+    // The logs belong to the damaged database. SQLite would apply them to the new one.
     remove_if_exists(&paths.log())?;
+    remove_if_exists(&paths.journal())?;
     remove_if_exists(&with_suffix(&paths.database, "-shm"))?;
     std::fs::rename(&repaired, &paths.database)?;
     paths.sync_directory()

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ValueOrigin};
-pub use file::{check_argument, list_in_file, read as read_layer, read_text, set_in_file, unset_in_file};
+pub use file::{check_argument, list_in_file, read_project, read_text, set_in_file, unset_in_file};
 pub use key::{Key, ProjectPolicy, ValueType};
 pub use secret::{SecretReason, contains_secret};
 pub use settings::{AgentKind, ColorMode, Settings, Theme, TriadsSetting};
@@ -89,10 +89,12 @@ impl Config {
         config.warnings.extend(user.warnings);
         config.values.extend(user.values);
         if let Some(path) = &paths.project {
-            match file::read(path) {
+            match read_project(path) {
                 Ok(layer) => config.apply_project(layer, &paths.user, environment),
                 Err(error) => {
-                    config.warnings.push(format!("{error}; the settings of this project are ignored"));
+                    config
+                        .warnings
+                        .push(format!("{}; the settings of this project are ignored", error.with_cause()));
                 }
             }
         }

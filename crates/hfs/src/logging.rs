@@ -15,7 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::home::{create_private_dir, private_file_options};
+use crate::home::create_private_dir;
 
 /// A log larger than this is renamed to `hfs.log.1` when it is opened; the previous `hfs.log.1` is replaced.
 const MAX_LOG_BYTES: u64 = 1024 * 1024;
@@ -75,7 +75,7 @@ impl LazyFile {
         if std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
             std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
         }
-        private_file_options().create(true).append(true).open(&self.path)
+        hfs_files::private_options().create(true).append(true).open(&self.path)
     }
 }
 

@@ -62,6 +62,8 @@ pub fn check(context: &Context) -> Result<(), CliError> {
 /// Runs the app until the user leaves it, then prints the command that resumes the session.
 pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliError> {
     check(context)?;
+    // Messages in the editors of killed apps.
+    hfs_files::remove_abandoned(&std::env::temp_dir());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -10,13 +10,14 @@ use std::io::{self, ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use hfs_core::{Clock as _, ErrorKind, SystemClock};
+use hfs_files::Durability;
 use hfs_plugins::IGNORED_FOLDERS;
 use serde::{Deserialize, Serialize};
 
 use crate::args::GlobalArgs;
-use crate::config::{Key, ProjectPolicy, read_layer};
+use crate::config::{Key, ProjectPolicy, read_project};
 use crate::environment::Environment;
-use crate::home::{Home, private_file_options, replace_private_file};
+use crate::home::Home;
 use crate::output::console::Console;
 use crate::output::error::CliError;
 use crate::output::sanitize;
@@ -79,7 +80,7 @@ impl ProjectFolder {
             return None;
         }
         let folder = Self { path };
-        (folder.config().exists() || folder.plugins().is_dir()).then_some(folder)
+        (folder.config().exists() || folder.plugins().is_some()).then_some(folder)
     }
 
     /// The folder at a path that a decision names; `None` if it is not there.
@@ -96,15 +97,16 @@ impl ProjectFolder {
         self.path.join("config.yaml")
     }
 
-    /// The folder of the project's plugins, which may be missing.
-    pub fn plugins(&self) -> PathBuf {
-        self.path.join(PLUGINS)
+    /// The folder of the project's plugins; `None` if it is missing, or a symbolic link, which may lead to any folder.
+    pub fn plugins(&self) -> Option<PathBuf> {
+        let plugins = self.path.join(PLUGINS);
+        fs::symlink_metadata(&plugins).is_ok_and(|metadata| metadata.is_dir()).then_some(plugins)
     }
 
     /// What the folder would change if it were trusted.
     pub fn effects(&self) -> ProjectEffects {
         let mut effects = ProjectEffects::default();
-        match read_layer(&self.config()) {
+        match read_project(&self.config()) {
             Ok(layer) => {
                 for (key, setting) in layer.values {
                     match key.spec().project_policy {
@@ -113,9 +115,10 @@ impl ProjectFolder {
                     }
                 }
             }
-            Err(error) => effects.problem = Some(error.to_string()),
+            Err(error) => effects.problem = Some(error.with_cause()),
         }
-        let entries = fs::read_dir(self.plugins()).into_iter().flatten().flatten();
+        let entries = self.plugins().and_then(|plugins| fs::read_dir(plugins).ok());
+        let entries = entries.into_iter().flatten().flatten();
         let names = entries.filter(|entry| entry.path().is_dir());
         effects.plugins = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         effects.plugins.sort();
@@ -318,18 +321,12 @@ impl TrustedProjects {
     /// Changes the file under a lock, so that decisions of several processes are all kept.
     fn update(&self, change: impl FnOnce(&mut BTreeMap<String, TrustRecord>)) -> Result<(), CliError> {
         let failed = |error| CliError::io(format!("write {}", self.path.display()), error);
-        let lock = private_file_options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.path.with_extension("lock"))
-            .map_err(failed)?;
-        fs4::FileExt::lock(&lock).map_err(failed)?;
+        let _lock = hfs_files::lock_for_replacing(&self.path).map_err(failed)?;
         let mut projects = self.read()?;
         change(&mut projects);
         let text = serde_json::to_vec_pretty(&Document { version: VERSION, projects })
             .map_err(|error| failed(error.into()))?;
-        replace_private_file(&self.path, &text).map_err(failed)
+        hfs_files::replace(&self.path, &text, Durability::Synced).map_err(failed)
     }
 }
 
@@ -528,6 +525,22 @@ mod tests {
         fs::write(outside.join("x"), "changed").unwrap();
         assert_eq!(folder.content_hash().unwrap(), before);
         drop(socket);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_bring_neither_settings_nor_plugins() {
+        let (directory, folder, _) = folder();
+        let outside = directory.path().join("outside");
+        fs::create_dir_all(outside.join("q")).unwrap();
+        for name in ["config.yaml", "plugins"] {
+            fs::rename(folder.path().join(name), outside.join(name)).unwrap();
+            std::os::unix::fs::symlink(outside.join(name), folder.path().join(name)).unwrap();
+        }
+        assert_eq!(folder.plugins(), None);
+        let effects = folder.effects();
+        assert_eq!((effects.settings.len(), effects.plugins.len()), (0, 0));
+        assert!(effects.problem.unwrap().contains("symbolic link"));
     }
 
     #[test]

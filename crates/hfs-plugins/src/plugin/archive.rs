@@ -3,13 +3,14 @@
 //! Only regular files and folders below the target folder are accepted, within the limits of [`super::files`]. An
 //! archive with anything else is refused as a whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use hfs_files::{create_private_folders, private_options};
+
 use super::files::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::manifest::MANIFEST_FILE;
-use crate::private_files::{create_folders, with_private_mode};
 
 /// Allowance for headers and padding of a tar stream, on top of [`MAX_BYTES`] of file contents.
 const MAX_TAR_OVERHEAD: u64 = 8 << 20;
@@ -157,17 +158,16 @@ impl Unpacker<'_> {
 
     fn write_folder(&mut self, name: &str) -> Result<(), ArchiveError> {
         let path = self.target_path(name)?;
-        create_folders(&path).map_err(|error| ArchiveError::Write { name: name.to_owned(), error })
+        create_private_folders(&path).map_err(|error| ArchiveError::Write { name: name.to_owned(), error })
     }
 
     fn write_file(&mut self, name: &str, bytes: impl Read) -> Result<(), ArchiveError> {
         let path = self.target_path(name)?;
         let failed = |error| ArchiveError::Write { name: name.to_owned(), error };
-        create_folders(path.parent().unwrap_or(self.target)).map_err(failed)?;
+        create_private_folders(path.parent().unwrap_or(self.target)).map_err(failed)?;
         // `create_new` refuses a name that occurs twice. Archive tools disagree on which of the two files to extract,
         // so a reviewer could see one file and hfs run the other.
-        let mut options = OpenOptions::new();
-        let mut file = with_private_mode(options.write(true).create_new(true)).open(&path).map_err(failed)?;
+        let mut file = private_options().write(true).create_new(true).open(&path).map_err(failed)?;
         let remaining = MAX_BYTES - self.bytes.min(MAX_BYTES);
         let copied = io::copy(&mut bytes.take(remaining + 1), &mut file);
         self.bytes += copied.map_err(|error| damaged(&error))?;

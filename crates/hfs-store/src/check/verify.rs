@@ -2,6 +2,7 @@
 //!
 //! All checks run in one read transaction, so they see one snapshot of the database while other connections write.
 
+mod schema;
 mod tables;
 
 use std::fs;
@@ -44,6 +45,7 @@ pub(crate) fn find_problems(db: &Database) -> StoreResult<Findings> {
 fn run_checks(conn: &Connection, probe: &LivenessProbe, copy: &Path) -> Findings {
     let mut report = Report::default();
     report.run("the database's pages", conn, pages);
+    report.run("schema", conn, schema::schema);
     report.run("references", conn, references);
     report.run("sessions", conn, tables::sessions);
     report.run("lists of sessions", conn, tables::list_positions);

@@ -6,13 +6,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::db::paths::{Paths, remove_if_exists};
+use crate::db::paths::{Paths, directory_of, remove_if_exists};
 
 const CHUNK: usize = 1 << 20;
 const ID: usize = 16;
 
-/// Deletes the copies that contain one of these ids, with their write-ahead logs.
+/// Deletes the copies that contain one of these ids, with their write-ahead logs, and copies that killed processes have not
+/// finished.
 pub(crate) fn remove_copies_with(paths: &Paths, ids: &HashSet<[u8; ID]>) -> io::Result<()> {
+    hfs_files::remove_abandoned(directory_of(&paths.database));
     for copy in copies(paths)? {
         if contains_any(&copy, ids)? {
             remove_if_exists(&copy)?;

@@ -7,15 +7,16 @@
 //!
 //! The operating system releases the locks of a process when it exits, also after a crash.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use hfs_files::private_options;
 use uuid::Uuid;
 
-use crate::db::paths::{Paths, create_private_file, private, remove_if_exists};
+use crate::db::paths::{Paths, create_private_file, remove_if_exists};
 
 /// A fair lock around write transactions.
 //
@@ -32,9 +33,7 @@ pub(crate) struct WriteLock {
 impl WriteLock {
     pub(crate) fn open(paths: &Paths) -> io::Result<Self> {
         let open = |name: &str| {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            private(&mut options).open(paths.locks.join(name))
+            private_options().read(true).write(true).create(true).truncate(false).open(paths.locks.join(name))
         };
         Ok(Self { turn: open("turn")?, write: open("write")? })
     }

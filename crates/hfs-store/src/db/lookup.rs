@@ -52,12 +52,29 @@ fn branch_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<BranchRecord> {
     })
 }
 
+/// Returns an error if the parent of a branch is not older than the branch. Readers follow parents, and would not end if
+/// damaged rows led in a circle.
+pub(crate) fn check_parent(branch: i64, parent: Option<i64>) -> Result<()> {
+    if parent.is_some_and(|parent| parent >= branch) {
+        return Err(Error::Corrupt(format!(
+            "the parent of branch number {branch} is not older than the branch"
+        )));
+    }
+    Ok(())
+}
+
+fn checked(branch: BranchRecord) -> Result<BranchRecord> {
+    check_parent(branch.no, branch.parent)?;
+    Ok(branch)
+}
+
 pub(crate) fn branch(conn: &Connection, id: BranchId) -> Result<BranchRecord> {
     let sql = format!("{SELECT_BRANCH} WHERE branch.id = ?1 AND session.state <> 2");
     conn.prepare_cached(&sql)?
         .query_row([id.as_uuid().as_bytes()], branch_from_row)
         .optional()?
         .ok_or_else(|| not_found("branch", &id))
+        .and_then(checked)
 }
 
 pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchRecord> {
@@ -66,6 +83,7 @@ pub(crate) fn branch_by_no(conn: &Connection, no: i64) -> Result<BranchRecord> {
         .query_row([no], branch_from_row)
         .optional()?
         .ok_or_else(|| Error::Corrupt(format!("branch number {no} is missing")))
+        .and_then(checked)
 }
 
 /// The number and status of the newest message that is stored on the branch itself, not on an ancestor.

@@ -1,9 +1,11 @@
 //! The paths of a store's files, and creating files that only their owner can read.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use hfs_files::{create_private_folders, private_options};
 
 use crate::error::{Result, conflict};
 
@@ -31,8 +33,12 @@ impl Paths {
 
     /// Creates the directories of the database and of the lock files, readable by their owner only.
     pub(crate) fn create_directories(&self) -> io::Result<()> {
+        if fs::metadata(&self.locks).is_ok_and(|metadata| !metadata.is_dir()) {
+            let message = format!("{} is not a directory; move it away", self.locks.display());
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
+        }
         // The lock directory is in the database's directory, so this creates both.
-        create_private_directory(&self.locks)
+        create_private_folders(&self.locks)
     }
 
     /// Creates an empty database file, readable by its owner only, if there is none.
@@ -69,6 +75,37 @@ impl Paths {
     /// The write-ahead log.
     pub(crate) fn log(&self) -> PathBuf {
         with_suffix(&self.database, "-wal")
+    }
+
+    /// SQLite's rollback journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        with_suffix(&self.database, "-journal")
+    }
+
+    /// Moves a rollback journal away that belongs to another database. SQLite would copy its pages into this one.
+    ///
+    /// A database in WAL mode has no rollback journal, except while its first page is written. The caller holds the write
+    /// lock.
+    pub(crate) fn set_aside_journal(&self) -> io::Result<()> {
+        /// Where the header has the versions of the file format, which are 2 in WAL mode.
+        const VERSIONS: u64 = 18;
+        const FIRST_PAGE: u64 = 65_536;
+        let journal = self.journal();
+        if !fs::metadata(&journal).is_ok_and(|journal| journal.len() > 0)
+            || !fs::metadata(&self.database).is_ok_and(|database| database.len() > FIRST_PAGE)
+        {
+            return Ok(());
+        }
+        let mut database = File::open(&self.database)?;
+        let mut versions = [0; 2];
+        database.seek(SeekFrom::Start(VERSIONS))?;
+        database.read_exact(&mut versions)?;
+        if versions == [2, 2] {
+            let kept = self.unused_path(".damaged-journal");
+            fs::rename(&journal, &kept)?;
+            tracing::warn!(kept = %kept.display(), "a rollback journal of another database was moved away");
+        }
+        Ok(())
     }
 
     /// A file that exists while deleted text of a purge may be left in the database's files.
@@ -130,15 +167,14 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// The directory of a file.
+pub(crate) fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes the directory entry of a file durable.
 pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
-    match file.parent() {
-        Some(directory) if cfg!(unix) => {
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            File::open(directory)?.sync_all()
-        }
-        _ => Ok(()),
-    }
+    if cfg!(unix) { File::open(directory_of(file))?.sync_all() } else { Ok(()) }
 }
 
 /// Deletes a file. Does nothing if there is none.
@@ -151,29 +187,7 @@ pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
 
 /// Creates a file that only its owner can read. Fails if it exists.
 pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    private(&mut options).open(path)
-}
-
-#[cfg(unix)]
-pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.mode(0o600)
-}
-
-#[cfg(not(unix))]
-pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
-}
-
-/// Creates a directory and its parents, readable by their owner only.
-pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    private_options().read(true).write(true).create_new(true).open(path)
 }
 
 #[cfg(unix)]

@@ -17,7 +17,7 @@ use crate::state_store;
 
 const SELECT_BRANCH: &str =
     "SELECT branch.no, branch.id, session.id, branch.name, parent.id, branch.forked_at,
-    branch.created_at, branch.retired FROM branch JOIN session ON session.no = branch.session
+    branch.created_at, branch.retired, branch.parent FROM branch JOIN session ON session.no = branch.session
     LEFT JOIN branch AS parent ON parent.no = branch.parent";
 
 struct BranchRow {
@@ -29,6 +29,7 @@ struct BranchRow {
     forked_at: u64,
     created_at: i64,
     undone: bool,
+    parent_no: Option<i64>,
 }
 
 impl BranchRow {
@@ -42,10 +43,12 @@ impl BranchRow {
             forked_at: row.get(5)?,
             created_at: row.get(6)?,
             undone: row.get(7)?,
+            parent_no: row.get(8)?,
         })
     }
 
     fn into_domain(self, conn: &Connection) -> Result<Branch> {
+        lookup::check_parent(self.no, self.parent_no)?;
         Ok(Branch {
             id: BranchId::from_uuid(rows::uuid(self.id)),
             session: SessionId::from_uuid(rows::uuid(self.session)),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{ErrorExt, ErrorKind, Problem, StoreError, StoreResult};
+use hfs_files::create_private_folders;
 use rusqlite::Connection;
 
 use crate::check::repair::pages::{Pages, log_is_foreign};
@@ -23,7 +24,7 @@ use crate::check::{Finding, RepairKind};
 use crate::db::connection::connect;
 use crate::db::locks::WriteLock;
 use crate::db::options::SqliteOptions;
-use crate::db::paths::{Paths, create_private_directory, create_private_file, with_suffix};
+use crate::db::paths::{Paths, create_private_file, with_suffix};
 use crate::db::{Database, finish_replacement, identity, schema};
 use crate::error::{Error, Result, invalid};
 use crate::sqlite::{SqliteStore, text_index};
@@ -120,7 +121,8 @@ fn rebuild(paths: &Paths, options: &SqliteOptions, was_used: bool) -> Result<Vec
     Ok(log.0)
 }
 
-/// Copies a file byte by byte. Blocks that the disk cannot read become zeros.
+/// Copies a file byte by byte. Blocks that the disk cannot read become zeros. Zeros are not written, so that a file with a
+/// large hole takes no more space and time than the rest of it.
 fn copy_damaged(from: &Path, to: &Path, log: &mut RepairLog) -> Result<()> {
     const BLOCK: usize = 4096;
     let mut source = File::open(from)?;
@@ -141,14 +143,20 @@ fn copy_damaged(from: &Path, to: &Path, log: &mut RepairLog) -> Result<()> {
                     block.fill(0);
                     unreadable += 1;
                 }
+                copy.seek(SeekFrom::Start(at))?;
                 copy.write_all(&block)?;
                 at += BLOCK as u64;
                 continue;
             }
         };
-        copy.write_all(buffer.get(..read).unwrap_or_default())?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.iter().any(|byte| *byte != 0) {
+            copy.seek(SeekFrom::Start(at))?;
+            copy.write_all(bytes)?;
+        }
         at += read as u64;
     }
+    copy.set_len(at)?;
     copy.sync_all()?;
     if unreadable > 0 {
         let detail = format!("the disk cannot read {unreadable} blocks of {BLOCK} bytes");
@@ -170,7 +178,7 @@ impl Workspace {
     fn create(paths: &Paths) -> Result<Self> {
         let directory = paths.repair_directory();
         paths.remove_repair_directory()?;
-        create_private_directory(&directory)?;
+        create_private_folders(&directory)?;
         let new = Paths::new(&directory.join("new.db"))?;
         new.create_directories()?;
         new.create_database()?;

@@ -195,12 +195,21 @@ pub fn import_sessions(job: &Job) {
     }
 }
 
+/// Number of kills after which an empty store is used. Each kill verifies the whole store, so a store that grows without
+/// end would make the last kills of a long run slow.
+const KILLS_PER_STORE: u64 = 20;
+
 pub fn imports_survive_kills(kills: u64, seed: u64) {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("hfs.db");
+    let mut home = tempfile::tempdir().unwrap();
+    let mut path = home.path().join("hfs.db");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut imported: BTreeMap<String, u64> = BTreeMap::new();
     for seed in seed..seed + kills {
+        if seed.is_multiple_of(KILLS_PER_STORE) {
+            home = tempfile::tempdir().unwrap();
+            path = home.path().join("hfs.db");
+            imported.clear();
+        }
         let child = start(Scenario::Imports, &path, seed);
         let acknowledged = child.kill_after(random.usize(1..5), &mut random);
         let finished = acknowledged.iter().filter_map(|line| line.strip_prefix("imported "));

@@ -480,3 +480,114 @@ fn another_open_store_reads_and_writes_the_repaired_database() {
     drop(store);
     assert_eq!(all_sessions(&try_open(&path).unwrap()).unwrap().len(), 3);
 }
+
+#[test]
+fn a_rollback_journal_of_another_database_does_not_change_the_store() {
+    let (home, path) = sample(3);
+    let before = visible_content(&open(&path));
+    let other = home.path().join("other.db");
+    let conn = Connection::open(&other).unwrap();
+    conn.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000)); PRAGMA cache_size = 5;")
+        .unwrap();
+    // Pages are written before the commit, because the cache is small.
+    conn.execute_batch("BEGIN; UPDATE t SET x = randomblob(100000); UPDATE t SET x = zeroblob(90000);")
+        .unwrap();
+    let journal = fs::read(home.path().join("other.db-journal")).unwrap();
+    assert!(journal.len() > PAGE);
+    fs::write(home.path().join("hfs.db-journal"), &journal).unwrap();
+    let store = open(&path);
+    assert_intact(&store);
+    assert!(visible_content(&store) == before);
+    assert_eq!(fs::read(home.path().join("hfs.db.damaged-journal")).unwrap(), journal);
+}
+
+#[test]
+fn verify_finds_a_changed_schema_and_repair_restores_it() {
+    for change in [
+        "CREATE TRIGGER other AFTER INSERT ON message BEGIN DELETE FROM branch; END",
+        "DROP INDEX message_id",
+        "CREATE UNIQUE INDEX other ON message (role, created_at, no)",
+        "DROP TABLE purged_source",
+    ] {
+        let (_home, path) = sample(1);
+        let before = visible_content(&open(&path));
+        Connection::open(&path).unwrap().execute_batch(change).unwrap();
+        let store = open(&path);
+        let problems = store.verify().unwrap().problems;
+        assert!(problems.iter().any(|problem| problem.kind == "schema"), "{change}: {problems:#?}");
+        assert!(!store.repair().unwrap().is_empty());
+        assert_intact(&store);
+        assert!(visible_content(&store) == before, "{change}");
+    }
+    // What another program keeps beside the tables of hfs does not change them.
+    let (_home, path) = sample(1);
+    Connection::open(&path).unwrap().execute_batch("CREATE VIEW mine AS SELECT name FROM session").unwrap();
+    assert_intact(&open(&path));
+}
+
+#[test]
+fn branches_that_lead_in_a_circle_are_found_and_repaired() {
+    let (_home, path) = sample(1);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("UPDATE branch SET parent = (SELECT max(no) FROM branch), forked_at = 5", []).unwrap();
+    drop(conn);
+    let store = open(&path);
+    let problems = store.verify().unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.detail.contains("not older")), "{problems:#?}");
+    assert!(read_everything(&store).is_err(), "a circle is an error, not an endless loop");
+    store.repair().unwrap();
+    assert_intact(&store);
+    read_everything(&store).unwrap();
+}
+
+#[test]
+fn messages_of_a_lost_branch_stay_in_the_session_whose_current_branch_it_was() {
+    let (_home, path) = sample(3);
+    let before = all_sessions(&open(&path)).unwrap().len();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "PRAGMA foreign_keys = OFF; DELETE FROM branch; DELETE FROM run; DELETE FROM checkpoint",
+    )
+    .unwrap();
+    drop(conn);
+    let store = open(&path);
+    store.repair().unwrap();
+    assert_intact(&store);
+    let sessions = all_sessions(&store).unwrap();
+    // The other branch of each session is known by nothing else, so it gets a session of its own.
+    assert_eq!(sessions.len(), before * 2);
+    let with_messages = sessions.iter().filter(|session| history(&store, session).len() == 61).count();
+    assert_eq!(with_messages, before);
+}
+
+#[test]
+fn a_log_that_declares_a_huge_database_is_read_in_bounded_time() {
+    let (home, path) = sample(1);
+    let mut database = fs::read(&path).unwrap();
+    let checksum = |sum: (u32, u32), bytes: &[u8]| {
+        bytes.chunks_exact(8).fold(sum, |(mut first, mut second), pair| {
+            let word = |at: usize| u32::from_le_bytes(pair[at..at + 4].try_into().unwrap());
+            first = first.wrapping_add(word(0)).wrapping_add(second);
+            second = second.wrapping_add(word(4)).wrapping_add(first);
+            (first, second)
+        })
+    };
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+    let mut log = words(&[0x377f_0682, 3_007_000, 4096, 0, 1, 2]);
+    let mut sum = checksum((0, 0), &log);
+    log.extend(words(&[sum.0, sum.1]));
+    for page in [3, u32::MAX - 1] {
+        let (head, body) = (words(&[page, u32::MAX - 1]), vec![0xa5; PAGE]);
+        sum = checksum(checksum(sum, &head), &body);
+        log.extend(head);
+        log.extend(words(&[1, 2, sum.0, sum.1]));
+        log.extend(body);
+    }
+    fs::write(home.path().join("hfs.db-wal"), log).unwrap();
+    database[..100].fill(0);
+    fs::write(&path, database).unwrap();
+    hfs_store::repair(&hfs_store::StoreUrl::Sqlite(path.clone()), SqliteOptions::default()).unwrap();
+    let store = open(&path);
+    assert_intact(&store);
+    assert_eq!(all_sessions(&store).unwrap().len(), 1);
+}

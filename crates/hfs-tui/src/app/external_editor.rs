@@ -1,9 +1,9 @@
 //! Runs the user's editor.
 
-use std::io::Write;
 use std::process::Command;
 
 use hfs_core::ErrorKind;
+use hfs_files::TemporaryFolder;
 
 use crate::ports::ErrorReport;
 use crate::protocol::UiResult;
@@ -19,17 +19,18 @@ fn edit_file(command: &str, text: &str) -> UiResult<String> {
     let failed = |action: &str, error: &std::io::Error| {
         ErrorReport::new(ErrorKind::Unavailable, format!("cannot {action}: {error}"))
     };
-    let mut file = tempfile::Builder::new()
-        .prefix("hfs-message-")
-        .suffix(".md")
-        .tempfile()
+    // In a folder of its own, because many editors replace the file when they save. If hfs is killed, the editor still
+    // has its file.
+    let folder = TemporaryFolder::create()
+        .and_then(|folder| folder.share_with_children().map(|()| folder))
         .map_err(|error| failed("create a file for the editor", &error))?;
-    file.write_all(text.as_bytes()).map_err(|error| failed("write the editor's file", &error))?;
+    let file = folder.path().join("message.md");
+    std::fs::write(&file, text).map_err(|error| failed("write the editor's file", &error))?;
     // The command may have arguments, as in `code --wait`; the shell splits them. In its script, `hfs` is `$0` and the
     // file is `$1`.
     let status = Command::new("sh")
         .args(["-c", &format!("{command} \"$1\""), "hfs"])
-        .arg(file.path())
+        .arg(&file)
         .status()
         .map_err(|error| failed("start the editor", &error))?;
     if !status.success() {
@@ -38,8 +39,7 @@ fn edit_file(command: &str, text: &str) -> UiResult<String> {
             format!("the editor exited with {status}; your text was not changed"),
         ));
     }
-    // Reads the file by its path, because many editors replace the file when they save.
-    std::fs::read_to_string(file.path()).map_err(|error| failed("read the edited text", &error))
+    std::fs::read_to_string(&file).map_err(|error| failed("read the edited text", &error))
 }
 
 #[cfg(all(test, unix))]

@@ -17,8 +17,8 @@ use hfs_exchange::{
     PageOptions, RedactedSource, Redaction, SecretReport, TranscriptOptions, TranscriptReport, install_path,
     write_html, write_json, write_markdown, write_transcript,
 };
+use hfs_files::TemporaryFile;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::handoff;
@@ -587,7 +587,7 @@ pub enum ExportTarget {
 #[derive(Debug)]
 pub enum PendingExport {
     /// A temporary file in the directory of the target. Deleted unless it is committed.
-    Temporary(NamedTempFile),
+    Temporary(TemporaryFile),
     Stream(fs::File),
 }
 
@@ -640,9 +640,9 @@ impl ExportTarget {
             Self::New { directory, .. } => directory,
             Self::File(path) => path.parent().unwrap_or(path),
         };
-        // Temporary files have mode 0600 and keep it when they are renamed.
-        let file = tempfile::Builder::new().prefix(".hfs-export-").tempfile_in(directory);
-        file.map(PendingExport::Temporary).map_err(|error| self.io_error(error))
+        TemporaryFile::create_in(directory)
+            .map(PendingExport::Temporary)
+            .map_err(|error| self.io_error(error))
     }
 
     /// Renames the finished export to its final name, so that no reader ever sees a partial file. Returns its path.
@@ -654,12 +654,12 @@ impl ExportTarget {
             PendingExport::Temporary(file) => file,
             PendingExport::Stream(_) => return Ok(PathBuf::from(self.display())),
         };
-        file.as_file().sync_all().map_err(|error| self.io_error(error))?;
+        file.sync().map_err(|error| self.io_error(error))?;
         let (directory, name, format) = match self {
             Self::New { directory, name, format } => (directory, name, format),
             // `create` opens no temporary file for a `Stream`, so this is always a `File`.
             Self::File(path) | Self::Stream(path) => {
-                file.persist(path).map_err(|error| self.io_error(error.error))?;
+                file.persist(path).map_err(|error| self.io_error(error))?;
                 return Ok(path.clone());
             }
         };
@@ -667,10 +667,10 @@ impl ExportTarget {
         loop {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
             let path = directory.join(format!("{name}{suffix}.{}", format.extension()));
-            match file.persist_noclobber(&path) {
-                Ok(_) => return Ok(path),
-                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => file = error.file,
-                Err(error) => return Err(self.io_error(error.error)),
+            match file.persist_new(&path) {
+                Ok(()) => return Ok(path),
+                Err((same, error)) if error.kind() == io::ErrorKind::AlreadyExists => file = same,
+                Err((_, error)) => return Err(self.io_error(error)),
             }
             number += 1;
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use hfs_core::{ErrorKind, Session};
 use hfs_exchange::{Format, InstallPath, TranscriptOptions, install_path, write_transcript};
+use hfs_files::TemporaryFile;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -101,15 +102,15 @@ pub fn run(args: &HandoffArgs, context: &Context) -> Result<Outcome, CliError> {
 
     let model = opencode_model(&context.environment, Some(&directory));
     let options = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: true };
-    // Temporary files have mode 0600 and keep it when they are renamed. Tools ignore this one, because of its name.
-    let file = tempfile::Builder::new().prefix(".hfs-handoff-").tempfile_in(&folder);
-    let mut file = BufWriter::new(file.map_err(|error| CliError::io(action(), error))?);
+    // Tools ignore this file, because of its name.
+    let file = TemporaryFile::create_in(&folder).map_err(|error| CliError::io(action(), error))?;
+    let mut file = BufWriter::new(file);
     let report = write_transcript(&document, args.tool.format(), options, &mut file)
         .map_err(|error| cli_error(error, action()))?;
     let file = file.into_inner().map_err(|error| CliError::io(action(), error.into_error()))?;
-    file.as_file().sync_all().map_err(|error| CliError::io(action(), error))?;
+    file.sync().map_err(|error| CliError::io(action(), error))?;
     check_existing(args.tool, &path, file.path())?;
-    file.persist(&path).map_err(|error| CliError::io(action(), error.error))?;
+    file.persist(&path).map_err(|error| CliError::io(action(), error))?;
 
     let command = shell_command(&install, &path).ok_or_else(|| not_text(&path))?;
     let console = &context.console;

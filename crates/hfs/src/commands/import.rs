@@ -77,6 +77,8 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
         Some(DuplicateAction::Copy) => OnDuplicate::Copy,
         Some(DuplicateAction::Update) => OnDuplicate::Update,
     };
+    // Copies of databases that killed imports have left, which this one may not need itself.
+    hfs_files::remove_abandoned(&std::env::temp_dir());
     let store = context.store()?;
     let inputs = find_inputs(args, store.as_ref(), context)?;
     let options = ImportOptions { on_duplicate, dry_run: args.dry_run, full: args.full };

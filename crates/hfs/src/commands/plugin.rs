@@ -10,18 +10,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ErrorKind;
+use hfs_files::{TemporaryFolder, create_private_folders, lock_for_replacing};
 use hfs_plugins::{
     EntryPoint, IGNORED_FOLDERS, Language, MANIFEST_FILE, Manifest, Permission, Place, PluginState,
     PluginStatus, Plugins, check_folder, unpack,
 };
 use serde::Serialize;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::home::{
-    copy_private, create_private_dir, create_private_dirs, private_file_options, private_temporary_dir,
-};
+use crate::home::{copy_private, create_private_dir};
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
@@ -415,7 +413,8 @@ fn install(source: &Path, context: &Context) -> Result<Manifest, CliError> {
     context.home.create()?;
     let plugins = context.home.root().join("plugins");
     create_private_dir(&plugins).map_err(|error| write_error(&plugins, error))?;
-    let _lock = lock_installation(&plugins).map_err(|error| write_error(&plugins, error))?;
+    // One installation at a time.
+    let _lock = lock_for_replacing(&plugins).map_err(|error| write_error(&plugins, error))?;
     if metadata.is_dir() {
         return install_directory(source, source, &plugins);
     }
@@ -441,7 +440,7 @@ fn install_directory(directory: &Path, source: &Path, plugins: &Path) -> Result<
         let is_regular = fs::symlink_metadata(&from).is_ok_and(|metadata| metadata.is_file());
         if is_regular {
             let parent = to.parent().unwrap_or(staging.path());
-            let copied = create_private_dirs(parent).and_then(|()| copy_private(&from, &to));
+            let copied = create_private_folders(parent).and_then(|()| copy_private(&from, &to));
             copied.map_err(|error| CliError::io(format!("copy {}", from.display()), error))?;
         } else if is_required {
             return Err(invalid(source, format!("{} is missing or not a regular file", file.display())));
@@ -469,27 +468,6 @@ fn files_to_install(directory: &Path, manifest: &Manifest) -> Result<Vec<(PathBu
     Ok(files)
 }
 
-/// Prefix of the directories in which plugins are put together. It starts with a dot, so that hfs does not list them.
-const STAGING: &str = ".new-";
-
-/// Waits until no other process installs a plugin, and removes what killed installations have left. The lock is held until
-/// the returned file is dropped.
-fn lock_installation(plugins: &Path) -> io::Result<fs::File> {
-    let mut options = private_file_options();
-    let lock = options.write(true).create(true).truncate(false).open(plugins.with_extension("lock"))?;
-    match lock.lock() {
-        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
-        _ => {}
-    }
-    for entry in fs::read_dir(plugins)?.flatten() {
-        let is_staging = entry.file_name().to_str().is_some_and(|name| name.starts_with(STAGING));
-        if is_staging && let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::warn!(%error, directory = %entry.path().display(), "a killed installation has left a directory");
-        }
-    }
-    Ok(lock)
-}
-
 /// Exchanges two directories, so that a process that is killed leaves either the old or the new one in its place.
 #[cfg(target_os = "linux")]
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
@@ -503,7 +481,7 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
 }
 
 /// Renames `staging` to `target`. If that fails, the previous directory is restored.
-fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<(), CliError> {
+fn replace_directory(staging: TemporaryFolder, target: &Path, plugins: &Path) -> Result<(), CliError> {
     if target.exists() && exchange(staging.path(), target).is_ok() {
         // `staging` is now the previous directory, and is deleted when it is dropped.
         return Ok(());
@@ -521,13 +499,14 @@ fn replace_directory(staging: TempDir, target: &Path, plugins: &Path) -> Result<
         return Err(write_error(target, error));
     }
     // The directory has been renamed, so there is nothing left to delete on drop.
-    let _ = staging.keep();
+    staging.keep();
     Ok(())
 }
 
-/// A temporary directory in the directory of plugins, because a directory can only be renamed within its file system.
-fn staging_directory(plugins: &Path) -> Result<TempDir, CliError> {
-    private_temporary_dir(STAGING, plugins).map_err(|error| write_error(plugins, error))
+/// A temporary directory in the directory of plugins, because a directory can only be renamed within its file system. It is
+/// hidden, so hfs does not list it.
+fn staging_directory(plugins: &Path) -> Result<TemporaryFolder, CliError> {
+    TemporaryFolder::create_in(plugins).map_err(|error| write_error(plugins, error))
 }
 
 fn write_error(path: &Path, error: io::Error) -> CliError {

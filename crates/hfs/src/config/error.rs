@@ -62,6 +62,14 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The message with its cause, for a warning on one line.
+    pub fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// The individual problems of a file, each with its line; empty if the message already says everything.
     pub fn details(&self) -> Vec<String> {
         match self {

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::str::FromStr;
 
+use hfs_files::Durability;
 use yaml_edit::path::{PathError, YamlPath};
 use yaml_edit::{YamlFile, YamlValue};
 
@@ -16,7 +17,6 @@ use super::error::{ConfigError, ValueOrigin};
 use super::key::Key;
 use super::secret::{SecretReason, contains_secret, is_secret_name, shown};
 use super::value::{RawValue, SpannedValue, Value};
-use crate::home::replace_private_file;
 
 /// Larger files are refused. The limit also stops a read from a device that never ends.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -39,6 +39,18 @@ pub struct Layer {
 /// Reads a file. A missing file sets nothing.
 pub fn read(path: &Path) -> Result<Layer, ConfigError> {
     read_text(path)?.map_or_else(|| Ok(Layer::default()), |text| parse(path, &text))
+}
+
+/// Reads the file of a project, which is part of what the user has trusted. The target of a symbolic link is not.
+pub fn read_project(path: &Path) -> Result<Layer, ConfigError> {
+    if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        let source = std::io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is a symbolic link, whose target may change after you have trusted the folder",
+        );
+        return Err(ConfigError::Read { path: path.to_owned(), source });
+    }
+    read(path)
 }
 
 /// The text of a configuration file; `None` if it does not exist.
@@ -249,7 +261,7 @@ pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigErr
     let value = check_argument(key, text)?;
     let before = read_text(path)?.unwrap_or_else(|| HEADER.to_owned());
     let after = with_value(path, key, &value, &before)?;
-    replace_private_file(path, after.as_bytes())
+    hfs_files::replace(path, after.as_bytes(), Durability::Synced)
         .map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
     Ok(value)
 }
@@ -274,7 +286,7 @@ pub fn check_argument(key: Key, text: &str) -> Result<Value, ConfigError> {
 pub fn unset_in_file(path: &Path, key: Key) -> Result<bool, ConfigError> {
     let Some(before) = read_text(path)? else { return Ok(false) };
     let Some(after) = without_value(path, key, &before)? else { return Ok(false) };
-    replace_private_file(path, after.as_bytes())
+    hfs_files::replace(path, after.as_bytes(), Durability::Synced)
         .map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
     Ok(true)
 }

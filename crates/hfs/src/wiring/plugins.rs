@@ -24,7 +24,7 @@ pub fn host_config(context: &Context, store: Option<Arc<dyn Store>>) -> HostConf
     let project = context.project_folder.as_ref().filter(|project| project.is_trusted());
     let mut config = HostConfig::new(home, context.home.plugin_cache());
     config.interpreters = wiring::interpreters::locations(context);
-    config.project = project.map(|project| project.folder.plugins());
+    config.project = project.and_then(|project| project.folder.plugins());
     config.user_home.clone_from(&context.environment.user_home);
     config.disabled = context.settings.disabled_plugins.iter().cloned().collect();
     config.store = store;

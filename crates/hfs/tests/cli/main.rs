@@ -13,6 +13,7 @@ mod compatibility;
 mod config;
 mod history;
 mod import;
+mod leftovers;
 mod output;
 mod plugin_authoring;
 #[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]

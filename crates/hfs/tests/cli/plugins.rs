@@ -262,7 +262,7 @@ fn an_invalid_archive_is_refused_and_the_installed_plugin_is_kept() {
     let archive = hfs.project().join("p.zip");
     zip_of(&broken, &archive, &[]);
     let output = hfs.run(&["plugin", "install", archive.to_str().unwrap()]).fails_with(6);
-    assert!(output.stderr.contains("p.zip: ") && !output.stderr.contains(".new-"), "{}", output.stderr);
+    assert!(output.stderr.contains("p.zip: ") && !output.stderr.contains(".hfs-tmp-"), "{}", output.stderr);
 
     assert_eq!(state(&hfs), pair("1.0.0", "active"));
     assert_only_the_plugin_exists(&hfs);

@@ -44,11 +44,13 @@ fn recreate_branches(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> 
             WHERE branch BETWEEN 1 AND 2147483647 AND NOT EXISTS (SELECT 1 FROM branch AS known WHERE known.no = branch)",
     )?;
     for branch in missing {
-        // Runs and checkpoints know their session. Otherwise the branch gets a session of its own.
+        // Runs and checkpoints know their session, and a session knows its current branch. Otherwise the branch gets a
+        // session of its own.
         let known: Option<i64> = conn
             .prepare_cached(
                 "SELECT session FROM run WHERE branch = ?1 AND session > 0
-                    UNION ALL SELECT session FROM checkpoint WHERE branch = ?1 AND session > 0 LIMIT 1",
+                    UNION ALL SELECT session FROM checkpoint WHERE branch = ?1 AND session > 0
+                    UNION ALL SELECT no FROM session WHERE current_branch = ?1 LIMIT 1",
             )?
             .query_row([branch], |row| row.get(0))
             .optional()?;

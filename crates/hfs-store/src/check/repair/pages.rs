@@ -4,7 +4,7 @@
 //! frame with a wrong checksum. Here the frames after it are used too: the checksum of a frame starts from the stored
 //! checksum of the frame before it, so a frame can be checked although an earlier one is damaged.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -67,6 +67,15 @@ impl Pages {
             Some(log) if log.database_pages > 0 => log.database_pages,
             _ => self.file_pages,
         }
+    }
+
+    /// The numbers of the pages that the file or the log holds. The number of pages in the header of a frame may be damaged,
+    /// and says that there are up to four thousand million.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
+        let in_file = self.file_pages.min(self.count());
+        let log = self.log.iter().flat_map(|log| log.frames.keys().copied());
+        let in_log: BTreeSet<u32> = log.filter(|page| *page > in_file && *page <= self.count()).collect();
+        (1..=in_file).chain(in_log)
     }
 
     /// Number of pages that the log holds, and of damaged frames in it.

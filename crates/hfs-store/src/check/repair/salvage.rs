@@ -154,8 +154,8 @@ impl Salvage<'_> {
     /// Copies the pages that no root leads to, because a page above them is damaged.
     fn copy_remaining_pages(&mut self, log: &mut RepairLog) -> Result<()> {
         let mut unassigned = 0_u64;
-        for page in 2..=self.pages.count() {
-            if self.visited.contains(&page) {
+        for page in self.pages.numbers() {
+            if page == 1 || self.visited.contains(&page) {
                 continue;
             }
             let bytes = self.pages.read(page)?;

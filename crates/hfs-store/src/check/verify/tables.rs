@@ -152,6 +152,10 @@ pub(super) fn branches(conn: &Connection, report: &mut Report) -> Result<()> {
                     let detail = format!("it forks at message {forked_at}, but its parent ends at {head}");
                     report.problem(ProblemKind::Reference, &place, detail);
                 }
+                // A parent is created before its forks. Readers follow parents, so they may not lead in a circle.
+                if parent >= no {
+                    report.problem(ProblemKind::Reference, &place, "its parent is not older than itself");
+                }
                 if row.get::<_, Option<i64>>(6)? != row.get(2)? {
                     report.problem(ProblemKind::Reference, &place, "its parent belongs to another session");
                 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::{PageRequest, Session, SessionFilter, SessionId, SessionSummary, Store, StoreError};
 use hfs_exchange::Redaction;
+use hfs_files::TemporaryFile;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -179,17 +180,17 @@ fn export_one(
     }
     let action = || format!("write the export {}", path.display());
     let document = export.document(context)?;
-    // Temporary files have mode 0600 and keep it when they are renamed.
-    let temporary = tempfile::Builder::new().prefix(".hfs-export-").tempfile_in(directory);
-    let temporary = temporary.map_err(|error| CliError::io(action(), error))?;
+    let temporary = TemporaryFile::create_in(directory).map_err(|error| CliError::io(action(), error))?;
     let mut out = CancellableWriter { inner: BufWriter::new(temporary), cancel, written: 0.into() };
     export
         .write(&document, context, export.control_text(), &mut out)
         .map_err(|error| cli_error(error, action()))?;
     let bytes = out.written.get();
     let temporary = out.inner.into_inner().map_err(|error| CliError::io(action(), error.into_error()))?;
-    temporary.as_file().sync_all().map_err(|error| CliError::io(action(), error))?;
-    temporary.persist(&path).map_err(|error| CliError::io(action(), error.error))?;
+    temporary
+        .sync()
+        .and_then(|()| temporary.persist(&path))
+        .map_err(|error| CliError::io(action(), error))?;
     // The session was renamed since it was exported.
     let renamed =
         previous.filter(|written| written.file != file).map(|written| directory.join(&written.file));

@@ -19,6 +19,7 @@ use hfs_core::{
     PassthroughFields, Position, Role, RunEnding, RunId, RunSnapshot, SessionDraft, SessionId, Slot, Store,
     SystemClock, Timestamp, Verdict,
 };
+use hfs_files::TemporaryFolder;
 use hfs_plugins::{
     EntryPoint, Export, MANIFEST_FILE, Manifest, Permission, PluginState, PluginStatus, Plugins,
     check_component, componentize,
@@ -31,7 +32,6 @@ use serde_json::json;
 
 use super::{PluginJson, invalid, offer_interpreter, permission_list, read_manifest, report_path};
 use crate::context::Context;
-use crate::home::private_temporary_dir;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
 use crate::wiring::plugins::host_config;
@@ -341,7 +341,7 @@ struct Sandbox {
     directory: PathBuf,
     /// The session that the plugin runs on.
     session: SessionId,
-    _home: tempfile::TempDir,
+    _home: TemporaryFolder,
 }
 
 impl Sandbox {
@@ -358,8 +358,8 @@ impl Sandbox {
             .canonicalize()
             .map_err(|error| CliError::io(format!("read {}", directory.display()), error))?;
         offer_interpreter(&directory, context)?;
-        let home = private_temporary_dir("hfs-sandbox-", &std::env::temp_dir());
-        let home = home.map_err(|error| CliError::io("create a temporary directory", error))?;
+        let home =
+            TemporaryFolder::create().map_err(|error| CliError::io("create a temporary directory", error))?;
         // The copy fails if the user has no settings of plugins. The plugin then has the defaults.
         let _ = fs::copy(context.home.root().join(SETTINGS), home.path().join(SETTINGS));
         let (store, session) = match &args.session {
