@@ -77,6 +77,48 @@ fn a_destroyed_page_of_the_schema_costs_no_row() {
     }
 }
 
+/// Where the checkpointed database has the name of a table in its schema, and the number of the root page after it.
+fn schema_entry(sample: &Sample, table: &str) -> (usize, usize) {
+    let entry = format!("table{table}{table}");
+    let mut found = sample.checkpointed.windows(entry.len()).enumerate();
+    let at = found.find(|(_, window)| *window == entry.as_bytes()).unwrap().0;
+    (at + "table".len(), at + entry.len())
+}
+
+const TABLES: [&str; 8] =
+    ["session", "branch", "message", "attachment", "run", "state", "checkpoint", "operation"];
+
+#[test]
+fn a_damaged_name_of_a_table_costs_no_row() {
+    let sample = Sample::create();
+    for table in TABLES {
+        let (name, _) = schema_entry(&sample, table);
+        let mut damage = Damage::none(&sample, table);
+        damage.log = None;
+        damage.database = sample.checkpointed.clone();
+        damage.database[name + 2] ^= 1;
+        let page = u32::try_from(name / PAGE + 1).unwrap();
+        let expected = check_rows(&sample, &damage, &BTreeSet::from([page]), &format!("name of {table}"));
+        assert_eq!(expected, sample.rows.len());
+    }
+}
+
+#[test]
+fn a_damaged_number_of_a_root_page_costs_no_row() {
+    let sample = Sample::create();
+    let (_, other) = schema_entry(&sample, "activity");
+    for table in TABLES {
+        let (_, root) = schema_entry(&sample, table);
+        let mut damage = Damage::none(&sample, table);
+        damage.log = None;
+        damage.database = sample.checkpointed.clone();
+        damage.database[root] = sample.checkpointed[other];
+        let page = u32::try_from(root / PAGE + 1).unwrap();
+        let expected = check_rows(&sample, &damage, &BTreeSet::from([page]), &format!("root of {table}"));
+        assert_eq!(expected, sample.rows.len());
+    }
+}
+
 #[test]
 fn a_log_of_another_store_is_left_out() {
     let (sample, other) = (Sample::create(), Sample::with_sessions_from(100));

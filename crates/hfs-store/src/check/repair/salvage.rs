@@ -41,6 +41,7 @@ pub(crate) fn copy_rows(pages: &Pages, target: &Connection, log: &mut RepairLog)
         pages,
         target,
         tables: read_tables(target)?,
+        known: read_names(target)?,
         roots: HashMap::new(),
         visited: HashSet::new(),
         copied: 0,
@@ -63,6 +64,8 @@ struct Salvage<'a> {
     pages: &'a Pages,
     target: &'a Connection,
     tables: Vec<Table>,
+    /// Names of all tables and indexes of the new database.
+    known: HashSet<String>,
     /// The table or index of each root page, as far as the schema is readable.
     roots: HashMap<u32, String>,
     visited: HashSet<u32>,
@@ -73,6 +76,8 @@ impl Salvage<'_> {
     /// Reads the root pages from sqlite_schema, whose own root is page 1.
     fn read_schema(&mut self) -> Result<()> {
         let mut pending = vec![1];
+        // A damaged number of a root page may be that of another object. Then it says nothing about either of them.
+        let mut ambiguous = Vec::new();
         while let Some(page) = pending.pop() {
             if !self.visited.insert(page) {
                 continue;
@@ -89,7 +94,7 @@ impl Salvage<'_> {
                             (values.next(), values.next(), values.next())
                             && let Ok(root @ 1..) = u32::try_from(*root)
                         {
-                            self.roots.insert(root, name.clone());
+                            ambiguous.extend(self.roots.insert(root, name.clone()).map(|_| root));
                         }
                     }
                 }
@@ -98,6 +103,9 @@ impl Salvage<'_> {
                     self.visited.remove(&page);
                 }
             }
+        }
+        for root in ambiguous {
+            self.roots.remove(&root);
         }
         Ok(())
     }
@@ -173,6 +181,7 @@ impl Salvage<'_> {
                     let can_own = match &owner {
                         Owner::Object(name) => *name == table.name,
                         Owner::Unknown => !table.resembles_an_index(),
+                        Owner::Unnamed => table.root_is_lost,
                         Owner::None => false,
                     };
                     can_own && table.holds(kind, &records)
@@ -202,7 +211,8 @@ impl Salvage<'_> {
         let mut next = page;
         for _ in 0..MAX_DEPTH {
             if let Some(name) = self.roots.get(&next) {
-                return Ok(Owner::Object(name.clone()));
+                let is_known = self.known.contains(name);
+                return Ok(if is_known { Owner::Object(name.clone()) } else { Owner::Unnamed });
             }
             match self.pages.page_use(next)? {
                 PageUse::Child(parent) => next = parent,
@@ -252,6 +262,8 @@ impl Salvage<'_> {
 enum Owner {
     /// The table or index of this name.
     Object(String),
+    /// An object whose name is damaged, or one of another program.
+    Unnamed,
     Unknown,
     /// The page is not in use as a page of a B-tree.
     None,
@@ -300,6 +312,11 @@ struct Table {
     damaged_pages: BTreeSet<u32>,
     pages_without_parent: u64,
     root_is_lost: bool,
+}
+
+fn read_names(target: &Connection) -> Result<HashSet<String>> {
+    let mut statement = target.prepare("SELECT name FROM sqlite_schema")?;
+    Ok(statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The tables of the new database. Those of the text index are not STRICT; their rows are made again.
