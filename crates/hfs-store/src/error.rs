@@ -5,6 +5,7 @@ use std::path::Path;
 
 use hfs_core::StoreError;
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// An error without the name of the failed operation, which [`Error::into_store_error`] adds.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,13 @@ fn from_sqlite(error: rusqlite::Error, action: &str, path: &Path) -> StoreError 
         Some(
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
         ) => StoreError::Denied { action: action(), source: error.into() },
+        // SQLite cannot extend the index of the log, and reports an I/O error instead of a full disk.
+        Some(ErrorCode::SystemIoFailure)
+            if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) =>
+        {
+            let source = io::Error::new(io::ErrorKind::StorageFull, "there is no space left on the disk");
+            StoreError::Unavailable { action: action(), source: source.into() }
+        }
         Some(
             ErrorCode::DiskFull
             | ErrorCode::SystemIoFailure
