@@ -63,7 +63,9 @@ fn folder_in_words(folder: &str) -> String {
         Some(rest) if !rest.is_empty() => {
             format!("the folder {rest} of your home directory and in its subfolders ({folder})")
         }
-        _ => format!("the folder {folder} of this computer and in its subfolders"),
+        Some(_) => "your home directory and in its subfolders".to_owned(),
+        None if folder == "~" => "your home directory and in its subfolders".to_owned(),
+        None => format!("the folder {folder} of this computer and in its subfolders"),
     }
 }
 
@@ -104,6 +106,12 @@ mod tests {
 
     #[test]
     fn a_question_says_in_words_what_a_path_means() {
+        for home in ["~", "~/"] {
+            assert_eq!(
+                Permission::ReadFiles(home.into()).description(),
+                "read every file in your home directory and in its subfolders"
+            );
+        }
         assert_eq!(
             Permission::ReadFiles("~/notes/2026".into()).description(),
             "read every file in the folder notes/2026 of your home directory and in its subfolders (~/notes/2026)"
