@@ -54,10 +54,7 @@ pub(crate) fn copy_rows(pages: &Pages, target: &Connection, log: &mut RepairLog)
     for table in &salvage.tables {
         table.report(log);
     }
-    let mut objects = salvage.roots.values();
-    let schema_is_foreign = !salvage.roots.is_empty()
-        && !objects.any(|name| salvage.tables.iter().any(|table| table.name == *name));
-    Ok(Salvaged { rows: salvage.copied, schema_is_foreign })
+    Ok(Salvaged { rows: salvage.copied, schema_is_foreign: salvage.schema_is_foreign() })
 }
 
 struct Salvage<'a> {
@@ -73,6 +70,12 @@ struct Salvage<'a> {
 }
 
 impl Salvage<'_> {
+    /// Whether the schema is readable, and has tables but none of hfs.
+    fn schema_is_foreign(&self) -> bool {
+        let mut objects = self.roots.values();
+        !self.roots.is_empty() && !objects.any(|name| self.tables.iter().any(|table| table.name == *name))
+    }
+
     /// Reads the root pages from sqlite_schema, whose own root is page 1.
     fn read_schema(&mut self) -> Result<()> {
         let mut pending = vec![1];
@@ -211,8 +214,11 @@ impl Salvage<'_> {
         let mut next = page;
         for _ in 0..MAX_DEPTH {
             if let Some(name) = self.roots.get(&next) {
-                let is_known = self.known.contains(name);
-                return Ok(if is_known { Owner::Object(name.clone()) } else { Owner::Unnamed });
+                return Ok(if self.known.contains(name) || self.schema_is_foreign() {
+                    Owner::Object(name.clone())
+                } else {
+                    Owner::Unnamed
+                });
             }
             match self.pages.page_use(next)? {
                 PageUse::Child(parent) => next = parent,
