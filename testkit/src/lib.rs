@@ -1,6 +1,7 @@
 //! Test support that several crates share: deterministic clocks and ids, builders of test data, the conformance
-//! suite of the store port, a scripted agent and model server, a harness for the binary, and a benchmark runner.
+//! suite of the store port, scripted agents and a model server, a harness for the binary, and a benchmark runner.
 
+pub mod acp_agent;
 pub mod bench;
 pub mod builders;
 pub mod cli;

@@ -91,6 +91,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-machine-code", &["hfs-files"]),
     ("hfs-plugins", &["hfs-core", "hfs-files", "hfs-machine-code"]),
     ("hfs-agents", &["hfs-core"]),
+    ("hfs-acp", &["hfs-core", "hfs-files", "hfs-secrets"]),
     ("hfs-engine", &["hfs-core"]),
     ("hfs-tui", &["hfs-core", "hfs-engine", "hfs-files"]),
 ];

@@ -401,6 +401,10 @@ pub trait Agent: Send + Sync {
     /// See [`AgentError`].
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError>;
 
+    /// Ends what the agent has started, such as a process of its own, in an orderly way. Takes a few seconds at most. The
+    /// agent starts it again when it is needed.
+    async fn close(&self) {}
+
     /// The limit of the model's context. May ask the server, which takes a few seconds at most. `None` if the limit is not
     /// known, or if the agent uses no model.
     async fn context_limit(&self) -> Option<ContextLimit> {

@@ -58,6 +58,7 @@ mod store;
 mod suggestion;
 mod sync;
 mod time;
+mod tool_event;
 mod tool_input;
 mod widget;
 
@@ -109,5 +110,6 @@ pub use store::{
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
+pub use tool_event::{PlanStep, SessionOpening, ToolEnding, ToolEvent};
 pub use tool_input::{DiffLine, ToolInput, diff_lines, patched_files};
 pub use widget::{Node, Slot, Tone};

@@ -111,6 +111,16 @@ pub enum Suggestion {
         /// Name of the plugin.
         plugin: String,
     },
+    /// Find out what is wrong with an agent that runs as a program of its own.
+    CheckAgent {
+        /// Name of the agent.
+        agent: String,
+    },
+    /// Read the log of an agent that runs as a program of its own.
+    ReadAgentLog {
+        /// Name of the agent.
+        agent: String,
+    },
     /// Use the command line, since there is no terminal.
     UseChatCommand,
     /// Move a session to the trash instead of undoing its creation.

@@ -89,6 +89,10 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::ApprovePlugin { plugin } => format!("`hfs plugin approve {plugin}` lets it run"),
         Suggestion::EnablePlugin { plugin } => format!("`hfs plugin enable {plugin}` lets it run again"),
         Suggestion::ShowPluginLog { plugin } => format!("`hfs plugin logs {plugin}` shows what it logged"),
+        Suggestion::CheckAgent { agent } => format!("`hfs agents check {agent}` says what is wrong"),
+        Suggestion::ReadAgentLog { agent } => format!(
+            "its log is logs/agent-{agent}.log in the home directory of hfs; `hfs agents check {agent}` starts it alone"
+        ),
         Suggestion::UseChatCommand => {
             "without a terminal, `hfs chat \"...\"` sends a message and prints the reply".into()
         }

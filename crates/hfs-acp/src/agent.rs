@@ -1,0 +1,752 @@
+//! An agent of hfs that is a program of its own and speaks the Agent Client Protocol.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_client_protocol_schema::ProtocolVersion;
+use agent_client_protocol_schema::v1::{
+    CancelNotification, ClientCapabilities, ClientSessionCapabilities, CloseSessionRequest,
+    CompactionCapabilities, ContentBlock, EnvVariable, ImageContent, Implementation, InitializeRequest,
+    InitializeResponse, LoadSessionRequest, McpServer, McpServerStdio, NewSessionRequest, NewSessionResponse,
+    NoticeCapabilities, PromptRequest, PromptResponse, RequestPermissionRequest, ResumeSessionRequest,
+    SessionModeState, SetSessionModeRequest, StopReason, TextContent,
+};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use hfs_core::{
+    Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, IncompleteReason,
+    IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest, RunSink, SessionOpening, ToolEvent,
+    Usage, lock_unpoisoned,
+};
+use serde::Deserialize as _;
+use serde_json::Value;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use crate::AcpError;
+use crate::connection::{Connection, PendingCall, TurnInput, TurnQueue};
+use crate::conversation_text::{ConversationText, conversation_text};
+use crate::launch::Launch;
+use crate::memory::SessionMemory;
+use crate::permission::{ActionKind, DecidedBy, Decision, PermissionPolicy, PermissionQuestion, response};
+use crate::turn::{TurnLimits, TurnRecorder, current_model};
+
+/// How long an agent may take to start. Some check for updates first.
+const START_LIMIT: Duration = Duration::from_secs(90);
+/// How long an agent may take to open a session. A long one is replayed.
+const SESSION_LIMIT: Duration = Duration::from_secs(180);
+/// How long a cancelled turn is waited for before the run ends. The engine drops a run after 200 ms.
+const CANCEL_WAIT: Duration = Duration::from_millis(150);
+/// How long an agent may take to end a cancelled turn before its process is ended.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+/// How long an agent may take to end after its input was closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// Questions of one turn that may be open at the same time. More are refused.
+const MAX_QUESTIONS: usize = 1_000;
+
+/// Loads and stores the bytes of attachments. Its functions may block: they are called on tokio's blocking thread pool.
+pub trait Attachments: Send + Sync {
+    /// The bytes; `None` if they are not stored.
+    fn load(&self, hash: ContentHash) -> Option<Vec<u8>>;
+
+    /// Stores an attachment, durably.
+    ///
+    /// # Errors
+    /// Says why it could not be stored.
+    fn store(&self, attachment: &Attachment) -> Result<(), NotPersisted>;
+}
+
+/// A server of the Model Context Protocol that an agent starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolServer {
+    /// Name, which agents show.
+    pub name: String,
+    /// Its program.
+    pub command: PathBuf,
+    /// Arguments of the program.
+    pub arguments: Vec<String>,
+    /// Variables to add to its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl ToolServer {
+    fn to_wire(&self) -> McpServer {
+        let variables = self.environment.iter();
+        let variables = variables.map(|(name, value)| EnvVariable::new(name.clone(), value.clone()));
+        McpServer::Stdio(
+            McpServerStdio::new(self.name.clone(), self.command.clone())
+                .args(self.arguments.clone())
+                .env(variables.collect::<Vec<_>>()),
+        )
+    }
+}
+
+/// An agent that is a program of its own. It is started for the first message, and again after it has ended.
+pub struct AcpAgent {
+    inner: Arc<Inner>,
+    selection_reason: Option<String>,
+}
+
+struct Inner {
+    launch: Launch,
+    tool_servers: Vec<ToolServer>,
+    limits: TurnLimits,
+    /// The mode of the agent in which it asks before it acts.
+    mode: Option<String>,
+    policy: Arc<dyn PermissionPolicy>,
+    attachments: Arc<dyn Attachments>,
+    /// One turn at a time. A cancelled turn holds it until the agent has ended it.
+    turn: Arc<AsyncMutex<()>>,
+    running: Mutex<Option<Arc<RunningAgent>>>,
+    /// Sessions whose cancelled turn ended after its run.
+    ended_late: Mutex<HashMap<BranchId, SessionMemory>>,
+}
+
+/// A started agent.
+struct RunningAgent {
+    connection: Connection,
+    initialized: InitializeResponse,
+    /// The sessions that are open, with the models that they use.
+    open: Mutex<HashMap<String, Option<String>>>,
+}
+
+/// A session that is open for a prompt.
+struct OpenSession {
+    id: String,
+    how: SessionOpening,
+    model: Option<String>,
+    conversation: Option<ConversationText>,
+}
+
+impl AcpAgent {
+    /// Creates an agent, which is not started yet. Its sessions begin in the mode `mode`, if they have it: the one in which the
+    /// agent asks before it acts. Without it, the agent's own settings decide what it asks.
+    #[must_use]
+    pub fn new(
+        launch: Launch,
+        tool_servers: Vec<ToolServer>,
+        mode: Option<String>,
+        policy: Arc<dyn PermissionPolicy>,
+        attachments: Arc<dyn Attachments>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                launch,
+                tool_servers,
+                limits: TurnLimits::default(),
+                mode,
+                policy,
+                attachments,
+                turn: Arc::default(),
+                running: Mutex::default(),
+                ended_late: Mutex::default(),
+            }),
+            selection_reason: None,
+        }
+    }
+
+    /// Sets why this agent was chosen, which becomes the [`AgentDescription::summary`].
+    #[must_use]
+    pub fn with_selection_reason(mut self, reason: impl Into<String>) -> Self {
+        self.selection_reason = Some(reason.into());
+        self
+    }
+}
+
+/// Starts an agent and agrees on the protocol's version.
+///
+/// # Errors
+/// See [`AcpError`].
+pub(crate) async fn initialize(launch: &Launch) -> Result<(Connection, InitializeResponse), AcpError> {
+    let connection = Connection::start(launch)?;
+    let session = ClientSessionCapabilities::new()
+        .compaction(CompactionCapabilities::new())
+        .notices(NoticeCapabilities::new());
+    let request = InitializeRequest::new(ProtocolVersion::V1)
+        .client_capabilities(ClientCapabilities::new().session(session))
+        .client_info(Implementation::new("hfs", env!("CARGO_PKG_VERSION")));
+    let initialized: InitializeResponse = connection.call("initialize", &request, Some(START_LIMIT)).await?;
+    if initialized.protocol_version != ProtocolVersion::V1 {
+        let (agent, version) = (launch.agent.clone(), initialized.protocol_version.to_string());
+        return Err(AcpError::Version { agent, version });
+    }
+    Ok((connection, initialized))
+}
+
+impl Inner {
+    fn agent(&self) -> &str {
+        &self.launch.agent
+    }
+
+    /// The running agent, started if it is not.
+    async fn start(&self) -> Result<Arc<RunningAgent>, AcpError> {
+        let running = lock_unpoisoned(&self.running).clone();
+        if let Some(running) = running.filter(|running| running.connection.end_reason().is_none()) {
+            return Ok(running);
+        }
+        let (connection, initialized) = initialize(&self.launch).await?;
+        let running = Arc::new(RunningAgent { connection, initialized, open: Mutex::default() });
+        *lock_unpoisoned(&self.running) = Some(Arc::clone(&running));
+        Ok(running)
+    }
+
+    /// Opens the session that continues the branch: the agent's own if it contains exactly the branch, else a new one, to
+    /// which the conversation is sent as text.
+    async fn open_session(
+        &self,
+        running: &RunningAgent,
+        request: &RunRequest,
+    ) -> Result<OpenSession, AcpError> {
+        let remembered = request.memories.get(self.agent());
+        let remembered = remembered.and_then(|memory| memory.read::<SessionMemory>().ok());
+        let late = lock_unpoisoned(&self.ended_late).remove(&request.branch);
+        let memory = [late, remembered].into_iter().flatten();
+        let memory = memory.into_iter().find(|memory| memory.holds(request.branch, &request.history));
+        if let Some(memory) = memory
+            && let Some(opened) = self.continue_session(running, memory.session).await?
+        {
+            return Ok(opened);
+        }
+        let earlier = request.history.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        let created = self.new_session(running).await?;
+        Ok(OpenSession { conversation: conversation_text(earlier), ..created })
+    }
+
+    async fn new_session(&self, running: &RunningAgent) -> Result<OpenSession, AcpError> {
+        let request = NewSessionRequest::new(&self.launch.directory).mcp_servers(self.tool_servers());
+        let created: Value = running.connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
+        let model = current_model(&created);
+        let modes = created.get("modes").cloned();
+        let response: NewSessionResponse =
+            serde_json::from_value(created).map_err(|error| AcpError::Malformed {
+                agent: self.agent().to_owned(),
+                message: format!("its answer to session/new cannot be read: {error}"),
+            })?;
+        let id = response.session_id.to_string();
+        self.set_mode(running, &id, modes.as_ref()).await?;
+        lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
+        Ok(OpenSession { id, how: SessionOpening::New, model, conversation: None })
+    }
+
+    /// Continues a session of the agent. `None` if the agent does not have it any more.
+    async fn continue_session(
+        &self,
+        running: &RunningAgent,
+        id: String,
+    ) -> Result<Option<OpenSession>, AcpError> {
+        if let Some(model) = lock_unpoisoned(&running.open).get(&id).cloned() {
+            return Ok(Some(OpenSession { id, how: SessionOpening::Continued, model, conversation: None }));
+        }
+        let capabilities = &running.initialized.agent_capabilities;
+        let directory = &self.launch.directory;
+        let replay = running.connection.begin_replay(&id);
+        let result: Result<Value, AcpError> = if capabilities.session_capabilities.resume.is_some() {
+            let request = ResumeSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers());
+            running.connection.call("session/resume", &request, Some(SESSION_LIMIT)).await
+        } else if capabilities.load_session {
+            let request = LoadSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers());
+            running.connection.call("session/load", &request, Some(SESSION_LIMIT)).await
+        } else {
+            return Ok(None);
+        };
+        drop(replay);
+        match result {
+            Ok(response) => {
+                let model = current_model(&response);
+                self.set_mode(running, &id, response.get("modes")).await?;
+                lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
+                Ok(Some(OpenSession { id, how: SessionOpening::Resumed, model, conversation: None }))
+            }
+            // A new session needs the login as well, and its error says so.
+            Err(error @ AcpError::Refused { .. }) => {
+                running.connection.log().note(&format!("cannot continue the session {id}: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the agent ask before it acts, if its session has that mode and is in another one.
+    async fn set_mode(
+        &self,
+        running: &RunningAgent,
+        session: &str,
+        modes: Option<&Value>,
+    ) -> Result<(), AcpError> {
+        let modes = modes.and_then(|modes| serde_json::from_value::<SessionModeState>(modes.clone()).ok());
+        let (Some(wanted), Some(modes)) = (&self.mode, modes) else { return Ok(()) };
+        let has_mode = modes.available_modes.iter().any(|mode| mode.id.to_string() == *wanted);
+        if !has_mode || modes.current_mode_id.to_string() == *wanted {
+            return Ok(());
+        }
+        let request = SetSessionModeRequest::new(session.to_owned(), wanted.clone());
+        let _: Value = running.connection.call("session/set_mode", &request, Some(SESSION_LIMIT)).await?;
+        Ok(())
+    }
+
+    fn tool_servers(&self) -> Vec<McpServer> {
+        self.tool_servers.iter().map(ToolServer::to_wire).collect()
+    }
+
+    /// The content of a prompt.
+    async fn prompt(
+        &self,
+        running: &RunningAgent,
+        conversation: Option<&ConversationText>,
+        message: &Message,
+    ) -> Vec<ContentBlock> {
+        let takes_images = running.initialized.agent_capabilities.prompt_capabilities.image;
+        let mut blocks = Vec::new();
+        let text = |text: String| ContentBlock::Text(TextContent::new(text));
+        if let Some(conversation) = conversation {
+            blocks.push(text(conversation.text.clone()));
+        }
+        for part in &message.content.parts {
+            match part {
+                Part::Text { text: words } => blocks.push(text(words.clone())),
+                Part::Attachment { media_type, name, hash, .. } => {
+                    let is_image = takes_images && media_type.starts_with("image/");
+                    let bytes = match hash.filter(|_| is_image) {
+                        Some(hash) => self.load(hash).await,
+                        None => None,
+                    };
+                    blocks.push(match bytes {
+                        Some(bytes) => {
+                            ContentBlock::Image(ImageContent::new(STANDARD.encode(bytes), media_type.clone()))
+                        }
+                        None => text(format!("[file: {}]", name.as_deref().unwrap_or(media_type))),
+                    });
+                }
+                // A user's message has none of these.
+                Part::Thinking { .. }
+                | Part::ToolCall { .. }
+                | Part::ToolResult { .. }
+                | Part::Opaque { .. } => {}
+            }
+        }
+        blocks
+    }
+
+    async fn load(&self, hash: ContentHash) -> Option<Vec<u8>> {
+        let attachments = Arc::clone(&self.attachments);
+        tokio::task::spawn_blocking(move || attachments.load(hash)).await.ok().flatten()
+    }
+
+    /// Stores pictures that the agent sent, before the message that refers to them.
+    async fn store_pictures(&self, pictures: Vec<Attachment>) -> Result<(), NotPersisted> {
+        if pictures.is_empty() {
+            return Ok(());
+        }
+        let attachments = Arc::clone(&self.attachments);
+        let storing = move || pictures.iter().try_for_each(|picture| attachments.store(picture));
+        let stored = tokio::task::spawn_blocking(storing).await;
+        stored.unwrap_or_else(|error| Err(NotPersisted { reason: error.to_string() }))
+    }
+}
+
+/// An answer to a question, with what its event needs.
+struct Answered {
+    id: Value,
+    request: RequestPermissionRequest,
+    call: String,
+    title: String,
+    kind: ActionKind,
+    /// `Err` if the call could not be made durable, so that the question is not answered.
+    decision: Result<Decision, NotPersisted>,
+}
+
+/// A turn in progress. If its run ends before the agent has ended the turn, dropping it cancels the turn in the background.
+struct ActiveTurn {
+    inner: Arc<Inner>,
+    running: Arc<RunningAgent>,
+    session: String,
+    queue: Option<TurnQueue>,
+    call: Option<PendingCall>,
+    guard: Option<OwnedMutexGuard<()>>,
+    /// What the agent's session contains if the turn ends without anything that was not recorded.
+    memory: Option<SessionMemory>,
+    is_cancelled: bool,
+}
+
+impl ActiveTurn {
+    /// Tells the agent to end the turn. Only once.
+    fn cancel(&mut self) {
+        if !std::mem::replace(&mut self.is_cancelled, true) {
+            let _ = self
+                .running
+                .connection
+                .notify("session/cancel", &CancelNotification::new(self.session.clone()));
+        }
+    }
+}
+
+impl Drop for ActiveTurn {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        self.cancel();
+        let (running, inner, memory) =
+            (Arc::clone(&self.running), Arc::clone(&self.inner), self.memory.take());
+        let (queue, guard) = (self.queue.take(), self.guard.take());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(async move {
+                    end_cancelled(&inner, &running, call, queue, memory).await;
+                    drop(guard);
+                });
+            }
+            // The program ends, and the agent with it.
+            Err(_) => running.connection.kill(),
+        }
+    }
+}
+
+/// Waits for the end of a cancelled turn, and ends the agent if it takes too long.
+async fn end_cancelled(
+    inner: &Inner,
+    running: &RunningAgent,
+    mut call: PendingCall,
+    mut queue: Option<TurnQueue>,
+    memory: Option<SessionMemory>,
+) {
+    let mut is_unrecorded = false;
+    let mut deadline = std::pin::pin!(tokio::time::sleep(CANCEL_LIMIT));
+    let result = loop {
+        tokio::select! {
+            biased;
+            () = &mut deadline => break None,
+            input = next_input(&mut queue) => match input {
+                Some(TurnInput::Update(update)) => is_unrecorded |= is_content(&update),
+                Some(TurnInput::Permission { id, params }) => cancel_question(&running.connection, &id, params),
+                None => queue = None,
+            },
+            result = call.wait() => break Some(result),
+        }
+    };
+    while let Some(TurnInput::Update(update)) = queue.as_mut().and_then(TurnQueue::try_next) {
+        is_unrecorded |= is_content(&update);
+    }
+    match result {
+        Some(Ok(_)) => {
+            if let Some(memory) = memory.filter(|_| !is_unrecorded) {
+                lock_unpoisoned(&inner.ended_late).insert(memory.branch, memory);
+            }
+        }
+        Some(Err(_)) => {}
+        None => {
+            let seconds = CANCEL_LIMIT.as_secs();
+            running.connection.log().note(&format!("the cancelled turn did not end within {seconds} s"));
+            running.connection.kill();
+        }
+    }
+}
+
+/// The next input; waits forever without a queue.
+async fn next_input(queue: &mut Option<TurnQueue>) -> Option<TurnInput> {
+    match queue {
+        Some(queue) => queue.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether an update adds to the conversation.
+fn is_content(update: &Value) -> bool {
+    let kind = update.get("sessionUpdate").and_then(Value::as_str);
+    matches!(kind, Some("agent_message_chunk" | "agent_thought_chunk" | "tool_call" | "tool_call_update"))
+}
+
+fn cancel_question(connection: &Connection, id: &Value, params: Value) {
+    let decision = Decision { allowed: false, by: DecidedBy::Cancelled };
+    let _ = match serde_json::from_value(params) {
+        Ok(request) => connection.answer(id, &response(&request, decision).0),
+        Err(error) => connection.answer_invalid(id, &error.to_string()),
+    };
+}
+
+/// How recording a turn has ended.
+enum TurnEnd {
+    /// The agent has ended the turn.
+    Response(PromptResponse),
+    Failed(AgentError),
+    /// The turn was cancelled, and the agent has not ended it yet.
+    Unfinished,
+}
+
+#[async_trait]
+impl Agent for AcpAgent {
+    fn describe(&self) -> AgentDescription {
+        let agent = self.inner.agent();
+        let summary = self.selection_reason.clone().unwrap_or_else(|| format!("the agent {agent}"));
+        let running = lock_unpoisoned(&self.inner.running).clone();
+        // An agent that has not been started is assumed to look at pictures: all that are known do.
+        let sees_images =
+            running.is_none_or(|running| running.initialized.agent_capabilities.prompt_capabilities.image);
+        AgentDescription::new(agent, summary).with_images(sees_images)
+    }
+
+    async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
+        let cancelled = request.cancel.clone().cancelled_owned();
+        let inner = &self.inner;
+        let preparing = async {
+            let guard = Arc::clone(&inner.turn).lock_owned().await;
+            let running = inner.start().await?;
+            let session = inner.open_session(&running, &request).await?;
+            Ok::<_, AcpError>((guard, running, session))
+        };
+        let (guard, running, session) = tokio::select! {
+            () = cancelled => return Err(AgentError::Cancelled),
+            prepared = preparing => prepared?,
+        };
+        self.turn(request, sink, guard, running, session).await
+    }
+
+    async fn close(&self) {
+        let running = lock_unpoisoned(&self.inner.running).take();
+        let Some(running) = running else { return };
+        // A cancelled turn ends first.
+        let turn = tokio::time::timeout(CANCEL_LIMIT, self.inner.turn.lock()).await;
+        if running.initialized.agent_capabilities.session_capabilities.close.is_some() {
+            let sessions: Vec<String> = lock_unpoisoned(&running.open).keys().cloned().collect();
+            for session in sessions {
+                let request = CloseSessionRequest::new(session);
+                let _: Result<Value, AcpError> =
+                    running.connection.call("session/close", &request, Some(CLOSE_LIMIT)).await;
+            }
+        }
+        running.connection.close(CLOSE_LIMIT).await;
+        drop(turn);
+    }
+}
+
+impl AcpAgent {
+    async fn turn(
+        &self,
+        request: RunRequest,
+        sink: &dyn RunSink,
+        guard: OwnedMutexGuard<()>,
+        running: Arc<RunningAgent>,
+        session: OpenSession,
+    ) -> Result<RunOutcome, AgentError> {
+        let inner = &self.inner;
+        let agent = inner.agent();
+        let Some(prompt) = request.history.last() else {
+            return Err(AgentError::Internal { message: "there is no message to answer".into() });
+        };
+        let mut recorder = TurnRecorder::new(agent, sink, inner.limits, session.model.clone());
+        let conversation = session.conversation.as_ref();
+        recorder.emit(&ToolEvent::SessionOpened {
+            agent: agent.to_owned(),
+            session: session.id.clone(),
+            how: session.how,
+            sent_as_text: conversation.map_or(0, |conversation| conversation.messages),
+            left_out: conversation.map_or(0, |conversation| conversation.left_out),
+        });
+        let between = running.connection.take_between_turns(&session.id);
+        between.updates.into_iter().for_each(|update| recorder.report(update));
+        let blocks = inner.prompt(&running, conversation, prompt).await;
+        let queue = running.connection.begin_turn(&session.id);
+        let prompt_request = PromptRequest::new(session.id.clone(), blocks);
+        let call = running.connection.begin_call("session/prompt", &prompt_request)?;
+        let mut turn = ActiveTurn {
+            inner: Arc::clone(inner),
+            running: Arc::clone(&running),
+            session: session.id.clone(),
+            queue: Some(queue),
+            call: Some(call),
+            guard: Some(guard),
+            memory: None,
+            is_cancelled: false,
+        };
+        let end = self.record(&mut turn, &mut recorder, &request.cancel, sink).await;
+        let message = recorder.end();
+        let memory = SessionMemory::after_turn(session.id, prompt, recorder.fingerprints());
+        let response = match end {
+            TurnEnd::Response(response) => response,
+            TurnEnd::Failed(error) => return Err(error),
+            TurnEnd::Unfinished => {
+                turn.memory = Some(memory);
+                return Err(AgentError::Cancelled);
+            }
+        };
+        // A refusal removes the prompt and its answer from the agent's session.
+        if response.stop_reason != StopReason::Refusal
+            && let Ok(memory) = AgentMemory::new(&memory)
+        {
+            sink.remember(agent, memory);
+        }
+        // Agents whose provider counts no tokens report zeros.
+        let usage = response.usage.as_ref().filter(|usage| usage.total_tokens > 0).map(|usage| {
+            let (read, written) = (usage.cached_read_tokens, usage.cached_write_tokens);
+            let cached = read.unwrap_or(0).saturating_add(written.unwrap_or(0));
+            let sent = usage.input_tokens.saturating_add(cached);
+            let received = usage.output_tokens.saturating_add(usage.thought_tokens.unwrap_or(0));
+            Usage::new(sent, received).with_cache(read, written)
+        });
+        let incomplete = |reason, words: &str| {
+            Some(IncompleteReply { provider: agent.to_owned(), reason, stop_reason: Some(words.to_owned()) })
+        };
+        let incomplete = match response.stop_reason {
+            StopReason::EndTurn => None,
+            StopReason::MaxTokens => incomplete(IncompleteReason::Length, "max_tokens"),
+            StopReason::MaxTurnRequests => {
+                incomplete(IncompleteReason::Failure, "the maximum number of requests in a turn")
+            }
+            StopReason::Refusal => incomplete(IncompleteReason::Refusal, "refusal"),
+            StopReason::Cancelled if request.cancel.is_cancelled() => return Err(AgentError::Cancelled),
+            StopReason::Cancelled => incomplete(IncompleteReason::Failure, "the agent cancelled its turn"),
+            _ => incomplete(IncompleteReason::Failure, "a reason that is not known"),
+        };
+        if incomplete.is_none() && recorder.is_empty() {
+            let message = "it ended its turn without an answer".to_owned();
+            return Err(AgentError::Malformed { provider: agent.to_owned(), message });
+        }
+        Ok(RunOutcome::new(message.with_usage(usage)).with_incomplete(incomplete))
+    }
+
+    /// Records a turn until its end.
+    async fn record(
+        &self,
+        turn: &mut ActiveTurn,
+        recorder: &mut TurnRecorder<'_>,
+        cancel: &CancellationToken,
+        sink: &dyn RunSink,
+    ) -> TurnEnd {
+        let running = Arc::clone(&turn.running);
+        let connection = &running.connection;
+        let questions_over = cancel.child_token();
+        let mut questions: FuturesUnordered<BoxFuture<'_, Answered>> = FuturesUnordered::new();
+        let mut deadline = std::pin::pin!(tokio::time::sleep(CANCEL_WAIT));
+        let result = loop {
+            let Some(call) = turn.call.as_mut() else { return TurnEnd::Unfinished };
+            tokio::select! {
+                biased;
+                () = &mut deadline, if turn.is_cancelled => return TurnEnd::Unfinished,
+                () = cancel.cancelled(), if !turn.is_cancelled => {
+                    turn.cancel();
+                    deadline.as_mut().reset(tokio::time::Instant::now() + CANCEL_WAIT);
+                }
+                Some(answered) = questions.next(), if !questions.is_empty() => {
+                    if let Err(error) = answer(connection, recorder, answered) {
+                        return TurnEnd::Failed(error.into());
+                    }
+                }
+                input = next_input(&mut turn.queue) => match input {
+                    Some(TurnInput::Update(update)) => {
+                        recorder.update(update);
+                        let pictures = std::mem::take(&mut recorder.pictures);
+                        if let Err(error) = self.inner.store_pictures(pictures).await {
+                            return TurnEnd::Failed(error.into());
+                        }
+                    }
+                    Some(TurnInput::Permission { id, params }) if questions.len() >= MAX_QUESTIONS => {
+                        connection.log().note("refused a question: too many are open");
+                        cancel_question(connection, &id, params);
+                    }
+                    Some(TurnInput::Permission { id, params }) => match Question::read(id, &params, recorder) {
+                        Ok(question) => {
+                            let policy = Arc::clone(&self.inner.policy);
+                            questions.push(Box::pin(question.ask(sink, policy, questions_over.clone())));
+                        }
+                        Err((id, reason)) => {
+                            // The connection may be ending.
+                            let _ = connection.answer_invalid(&id, &reason);
+                        }
+                    },
+                    // The connection has ended, and the call fails.
+                    None => turn.queue = None,
+                },
+                result = call.wait() => break result,
+            }
+        };
+        turn.call = None;
+        questions_over.cancel();
+        while let Some(input) = turn.queue.as_mut().and_then(TurnQueue::try_next) {
+            match input {
+                TurnInput::Update(update) => recorder.update(update),
+                TurnInput::Permission { id, params } => cancel_question(connection, &id, params),
+            }
+        }
+        while let Some(answered) = questions.next().await {
+            if let Err(error) = answer(connection, recorder, answered) {
+                return TurnEnd::Failed(error.into());
+            }
+        }
+        let pictures = std::mem::take(&mut recorder.pictures);
+        if let Err(error) = self.inner.store_pictures(pictures).await {
+            return TurnEnd::Failed(error.into());
+        }
+        let response = result.and_then(|value| {
+            serde_json::from_value(value).map_err(|error| AcpError::Malformed {
+                agent: self.inner.agent().to_owned(),
+                message: format!("its answer to session/prompt cannot be read: {error}"),
+            })
+        });
+        match response {
+            Ok(response) => TurnEnd::Response(response),
+            // Some agents answer a cancelled prompt with an error.
+            Err(AcpError::Refused { .. }) if turn.is_cancelled => TurnEnd::Failed(AgentError::Cancelled),
+            Err(error) => TurnEnd::Failed(error.into()),
+        }
+    }
+}
+
+/// A question of the agent that is part of the recorded turn.
+struct Question {
+    id: Value,
+    request: RequestPermissionRequest,
+    asked: PermissionQuestion,
+}
+
+impl Question {
+    /// Records a question. Returns its id and the reason if it cannot be read.
+    fn read(id: Value, params: &Value, recorder: &mut TurnRecorder<'_>) -> Result<Self, (Value, String)> {
+        match RequestPermissionRequest::deserialize(params) {
+            Ok(request) => {
+                let asked = recorder.question(&request, params);
+                Ok(Self { id, request, asked })
+            }
+            Err(error) => Err((id, error.to_string())),
+        }
+    }
+
+    /// Decides the question, after its call is durable.
+    async fn ask(
+        self,
+        sink: &dyn RunSink,
+        policy: Arc<dyn PermissionPolicy>,
+        over: CancellationToken,
+    ) -> Answered {
+        let Self { id, request, asked } = self;
+        let decision = tokio::select! {
+            biased;
+            () = over.cancelled() => Ok(Decision { allowed: false, by: DecidedBy::Cancelled }),
+            decision = async {
+                sink.persist().await?;
+                Ok(policy.decide(&asked).await)
+            } => decision,
+        };
+        let PermissionQuestion { call, title, kind, .. } = asked;
+        Answered { id, request, call, title, kind, decision }
+    }
+}
+
+/// Sends and records the answer to a question.
+fn answer(
+    connection: &Connection,
+    recorder: &TurnRecorder<'_>,
+    answered: Answered,
+) -> Result<(), NotPersisted> {
+    let Answered { id, request, call, title, kind, decision } = answered;
+    let cancelled = Decision { allowed: false, by: DecidedBy::Cancelled };
+    let (response, option) = response(&request, *decision.as_ref().unwrap_or(&cancelled));
+    // The connection may be ending; the prompt's call then fails.
+    let _ = connection.answer(&id, &response);
+    let decision = decision?;
+    recorder.decided(&call, &title, kind, decision, option);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The supervisor of agents as a program of its own, for tests of this crate. In a release, hfs itself is the supervisor.
+
+use std::process::ExitCode;
+
+#[cfg(unix)]
+fn main() -> ExitCode {
+    hfs_acp::supervise(std::env::args_os().skip(1))
+}
+
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

@@ -1,0 +1,94 @@
+//! Finds out what an installed agent can do, and whether it can be used.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_client_protocol_schema::v1::{AuthMethod, InitializeResponse, NewSessionRequest};
+use serde_json::Value;
+
+use crate::AcpError;
+use crate::agent::initialize;
+use crate::connection::Connection;
+use crate::launch::Launch;
+
+/// How long an agent that was only asked may take to end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a session may take to open.
+const SESSION_LIMIT: Duration = Duration::from_secs(60);
+
+/// How a user logs in to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginMethod {
+    /// Its name.
+    pub name: String,
+    /// What to do, in the agent's words.
+    pub description: Option<String>,
+    /// Arguments of the agent's program that log in on a terminal, if it has such.
+    pub arguments: Option<Vec<String>>,
+}
+
+/// What an agent says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentReport {
+    /// Its own name and version.
+    pub version: Option<String>,
+    /// Whether it loads its earlier sessions.
+    pub loads: bool,
+    /// Whether it lists its sessions.
+    pub lists: bool,
+    /// Whether it resumes its earlier sessions without replaying them.
+    pub resumes: bool,
+    /// Whether it looks at pictures.
+    pub sees_images: bool,
+    /// How a user logs in.
+    pub logins: Vec<LoginMethod>,
+}
+
+impl AgentReport {
+    fn new(initialized: &InitializeResponse) -> Self {
+        let capabilities = &initialized.agent_capabilities;
+        let logins = initialized.auth_methods.iter().map(|method| LoginMethod {
+            name: method.name().to_owned(),
+            description: method.description().map(str::to_owned),
+            arguments: match method {
+                AuthMethod::Terminal(terminal) => Some(terminal.args.clone()),
+                _ => None,
+            },
+        });
+        Self {
+            version: initialized.agent_info.as_ref().map(|info| info.version.clone()),
+            loads: capabilities.load_session,
+            lists: capabilities.session_capabilities.list.is_some(),
+            resumes: capabilities.session_capabilities.resume.is_some(),
+            sees_images: capabilities.prompt_capabilities.image,
+            logins: logins.collect(),
+        }
+    }
+}
+
+/// Starts an agent, asks what it can do, and ends it.
+///
+/// # Errors
+/// See [`AcpError`].
+pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
+    let (connection, initialized) = initialize(launch).await?;
+    connection.close(CLOSE_LIMIT).await;
+    Ok(AgentReport::new(&initialized))
+}
+
+/// Like [`report`], and opens a session in a directory: only then most agents notice that nobody has logged in.
+///
+/// # Errors
+/// See [`AcpError`]. The report is returned even if no session can be opened, with the error.
+pub async fn check(launch: &Launch, directory: &Path) -> Result<(AgentReport, Option<AcpError>), AcpError> {
+    let (connection, initialized) = initialize(launch).await?;
+    let failure = open_session(&connection, directory).await.err();
+    connection.close(CLOSE_LIMIT).await;
+    Ok((AgentReport::new(&initialized), failure))
+}
+
+async fn open_session(connection: &Connection, directory: &Path) -> Result<(), AcpError> {
+    let request = NewSessionRequest::new(directory);
+    let _: Value = connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
+    Ok(())
+}

@@ -1,0 +1,540 @@
+//! A connection to an agent: requests and their answers, and the updates and questions of the turns in progress.
+//!
+//! One task reads the agent's output, one writes its input. Neither waits for the other, for a disk, or for the user, so an
+//! agent is never blocked by hfs, and hfs is never blocked by an agent.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hfs_core::lock_unpoisoned;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::AcpError;
+use crate::launch::{EnvironmentSecrets, Launch};
+use crate::log::AgentLog;
+use crate::process::{AgentProcess, Pipes};
+use crate::rpc::{
+    self, Incoming, LineError, MAX_LINE_BYTES, ReadEnd, invalid_params_line, method_not_found_line,
+    notification_line, parse_line, read_line, request_line, result_line,
+};
+
+/// Updates of a turn that may wait to be recorded.
+pub const MAX_WAITING: usize = 100_000;
+/// Their size.
+pub const MAX_WAITING_BYTES: usize = 256 << 20;
+/// Updates that arrive between two turns and are kept for the next one. More are counted only.
+const MAX_BETWEEN_TURNS: usize = 1_000;
+/// How long an agent that has closed its output may take to end, so that the error says how it ended.
+const STATUS_WAIT: Duration = Duration::from_secs(1);
+/// Characters of a line that the log quotes.
+const MAX_QUOTED: usize = 200;
+
+/// What an agent sends during a turn.
+#[derive(Debug)]
+pub enum TurnInput {
+    /// A session update, as it came.
+    Update(Value),
+    /// A request for a permission.
+    Permission {
+        /// Id of the request.
+        id: Value,
+        /// The request, as it came.
+        params: Value,
+    },
+}
+
+/// Receives what an agent sends for a session during a turn.
+#[derive(Debug)]
+pub struct TurnQueue {
+    session: String,
+    receiver: mpsc::Receiver<(TurnInput, usize)>,
+    shared: Arc<Shared>,
+}
+
+impl TurnQueue {
+    /// The next input; `None` if the connection has ended.
+    pub async fn next(&mut self) -> Option<TurnInput> {
+        let (input, bytes) = self.receiver.recv().await?;
+        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(input)
+    }
+
+    /// The next input if there is one.
+    pub fn try_next(&mut self) -> Option<TurnInput> {
+        let (input, bytes) = self.receiver.try_recv().ok()?;
+        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(input)
+    }
+}
+
+impl Drop for TurnQueue {
+    fn drop(&mut self) {
+        lock_unpoisoned(&self.shared.state).routes.remove(&self.session);
+        while self.try_next().is_some() {}
+    }
+}
+
+/// The time in which an agent replays a session; see [`Connection::begin_replay`].
+#[derive(Debug)]
+pub struct Replay {
+    session: String,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        let mut state = lock_unpoisoned(&self.shared.state);
+        if matches!(state.routes.get(&self.session), Some(Route::Replay)) {
+            state.routes.remove(&self.session);
+        }
+    }
+}
+
+/// Updates that arrived between two turns.
+#[derive(Debug, Default)]
+pub struct BetweenTurns {
+    /// The updates, oldest first.
+    pub updates: Vec<Value>,
+    /// How many more there were.
+    pub dropped: usize,
+}
+
+/// Where the updates of a session go.
+#[derive(Debug)]
+enum Route {
+    Turn(mpsc::Sender<(TurnInput, usize)>),
+    /// The agent replays the conversation of a session that it loads. hfs has these messages already.
+    Replay,
+}
+
+/// A connection to a running agent. Dropping it ends the agent.
+#[derive(Debug)]
+pub struct Connection {
+    shared: Arc<Shared>,
+    process: Arc<AgentProcess>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    agent: String,
+    log: AgentLog,
+    /// Size of the inputs that wait in all turns.
+    waiting_bytes: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_id: u64,
+    waiting_calls: HashMap<u64, oneshot::Sender<Result<Value, CallEnd>>>,
+    routes: HashMap<String, Route>,
+    between_turns: HashMap<String, BetweenTurns>,
+    /// Lines for the agent; `None` after the connection was closed.
+    output: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    /// Why the connection has ended.
+    ended: Option<AcpError>,
+}
+
+/// Why a call has no result.
+#[derive(Debug)]
+enum CallEnd {
+    Refused(rpc::RpcError),
+    Connection(AcpError),
+}
+
+impl Connection {
+    /// Starts an agent. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `Start` if its program cannot be run.
+    pub fn start(launch: &Launch) -> Result<Self, AcpError> {
+        let failed = |error: std::io::Error| AcpError::Start {
+            agent: launch.agent.clone(),
+            program: launch.program.display().to_string(),
+            message: error.to_string(),
+        };
+        let log = AgentLog::open(&launch.log).map_err(failed)?;
+        let (process, Pipes { input, output, errors }) = AgentProcess::start(launch)?;
+        let process = Arc::new(process);
+        let secrets = EnvironmentSecrets::new(&launch.environment);
+        let (lines, waiting_lines) = mpsc::unbounded_channel();
+        let state = State { output: Some(lines), ..State::default() };
+        let shared = Arc::new(Shared {
+            agent: launch.agent.clone(),
+            log: log.clone(),
+            waiting_bytes: AtomicUsize::new(0),
+            state: Mutex::new(state),
+        });
+        tokio::spawn(log.copy(errors, secrets.clone()));
+        tokio::spawn(write_lines(input, waiting_lines));
+        tokio::spawn(read_lines(output, Arc::clone(&shared), Arc::clone(&process), secrets));
+        Ok(Self { shared, process })
+    }
+
+    /// Sends a request and waits for its result, at most for `limit`.
+    ///
+    /// # Errors
+    /// `Refused` if the agent answers with an error, `NoAnswer` after the limit, and why the connection has ended if it has.
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &impl Serialize,
+        limit: Option<Duration>,
+    ) -> Result<R, AcpError> {
+        let pending = self.begin_call(method, params)?;
+        let result = match limit {
+            None => pending.result().await,
+            Some(limit) => tokio::time::timeout(limit, pending.result()).await.unwrap_or_else(|_| {
+                let error = AcpError::NoAnswer { agent: self.shared.agent.clone(), method, limit };
+                // It would not answer the next request either.
+                self.shared.end(error.clone());
+                self.process.end();
+                Err(error)
+            }),
+        }?;
+        serde_json::from_value(result).map_err(|error| AcpError::Malformed {
+            agent: self.shared.agent.clone(),
+            message: format!("its answer to {method} cannot be read: {error}"),
+        })
+    }
+
+    /// Sends a request, whose result is waited for later.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn begin_call(&self, method: &'static str, params: &impl Serialize) -> Result<PendingCall, AcpError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = lock_unpoisoned(&self.shared.state);
+        state.last_id += 1;
+        let id = state.last_id;
+        let line = request_line(id, method, params).map_err(|error| self.shared.unwritable(&error))?;
+        self.shared.write(&state, line)?;
+        state.waiting_calls.insert(id, sender);
+        drop(state);
+        Ok(PendingCall { id, method, receiver: Some(receiver), shared: Arc::clone(&self.shared) })
+    }
+
+    /// Sends a notification.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn notify(&self, method: &str, params: &impl Serialize) -> Result<(), AcpError> {
+        let line = notification_line(method, params).map_err(|error| self.shared.unwritable(&error))?;
+        self.shared.write(&lock_unpoisoned(&self.shared.state), line)
+    }
+
+    /// Answers a request of the agent.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn answer(&self, id: &Value, result: &impl Serialize) -> Result<(), AcpError> {
+        let line = result_line(id, result).map_err(|error| self.shared.unwritable(&error))?;
+        self.shared.write(&lock_unpoisoned(&self.shared.state), line)
+    }
+
+    /// Says that the arguments of a request of the agent cannot be read.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn answer_invalid(&self, id: &Value, reason: &str) -> Result<(), AcpError> {
+        let line = invalid_params_line(id, reason).map_err(|error| self.shared.unwritable(&error))?;
+        self.shared.write(&lock_unpoisoned(&self.shared.state), line)
+    }
+
+    /// Begins a turn of a session: its updates and questions go to the queue until that is dropped.
+    pub fn begin_turn(&self, session: &str) -> TurnQueue {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        lock_unpoisoned(&self.shared.state).routes.insert(session.to_owned(), Route::Turn(sender));
+        TurnQueue { session: session.to_owned(), receiver, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Ignores the updates of a session, which its agent replays, until the result is dropped.
+    pub fn begin_replay(&self, session: &str) -> Replay {
+        lock_unpoisoned(&self.shared.state).routes.insert(session.to_owned(), Route::Replay);
+        Replay { session: session.to_owned(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Takes the updates of a session that arrived between two turns.
+    pub fn take_between_turns(&self, session: &str) -> BetweenTurns {
+        lock_unpoisoned(&self.shared.state).between_turns.remove(session).unwrap_or_default()
+    }
+
+    /// Why the connection has ended; `None` if it has not.
+    pub fn end_reason(&self) -> Option<AcpError> {
+        lock_unpoisoned(&self.shared.state).ended.clone()
+    }
+
+    /// The agent's log.
+    pub fn log(&self) -> &AgentLog {
+        &self.shared.log
+    }
+
+    /// Ends the agent and everything that it has started. Does not wait for it.
+    pub fn kill(&self) {
+        self.shared.end(AcpError::Closed { agent: self.shared.agent.clone() });
+        self.process.end();
+    }
+
+    /// Closes the agent's input, so that it ends in its own time, but at most after `limit`.
+    pub async fn close(&self, limit: Duration) {
+        self.shared.end(AcpError::Closed { agent: self.shared.agent.clone() });
+        if tokio::time::timeout(limit, self.process.ended()).await.is_err() {
+            self.process.end();
+            self.process.ended().await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A request that was sent. Dropping it forgets its answer.
+#[derive(Debug)]
+pub struct PendingCall {
+    id: u64,
+    method: &'static str,
+    receiver: Option<oneshot::Receiver<Result<Value, CallEnd>>>,
+    shared: Arc<Shared>,
+}
+
+impl PendingCall {
+    /// Waits for the result. Cancel safe.
+    ///
+    /// # Errors
+    /// See [`Connection::call`].
+    pub async fn wait(&mut self) -> Result<Value, AcpError> {
+        let Some(receiver) = self.receiver.as_mut() else { return Err(self.shared.ended()) };
+        let result = receiver.await;
+        self.receiver = None;
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(CallEnd::Connection(error))) => Err(error),
+            Ok(Err(CallEnd::Refused(error))) => {
+                Err(AcpError::Refused { agent: self.shared.agent.clone(), method: self.method, error })
+            }
+            Err(_) => Err(self.shared.ended()),
+        }
+    }
+
+    async fn result(mut self) -> Result<Value, AcpError> {
+        self.wait().await
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        lock_unpoisoned(&self.shared.state).waiting_calls.remove(&self.id);
+    }
+}
+
+impl Shared {
+    fn unwritable(&self, error: &serde_json::Error) -> AcpError {
+        AcpError::Malformed {
+            agent: self.agent.clone(),
+            message: format!("a message for it cannot be written: {error}"),
+        }
+    }
+
+    fn ended(&self) -> AcpError {
+        let ended = lock_unpoisoned(&self.state).ended.clone();
+        ended.unwrap_or_else(|| AcpError::Closed { agent: self.agent.clone() })
+    }
+
+    fn write(&self, state: &State, line: Vec<u8>) -> Result<(), AcpError> {
+        if let Some(ended) = &state.ended {
+            return Err(ended.clone());
+        }
+        let sent = state.output.as_ref().is_some_and(|output| output.send(line).is_ok());
+        if sent { Ok(()) } else { Err(AcpError::Closed { agent: self.agent.clone() }) }
+    }
+
+    /// Ends the connection: all calls fail, and all turns get no more input. The first reason is kept.
+    fn end(&self, reason: AcpError) {
+        let mut state = lock_unpoisoned(&self.state);
+        let reason = state.ended.get_or_insert(reason).clone();
+        // The writer then closes the agent's input.
+        state.output = None;
+        state.routes.clear();
+        for (_, call) in state.waiting_calls.drain() {
+            let _ = call.send(Err(CallEnd::Connection(reason.clone())));
+        }
+    }
+
+    fn receive(&self, message: Incoming, bytes: usize) -> Result<(), AcpError> {
+        match message {
+            Incoming::Response { id, result } => self.receive_response(&id, result),
+            Incoming::Notification { method, params } if method == SESSION_UPDATE => {
+                return self.receive_update(params, bytes);
+            }
+            // Other notifications are extensions, which may be ignored.
+            Incoming::Notification { method, .. } => self.log.note(&format!("ignored {}", quoted(&method))),
+            Incoming::Request { id, method, params } if method == REQUEST_PERMISSION => {
+                return self.receive_question(id, params, bytes);
+            }
+            Incoming::Request { id, method, .. } => {
+                self.log.note(&format!("refused {}", quoted(&method)));
+                let line = method_not_found_line(&id, &method).map_err(|error| self.unwritable(&error))?;
+                // The connection may be ending.
+                let _ = self.write(&lock_unpoisoned(&self.state), line);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_response(&self, id: &Value, result: Result<Value, rpc::RpcError>) {
+        let call = id.as_u64().and_then(|id| lock_unpoisoned(&self.state).waiting_calls.remove(&id));
+        match call {
+            // The caller may have stopped waiting.
+            Some(call) => drop(call.send(result.map_err(CallEnd::Refused))),
+            None => self
+                .log
+                .note(&format!("ignored an answer to {}, which waits for none", quoted(&id.to_string()))),
+        }
+    }
+
+    fn receive_update(&self, mut params: Value, bytes: usize) -> Result<(), AcpError> {
+        let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
+        let update = params.get_mut("update").map(Value::take);
+        let (Some(session), Some(update)) = (session, update) else {
+            return Err(self.malformed("a session update without session or content".into()));
+        };
+        self.receive_for(session, TurnInput::Update(update), bytes)
+    }
+
+    fn receive_question(&self, id: Value, params: Value, bytes: usize) -> Result<(), AcpError> {
+        let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
+        self.receive_for(session.unwrap_or_default(), TurnInput::Permission { id, params }, bytes)
+    }
+
+    /// Passes an input to the turn of its session.
+    fn receive_for(&self, session: String, input: TurnInput, bytes: usize) -> Result<(), AcpError> {
+        let mut state = lock_unpoisoned(&self.state);
+        match (state.routes.get(&session), input) {
+            (Some(Route::Turn(turn)), input) => {
+                let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+                if waiting > MAX_WAITING_BYTES {
+                    return Err(self.flooded(format!("{} MiB", MAX_WAITING_BYTES >> 20)));
+                }
+                match turn.try_send((input, bytes)) {
+                    Ok(()) => Ok(()),
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        Err(self.flooded(format!("{MAX_WAITING} updates")))
+                    }
+                    // The turn has just ended.
+                    Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+                }
+            }
+            (Some(Route::Replay), TurnInput::Update(_)) => Ok(()),
+            (None, TurnInput::Update(update)) => {
+                let between = state.between_turns.entry(session).or_default();
+                if between.updates.len() < MAX_BETWEEN_TURNS {
+                    between.updates.push(update);
+                } else {
+                    between.dropped += 1;
+                }
+                Ok(())
+            }
+            (None | Some(Route::Replay), TurnInput::Permission { id, .. }) => {
+                let line = result_line(&id, &serde_json::json!({"outcome": {"outcome": "cancelled"}}))
+                    .map_err(|error| self.unwritable(&error))?;
+                let _ = self.write(&state, line);
+                drop(state);
+                self.log.note("cancelled a question that belongs to no turn");
+                Ok(())
+            }
+        }
+    }
+
+    fn flooded(&self, bound: String) -> AcpError {
+        AcpError::Flooded { agent: self.agent.clone(), bound }
+    }
+
+    fn malformed(&self, message: String) -> AcpError {
+        AcpError::Malformed { agent: self.agent.clone(), message }
+    }
+}
+
+const SESSION_UPDATE: &str = "session/update";
+const REQUEST_PERMISSION: &str = "session/request_permission";
+
+/// Text of the agent for the log, without secrets and control characters.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED).collect();
+    hfs_secrets::mask(&short).into_owned()
+}
+
+/// Writes lines until all senders are dropped, or the agent closes its input. Ending closes the input.
+async fn write_lines(mut input: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(line) = lines.recv().await {
+        if input.write_all(&line).await.is_err() || input.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the agent's output until its end, or until a line that ends the connection.
+async fn read_lines(
+    output: ChildStdout,
+    shared: Arc<Shared>,
+    process: Arc<AgentProcess>,
+    secrets: EnvironmentSecrets,
+) {
+    let mut output = BufReader::with_capacity(64 << 10, output);
+    let mut line = Vec::new();
+    let reason = loop {
+        match read_line(&mut output, &mut line).await {
+            Ok(()) => {}
+            Err(ReadEnd::TooLong) => break AcpError::LineTooLong { agent: shared.agent.clone() },
+            Err(ReadEnd::Closed) => {
+                let status = tokio::time::timeout(STATUS_WAIT, process.ended()).await;
+                let status = status.unwrap_or_else(|_| "it has closed its output".to_owned());
+                break AcpError::Ended { agent: shared.agent.clone(), status, output: shared.log.tail() };
+            }
+        }
+        secrets.mask(&mut line);
+        let received = match parse_line(&line) {
+            Ok(messages) => {
+                let bytes = line.len();
+                messages.into_iter().try_for_each(|message| shared.receive(message, bytes))
+            }
+            Err(LineError::NotJson) => {
+                let text = String::from_utf8_lossy(&line);
+                if !text.trim().is_empty() {
+                    shared.log.note(&format!("ignored a line that is not JSON: {}", quoted(&text)));
+                }
+                Ok(())
+            }
+            Err(LineError::Malformed(message)) => {
+                let text = quoted(&String::from_utf8_lossy(
+                    line.get(..line.len().min(4 * MAX_QUOTED)).unwrap_or_default(),
+                ));
+                shared.log.note(&format!("cannot read a message: {message}: {text}"));
+                Err(shared.malformed(format!("it sent a message that is not valid: {message}")))
+            }
+        };
+        if let Err(reason) = received {
+            break reason;
+        }
+        // A picture would otherwise keep its memory.
+        if line.capacity() > MAX_LINE_BYTES / 64 {
+            line = Vec::new();
+        }
+    };
+    // An agent that hfs has told to end has no reason of its own.
+    let is_expected = lock_unpoisoned(&shared.state).ended.is_some();
+    if !is_expected {
+        shared.log.note(&reason.to_string());
+    }
+    shared.end(reason);
+    process.end();
+}

@@ -1,0 +1,39 @@
+//! Agents that speak the Agent Client Protocol, as agents of hfs.
+//!
+//! Such an agent is a program of its own: Claude Code, Codex, opencode, Gemini CLI and others. [`AcpAgent`] starts it, sends
+//! prompts, and writes what it does as the messages of a turn. A [`PermissionPolicy`] decides what it may do, and
+//! [`Attachments`] stores pictures. Everything that an agent can do wrong, from ending to flooding, costs the turn in which it
+//! happens: the next prompt starts the agent again.
+//!
+//! The protocol's types are those of the crate `agent-client-protocol-schema`; the JSON-RPC around them is this crate's, so that
+//! every bound and every unknown message is handled here (see docs/decisions).
+
+#![cfg_attr(test, allow(clippy::string_slice, reason = "tests may panic"))]
+
+mod agent;
+mod check;
+mod connection;
+mod conversation_text;
+mod error;
+mod launch;
+mod log;
+mod memory;
+mod permission;
+mod process;
+mod rpc;
+#[cfg(unix)]
+mod supervisor;
+mod tool_call;
+mod turn;
+
+pub use agent::{AcpAgent, Attachments, ToolServer};
+pub use check::{AgentReport, LoginMethod, check, report};
+pub use error::AcpError;
+pub use launch::{Launch, environment};
+pub use permission::{
+    ActionKind, DecidedBy, Decision, FileChange, ParseActionKindError, PermissionPolicy, PermissionQuestion,
+};
+pub use rpc::{RpcError, RpcErrorCode};
+#[cfg(unix)]
+pub use supervisor::supervise;
+pub use turn::TurnLimits;

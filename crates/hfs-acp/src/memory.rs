@@ -1,0 +1,122 @@
+//! What an agent remembers in a checkpoint: its own session, and how far that session follows the branch.
+
+use hfs_core::{BranchId, Message, Part, Role, Seq};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Fingerprints that are kept: those of the newest messages.
+const MAX_FINGERPRINTS: usize = 64;
+/// Characters of a fingerprint, each of four bits.
+const FINGERPRINT_CHARS: usize = 16;
+
+/// An agent's own session and the messages that it contains.
+///
+/// The session contains exactly the branch up to `through`. It is valid only on the branch that drove it: after a rewind or a
+/// fork, the other branch continues it, so the session contains more than the new branch. The fingerprints show whether a
+/// message was changed since, by a plugin or by an import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionMemory {
+    /// The agent's id of its session.
+    pub session: String,
+    /// The branch that drove it.
+    pub branch: BranchId,
+    /// Newest message that it contains.
+    pub through: Seq,
+    /// Fingerprints of the newest messages up to there, oldest first.
+    pub fingerprint: Vec<String>,
+}
+
+impl SessionMemory {
+    /// The memory after a turn that answered `prompt` with messages of these fingerprints.
+    pub fn after_turn(session: String, prompt: &Message, replies: &[String]) -> Self {
+        let of_prompt = message_fingerprint(prompt.content.role, &prompt.content.parts);
+        let all = std::iter::once(&of_prompt).chain(replies);
+        let skipped = (replies.len() + 1).saturating_sub(MAX_FINGERPRINTS);
+        let count = u64::try_from(replies.len()).unwrap_or(u64::MAX);
+        Self {
+            session,
+            branch: prompt.branch,
+            through: prompt.seq.saturating_add(count),
+            fingerprint: all.skip(skipped).cloned().collect(),
+        }
+    }
+
+    /// Whether the session contains exactly what the branch has before the last message of `history`.
+    pub fn holds(&self, branch: BranchId, history: &[Message]) -> bool {
+        let Some((prompt, earlier)) = history.split_last() else { return false };
+        if branch != self.branch || prompt.seq != self.through + 1 {
+            return false;
+        }
+        let mut newest = self.through;
+        let mut is_seen = false;
+        for fingerprint in self.fingerprint.iter().rev() {
+            let message = earlier.iter().rev().find(|message| message.seq == newest);
+            // Only the newest messages of a long branch are part of the history.
+            let Some(message) = message else { break };
+            if message_fingerprint(message.content.role, &message.content.parts) != *fingerprint {
+                return false;
+            }
+            is_seen = true;
+            newest = newest.saturating_sub(1);
+        }
+        is_seen
+    }
+}
+
+/// A fingerprint of a message's content.
+pub(crate) fn message_fingerprint(role: Role, parts: &[Part]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(role.as_str().as_bytes());
+    for part in parts {
+        let content = match part {
+            Part::Text { text } => json!(["text", text]),
+            Part::Thinking { text, .. } => json!(["thinking", text]),
+            Part::ToolCall { id, name, input } => json!(["call", id, name, input]),
+            Part::ToolResult { id, output, is_error } => json!(["result", id, output, is_error]),
+            Part::Attachment { media_type, hash, .. } => {
+                json!(["attachment", media_type, hash.map(|hash| hash.to_string())])
+            }
+            Part::Opaque { source, raw } => json!(["opaque", source, raw]),
+        };
+        hasher.update(content.to_string().as_bytes());
+        hasher.update(b"\n");
+    }
+    hasher.finalize().to_hex().chars().take(FINGERPRINT_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{MessageDraft, Timestamp};
+
+    use super::*;
+
+    fn message(branch: BranchId, seq: Seq, role: Role, text: &str) -> Message {
+        let content = MessageDraft::new(role, vec![Part::text(text)], Timestamp::UNIX_EPOCH);
+        Message { branch, seq, content }
+    }
+
+    #[test]
+    fn a_session_holds_only_for_the_branch_and_the_messages_that_it_contains() {
+        let branch = BranchId::generate();
+        let prompt = message(branch, 3, Role::User, "question");
+        let reply = message(branch, 4, Role::Assistant, "answer");
+        let fingerprint = message_fingerprint(Role::Assistant, &reply.content.parts);
+        let memory = SessionMemory::after_turn("s".into(), &prompt, &[fingerprint]);
+        let next = message(branch, 5, Role::User, "next");
+        let history = [prompt.clone(), reply.clone(), next.clone()];
+        assert!(memory.holds(branch, &history));
+        // The history of a long branch begins later.
+        assert!(memory.holds(branch, &history[1..]));
+        assert!(!memory.holds(branch, &history[2..]));
+        // A rewind or a fork.
+        assert!(!memory.holds(BranchId::generate(), &history));
+        // Something was said to another agent in between.
+        let later = message(branch, 7, Role::User, "next");
+        assert!(!memory.holds(branch, &[prompt.clone(), reply.clone(), later]));
+        // A plugin has changed the reply, or an import has replaced the prompt.
+        let changed = message(branch, 4, Role::Assistant, "another answer");
+        assert!(!memory.holds(branch, &[prompt, changed, next.clone()]));
+        let changed = message(branch, 3, Role::User, "another question");
+        assert!(!memory.holds(branch, &[changed, reply, next]));
+    }
+}
