@@ -8,12 +8,13 @@ use hfs_core::Timestamp;
 use jiff::Zoned;
 
 use crate::commands::{
-    branch, chat, checkpoint, compact, completions, config, export, handoff, history, import, plugin, run,
-    search, session, start, stats, store, trust,
+    agents, branch, chat, checkpoint, compact, completions, config, export, handoff, history, import,
+    permissions, plugin, run, search, session, start, stats, store, trust,
 };
-use crate::config::{AgentKind, Key, Override};
+use crate::config::{AgentName, Key, Override};
 use crate::output::error::CliError;
 use crate::output::time_format;
+use crate::permissions::AllowedKinds;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -96,15 +97,18 @@ pub fn parse_since(text: &str) -> Result<Timestamp, CliError> {
 /// Options of the commands that ask an agent.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AgentArgs {
-    /// The agent that replies
+    /// The agent that replies: assistant, triads, recall, or a program such as claude or codex
     #[arg(long, value_name = "AGENT")]
-    pub agent: Option<AgentKind>,
+    pub agent: Option<String>,
     /// Reply with triads: small, standard, or a configuration file
     #[arg(long, value_name = "NAME|FILE")]
     pub triads: Option<String>,
     /// The model that replies, such as claude-sonnet-4-6 or ollama/llama3
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// What a program that replies may do without asking: read, edit, delete, move, search, execute, think, fetch, or all
+    #[arg(long, value_name = "KINDS", value_parser = AllowedKinds::parse)]
+    pub allow: Option<AllowedKinds>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +149,11 @@ pub enum Command {
     Handoff(handoff::HandoffArgs),
     /// Import transcripts of other tools, and exported sessions
     Import(import::ImportArgs),
+    /// List agents that are programs of their own, such as Claude Code, and check one
+    Agents(agents::AgentsArgs),
+    /// List and revoke what agents may always do
+    #[command(subcommand_required = true)]
+    Permissions(permissions::PermissionsArgs),
     /// List, approve, run, install and write plugins
     #[command(alias = "plugins", subcommand_required = true)]
     Plugin(plugin::PluginArgs),
@@ -182,6 +191,8 @@ impl Command {
             | Self::Export(_)
             | Self::Handoff(_)
             | Self::Import(_)
+            | Self::Agents(_)
+            | Self::Permissions(_)
             | Self::Plugin(_)
             | Self::Config(_)
             | Self::Store(_)
@@ -221,21 +232,19 @@ impl AgentArgs {
     /// Returns these options, with missing ones taken from `fallback`.
     pub fn or(&self, fallback: &Self) -> Self {
         Self {
-            agent: self.agent.or(fallback.agent),
+            agent: self.agent.clone().or_else(|| fallback.agent.clone()),
             triads: self.triads.clone().or_else(|| fallback.triads.clone()),
             model: self.model.clone().or_else(|| fallback.model.clone()),
+            allow: self.allow.clone().or_else(|| fallback.allow.clone()),
         }
     }
 
     /// `--triads` without `--agent` selects the triads agent.
     fn overrides(&self) -> impl Iterator<Item = Override> {
-        let agent = self.agent.map(|agent| (agent, "--agent"));
-        let implied = self.triads.as_ref().map(|_| (AgentKind::Triads, "--triads"));
-        let agent = agent.or(implied).map(|(agent, option)| Override {
-            key: Key::Agent,
-            option,
-            text: agent.as_str().to_owned(),
-        });
+        let agent = self.agent.clone().map(|agent| (agent, "--agent"));
+        let implied = || Some((AgentName::Triads.as_str().to_owned(), "--triads"));
+        let agent = agent.or_else(|| self.triads.as_ref().and_then(|_| implied()));
+        let agent = agent.map(|(text, option)| Override { key: Key::Agent, option, text });
         let triads = self.triads.clone().map(|text| Override { key: Key::Triads, option: "--triads", text });
         let model = self.model.clone().map(|text| Override { key: Key::Model, option: "--model", text });
         agent.into_iter().chain(triads).chain(model)

@@ -1,5 +1,6 @@
 //! The commands. Each takes its arguments and the `Context`, and prints its result.
 
+pub mod agents;
 pub mod branch;
 pub mod chat;
 pub mod checkpoint;
@@ -11,6 +12,7 @@ pub mod export;
 pub mod handoff;
 pub mod history;
 pub mod import;
+pub mod permissions;
 pub mod plugin;
 pub mod run;
 pub mod search;

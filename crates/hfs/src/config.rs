@@ -8,6 +8,7 @@
 mod error;
 mod file;
 mod key;
+mod programs;
 mod secret;
 mod settings;
 mod value;
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, ValueOrigin};
 pub use file::{check_argument, list_in_file, read_project, read_text, set_in_file, unset_in_file};
 pub use key::{Key, ProjectPolicy, ValueType};
+pub use programs::{AgentEntry, BUILT_IN, Programs, ToolServerEntry, TranscriptFormat};
 pub use secret::{SecretReason, contains_secret};
-pub use settings::{AgentKind, ColorMode, Settings, Theme, TriadsSetting};
+pub use settings::{AgentName, ColorMode, Settings, Theme, TriadsSetting};
 pub use value::Value;
 
 use crate::environment::Environment;
@@ -48,6 +50,8 @@ pub struct Config {
     values: BTreeMap<Key, Setting>,
     /// Keys whose value a project's file replaced and no later layer overrode.
     from_project: BTreeSet<Key>,
+    /// The programs of the user's file. No other layer has any.
+    programs: Programs,
     /// Problems that are not errors: unknown keys, and keys that a project may not set.
     pub warnings: Vec<String>,
 }
@@ -88,6 +92,7 @@ impl Config {
         let user = file::read(&paths.user)?;
         config.warnings.extend(user.warnings);
         config.values.extend(user.values);
+        config.programs = user.programs;
         if let Some(path) = &paths.project {
             match read_project(path) {
                 Ok(layer) => config.apply_project(layer, &paths.user, environment),
@@ -129,6 +134,9 @@ impl Config {
 
     fn apply_project(&mut self, layer: file::Layer, user_file: &Path, environment: &Environment) {
         self.warnings.extend(layer.warnings);
+        for (section, origin) in layer.program_sections {
+            self.warnings.push(format!("{origin}: {}", section.project_warning()));
+        }
         for (key, setting) in layer.values {
             match key.spec().project_policy {
                 ProjectPolicy::Replace => {
@@ -154,6 +162,14 @@ impl Config {
 /// Checks what only the use of a value would show, so that a project's mistake does not stop a command.
 fn check_project_value(key: Key, setting: &Setting, environment: &Environment) -> Result<(), ConfigError> {
     match (key, &setting.value) {
+        (Key::Agent, Value::Text(text)) if AgentName::new(text).program().is_some() => {
+            Err(ConfigError::InvalidValue {
+                origin: setting.origin.clone(),
+                key: key.name().to_owned(),
+                found: format!("{text:?}"),
+                expected: "assistant, triads or recall, because a project may not choose commands".into(),
+            })
+        }
         (Key::Triads, Value::Text(text)) => {
             let triads =
                 TriadsSetting { text: text.clone(), origin: setting.origin.clone(), from_project: true };

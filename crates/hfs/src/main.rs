@@ -14,6 +14,7 @@ mod home;
 mod interrupt;
 mod logging;
 mod output;
+mod permissions;
 mod prices;
 mod project;
 mod resolve;
@@ -31,9 +32,9 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
-    branch, chat, checkpoint, compact, completions, config as config_command, doctor, export, handoff,
-    history, import, plugin, run as run_command, search, session, start, stats, store,
-    trust as trust_command,
+    agents, branch, chat, checkpoint, compact, completions, config as config_command, doctor, export,
+    handoff, history, import, permissions as permissions_command, plugin, run as run_command, search,
+    session, start, stats, store, trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -41,6 +42,8 @@ use crate::environment::Environment;
 use crate::output::console::{Console, OutputOptions};
 use crate::output::error::{CliError, EXIT_USAGE, ErrorDocument, Outcome};
 use crate::output::sanitize;
+#[cfg(unix)]
+use crate::wiring::programs::SUPERVISE;
 
 // Use mimalloc: parts of transcripts, events and rendered screens are allocated on one thread and freed on another, and
 // glibc malloc contends on that. Imports take 20 % less time for twice the memory (benches/import.rs).
@@ -48,6 +51,10 @@ use crate::output::sanitize;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == SUPERVISE) {
+        return hfs_acp::supervise(std::env::args_os().skip(2));
+    }
     if completions::complete() {
         return ExitCode::SUCCESS;
     }
@@ -123,6 +130,8 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Export(args)) => export::run(&args, context),
         Some(Command::Handoff(args)) => handoff::run(&args, context),
         Some(Command::Import(args)) => import::run(&args, context),
+        Some(Command::Agents(args)) => agents::run(&args, context),
+        Some(Command::Permissions(args)) => permissions_command::run(&args, context),
         Some(Command::Plugin(args)) => plugin::run(&args, context),
         Some(Command::Config(args)) => config_command::run(&args, context),
         Some(Command::Store(args)) => store::run(&args, context),

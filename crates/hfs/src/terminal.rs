@@ -37,6 +37,7 @@ use crate::wiring;
 use crate::wiring::agent::{AgentBackend, SelectedAgent, build_agent, choose_agent};
 use crate::wiring::document::StoreDocument;
 use crate::wiring::plugins::AppPluginHost;
+use crate::wiring::programs::agent_names;
 use crate::wiring::triads::{ModelsByName, value_to_save};
 
 /// The first screen of the app.
@@ -73,6 +74,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
     let exit = runtime.block_on(async {
         let SelectedAgent { agent, .. } = build_agent(context).await?;
         let hooks = context.hooks()?;
+        let first_agent = Arc::clone(&agent);
         let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
         let (conversation, session_list) = match start_screen {
@@ -103,7 +105,9 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             }),
             plugins,
         };
-        hfs_tui::run(parts).await.map_err(CliError::from)
+        let exit = hfs_tui::run(parts).await.map_err(CliError::from);
+        first_agent.close().await;
+        exit
     })?;
     // Do not wait for blocking calls that are still running: their results are no longer needed.
     runtime.shutdown_background();
@@ -237,6 +241,13 @@ impl ConfigurationFiles {
         let config = match choice.backend {
             AgentBackend::Assistant(config)
             | AgentBackend::Triads(_, Some(ModelsByName { default: config, .. })) => config,
+            AgentBackend::Program(program) => {
+                return Err(CliError::with_hint(
+                    ErrorKind::Unavailable,
+                    format!("{} chooses its model itself", program.title),
+                    "`/config agent assistant` lets a model of hfs reply",
+                ));
+            }
             AgentBackend::Recall | AgentBackend::Triads(_, None) => {
                 return Err(CliError::with_hint(
                     ErrorKind::Unavailable,
@@ -364,6 +375,7 @@ impl Configuration for ConfigurationFiles {
                         ValueType::Choice(choices) => {
                             choices.iter().map(|choice| (*choice).to_owned()).collect()
                         }
+                        ValueType::Agent => agent_names(&context.settings.programs),
                         _ => Vec::new(),
                     },
                 }

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod document;
 pub mod interpreters;
 pub mod plugins;
+pub mod programs;
 pub mod triads;
 
 use std::sync::Arc;

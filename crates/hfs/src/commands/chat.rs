@@ -1,5 +1,7 @@
 //! `hfs chat`: one exchange with an agent, without the terminal app.
 
+mod question;
+
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
@@ -8,9 +10,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hfs_acp::DecidedBy;
 use hfs_core::{
     AgentError, ContextUpdate, DeltaKind, EventPayload, Message, OutputDelta, Part, Project, ReplyDelta,
-    RequestEvent, Role, SessionId, TextDelta, ToolInput, patched_files,
+    RequestEvent, Role, SessionId, TextDelta, ToolEvent, ToolInput, patched_files,
 };
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
@@ -26,14 +29,17 @@ use crate::output::console::Console;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{ChatJson, ChatRunJson, MessageJson};
 use crate::output::sanitize::{self, Sanitizer};
-use crate::wiring::agent::{SelectedAgent, build_agent};
+use crate::permissions::Asker;
+use crate::wiring::agent::{SelectedAgent, build_asking_agent};
 use crate::{attachments, interrupt, wiring};
+use question::{OpenQuestion, TerminalAsker};
 
 const EXAMPLES: &str = "\
 Examples:
   hfs chat \"Why does the login fail?\"     a new session
   hfs chat -c \"And on Windows?\"           continue this project's newest session
   hfs chat -s login \"Summarise this\"      continue a session by its name or id
+  hfs chat --agent claude \"Fix it\"        Claude Code answers; --allow edit,execute lets it act without asking
   hfs chat --triads small \"Is it safe?\"   groups of agents discuss the question and reply together
   git diff | hfs chat \"Explain this\"      what is piped in follows the message
   hfs chat - < question.txt               read the message from standard input
@@ -130,8 +136,24 @@ async fn exchange(
     cancel: CancellationToken,
     context: &Context,
 ) -> Result<Outcome, CliError> {
+    let asker = Arc::new(TerminalAsker::new(&context.console));
+    let selected = build_asking_agent(context, Arc::clone(&asker) as Arc<dyn Asker>).await?;
+    let agent = Arc::clone(&selected.agent);
+    let outcome = exchange_with(selected, &asker, session, message, cancel, context).await;
+    // After the result was shown, an agent that is a program ends in its own time.
+    agent.close().await;
+    outcome
+}
+
+async fn exchange_with(
+    SelectedAgent { agent, offline }: SelectedAgent,
+    asker: &TerminalAsker,
+    session: Option<SessionId>,
+    message: OutgoingMessage,
+    cancel: CancellationToken,
+    context: &Context,
+) -> Result<Outcome, CliError> {
     let console = &context.console;
-    let SelectedAgent { agent, offline } = build_agent(context).await?;
     let engine = wiring::engine(context, agent, Arc::clone(context.store()?), context.hooks()?);
     let mut conversation = match session {
         Some(session) => engine.resume(session, None).await?,
@@ -164,7 +186,8 @@ async fn exchange(
         console
             .note(&format!("this message is saved already, without a complete reply; asking again{branch}"));
     }
-    let printer = ReplyPrinter::start(console);
+    let printer = ReplyPrinter::start(console, cancel.clone());
+    asker.set_printer(printer.inputs.clone());
     let result = match unanswered {
         Some(user) => engine.generate_reply(&mut conversation, user, printer.observer(), cancel).await,
         None => engine.send(&mut conversation, message, printer.observer(), cancel).await,
@@ -250,13 +273,24 @@ fn report(
 /// Prints on its own thread: a slow terminal or a closed pipe must not delay the saving of the reply. The channel is
 /// unbounded for the same reason; a reply fits in memory.
 struct ReplyPrinter {
-    /// The updates to print. `None` ends the thread, because the channel stays open while the engine has the observer.
-    updates: Sender<Option<Update>>,
+    /// What to print.
+    inputs: Sender<PrinterInput>,
     thread: JoinHandle<PrinterState>,
+}
+
+/// What the printer shows.
+pub enum PrinterInput {
+    Update(Update),
+    /// A question of the agent. Its answer is waited for.
+    Question(OpenQuestion),
+    /// Ends the thread, because the channel stays open while the engine has the observer.
+    End,
 }
 
 struct PrinterState {
     console: Console,
+    /// Cancelled when the user stops the reply.
+    cancel: CancellationToken,
     reply: Sanitizer,
     thinking: Sanitizer,
     /// Whether standard output is at the start of a line.
@@ -289,10 +323,11 @@ struct StatusLine {
 }
 
 impl ReplyPrinter {
-    fn start(console: &Console) -> Self {
-        let (updates, receiver) = channel();
+    fn start(console: &Console, cancel: CancellationToken) -> Self {
+        let (inputs, receiver) = channel();
         let state = PrinterState {
             console: *console,
+            cancel,
             reply: Sanitizer::default(),
             thinking: Sanitizer::default(),
             at_line_start: true,
@@ -305,21 +340,21 @@ impl ReplyPrinter {
             status: None,
         };
         let thread = std::thread::spawn(move || state.run(&receiver));
-        Self { updates, thread }
+        Self { inputs, thread }
     }
 
     /// The observer to pass to the engine.
     fn observer(&self) -> Arc<dyn Observer> {
-        let updates = self.updates.clone();
+        let inputs = self.inputs.clone();
         Arc::new(move |update: Update| {
             // Sending fails only after `finish`, when the thread has ended and nothing is printed any more.
-            let _ = updates.send(Some(update));
+            let _ = inputs.send(PrinterInput::Update(update));
         })
     }
 
     /// Waits until everything is printed, and ends the last line of the reply.
     fn finish(self) {
-        let _ = self.updates.send(None);
+        let _ = self.inputs.send(PrinterInput::End);
         if let Ok(mut state) = self.thread.join() {
             state.clear_status();
             state.end_line();
@@ -328,8 +363,16 @@ impl ReplyPrinter {
 }
 
 impl PrinterState {
-    fn run(mut self, updates: &Receiver<Option<Update>>) -> Self {
-        while let Ok(Some(update)) = updates.recv() {
+    fn run(mut self, inputs: &Receiver<PrinterInput>) -> Self {
+        loop {
+            let update = match inputs.recv() {
+                Ok(PrinterInput::Update(update)) => update,
+                Ok(PrinterInput::Question(question)) => {
+                    self.ask(question);
+                    continue;
+                }
+                Ok(PrinterInput::End) | Err(_) => break,
+            };
             match update {
                 Update::MessageStarted { role } => self.start_message(role),
                 Update::Delta(delta) => self.print_delta(delta),
@@ -369,6 +412,44 @@ impl PrinterState {
         self
     }
 
+    fn ask(&mut self, question: OpenQuestion) {
+        self.clear_status();
+        self.end_line();
+        question.ask(&self.console, &self.cancel);
+    }
+
+    /// Reports what an agent does beside its messages.
+    fn handle_tool_event(&mut self, event: &ToolEvent) {
+        match event {
+            ToolEvent::SessionOpened { agent, sent_as_text, left_out, .. } if *sent_as_text > 0 => {
+                let agent = sanitize::line(agent);
+                let missing = if *left_out == 0 {
+                    String::new()
+                } else {
+                    format!(", without the {left_out} oldest messages")
+                };
+                self.print_line(&format!(
+                    "{agent} begins a session of its own; it gets the conversation so far as text{missing}\n"
+                ));
+            }
+            ToolEvent::PermissionDecided { agent, title, kind, by, .. }
+                if by == DecidedBy::NoTerminal.as_str() =>
+            {
+                let (agent, title, kind) =
+                    (sanitize::line(agent), sanitize::line(title), sanitize::line(kind));
+                self.print_line(&format!(
+                    "warning: {agent} may not do this without a question: {title}; --allow {kind} allows it\n"
+                ));
+            }
+            ToolEvent::NoticeReceived { agent, title, description, .. } => {
+                let text =
+                    description.as_ref().map_or_else(|| title.clone(), |more| format!("{title}: {more}"));
+                self.print_line(&format!("{}: {}\n", sanitize::line(agent), sanitize::line(&text)));
+            }
+            _ => {}
+        }
+    }
+
     const fn is_verbose(&self) -> bool {
         self.console.options.verbose && !self.console.options.json
     }
@@ -377,6 +458,10 @@ impl PrinterState {
         let is_verbose = self.is_verbose();
         if let Some(event) = RequestEvent::read(payload) {
             self.handle_request_event(&event);
+            return;
+        }
+        if let Some(event) = ToolEvent::read(payload) {
+            self.handle_tool_event(&event);
             return;
         }
         if let Some(left_out) = ContextUpdate::read(payload).and_then(|update| update.describe_left_out()) {

@@ -12,11 +12,12 @@ use clap_complete::env::{CompleteEnv, Shells};
 use hfs_core::{PageRequest, SessionFilter, SessionId, SessionSummary};
 
 use crate::args::{Cli, GlobalArgs};
-use crate::config::{Key, ValueType};
+use crate::config::{BUILT_IN, Key, ValueType};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
+use crate::wiring::programs::agent_names;
 
 /// The variable with which the script asks for completions; its value is the shell.
 const VARIABLE: &str = "HFS_COMPLETE";
@@ -71,6 +72,8 @@ fn with_completers(command: Command, parent: &str) -> Command {
         "a" | "b" if parent == "branch" => arg.add(ArgValueCompleter::new(branches)),
         "a" | "b" if parent == "checkpoint" => arg.add(ArgValueCompleter::new(checkpoints)),
         "checkpoint" | "target" => arg.add(ArgValueCompleter::new(checkpoints)),
+        "agent" => arg.add(ArgValueCompleter::new(|word: &OsStr| agents(word, true))),
+        "program" => arg.add(ArgValueCompleter::new(|word: &OsStr| agents(word, false))),
         "key" => arg.add(ArgValueCompleter::new(settings)),
         "value" => arg.add(ArgValueCompleter::new(values)),
         _ => arg,
@@ -169,6 +172,16 @@ fn checkpoints(word: &OsStr) -> Vec<CompletionCandidate> {
     });
     let matching = described.filter(|(number, _)| number.starts_with(word));
     matching.map(|(number, about)| candidate(&number, &about)).collect()
+}
+
+/// The agents: those of hfs, if they are wanted, and programs.
+fn agents(word: &OsStr, with_built_in: bool) -> Vec<CompletionCandidate> {
+    let Some(word) = word.to_str() else { return Vec::new() };
+    let context = Context::new(GlobalArgs::default(), Environment::capture(), false);
+    let programs = context.map(|context| context.settings.programs).unwrap_or_default();
+    let names = agent_names(&programs).into_iter();
+    let names = names.filter(|name| with_built_in || !BUILT_IN.contains(&name.as_str()));
+    names.filter(|name| name.starts_with(word)).map(|name| candidate(&name, "")).collect()
 }
 
 fn settings(word: &OsStr) -> Vec<CompletionCandidate> {

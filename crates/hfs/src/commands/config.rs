@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AgentKind, Key, Setting, Settings, TriadsSetting, Value as SettingValue, ValueOrigin, check_argument,
+    AgentName, Key, Setting, Settings, TriadsSetting, Value as SettingValue, ValueOrigin, check_argument,
     set_in_file, unset_in_file,
 };
 use crate::context::Context;
@@ -13,6 +13,7 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
 use crate::output::table::Table;
 use crate::wiring;
+use crate::wiring::programs;
 use crate::wiring::triads::{self, value_to_save};
 
 const EXAMPLES: &str = "\
@@ -168,7 +169,7 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
     }
     let (value, path) = (sanitize::line(&value.to_string()), sanitize::line(&path.display().to_string()));
     console.note(&format!("{name} is now {value}, in {path}"));
-    if key == Key::Triads && context.settings.agent != Some(AgentKind::Triads) {
+    if key == Key::Triads && context.settings.agent != Some(AgentName::Triads) {
         console
             .note("triads reply if the agent is triads: hfs config set agent triads, or chat --agent triads");
     }
@@ -177,6 +178,12 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
 
 /// Refuses a setting with which every later command would fail.
 pub fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), CliError> {
+    if key == Key::Agent
+        && let Some(name) = AgentName::new(text).program()
+    {
+        check_argument(key, text)?;
+        return programs::launch(&programs::named(name, &context.settings.programs)?, context).map(drop);
+    }
     if key != Key::StoreUrl {
         return Ok(());
     }

@@ -18,6 +18,7 @@ use crate::output::message::format_size;
 use crate::output::sanitize;
 use crate::wiring;
 use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
+use crate::wiring::programs;
 
 /// Less free space than this is a warning.
 const MIN_FREE_BYTES: u64 = 500_000_000;
@@ -195,6 +196,13 @@ fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError>
             let (detail, models) = match backend {
                 AgentBackend::Recall => (format!("recall: {reason}"), Vec::new()),
                 AgentBackend::Assistant(model) => (reason, vec![model]),
+                AgentBackend::Program(program) => {
+                    let name = program.name.clone();
+                    if let Err(error) = programs::launch(&program, context) {
+                        return Ok((Check::failed(NAME, &error), Vec::new()));
+                    }
+                    (format!("{reason}; `hfs agents check {name}` starts it"), Vec::new())
+                }
                 AgentBackend::Triads(config, models) => {
                     let source = if models.is_some() { "" } else { " that search your saved sessions" };
                     let uses_default = Role::ALL.iter().any(|role| config.model_of(*role).is_none());

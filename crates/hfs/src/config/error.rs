@@ -25,6 +25,16 @@ pub enum ValueOrigin {
     Default,
 }
 
+impl ValueOrigin {
+    /// Whether the value is one of the command line.
+    pub const fn is_command_line(&self) -> bool {
+        match self {
+            Self::CommandLine(_) => true,
+            Self::File { .. } | Self::Variable(_) | Self::Default => false,
+        }
+    }
+}
+
 impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

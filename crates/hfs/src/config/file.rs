@@ -15,6 +15,7 @@ use yaml_edit::{YamlFile, YamlValue};
 use super::Setting;
 use super::error::{ConfigError, ValueOrigin};
 use super::key::Key;
+use super::programs::{ProgramSection, Programs};
 use super::secret::{SecretReason, contains_secret, is_secret_name, shown};
 use super::value::{RawValue, SpannedValue, Value};
 
@@ -32,6 +33,9 @@ const HEADER: &str = "# Settings of hfs; `hfs config list` shows all of them.\n"
 pub struct Layer {
     /// In the order of the file.
     pub values: Vec<(Key, Setting)>,
+    pub programs: Programs,
+    /// Where the sections with programs are.
+    pub program_sections: Vec<(ProgramSection, ValueOrigin)>,
     /// Unknown keys.
     pub warnings: Vec<String>,
 }
@@ -116,7 +120,10 @@ impl Layer {
                 if group.is_empty() { name.value.clone() } else { format!("{group}.{}", name.value) };
             // `store.url: x` on one line is not supported; `add_unknown` explains how to write it.
             let key = if name.value.contains('.') { None } else { Key::find(&full_name) };
-            if let Some(key) = key {
+            if let Some(section) = ProgramSection::find(&full_name) {
+                self.programs.add(section, &raw.value, &origin)?;
+                self.program_sections.push((section, origin));
+            } else if let Some(key) = key {
                 let value = check(key, &raw.value, &origin)?;
                 self.values.push((key, Setting { value, origin }));
             } else if Key::is_group(&full_name) {
@@ -188,8 +195,8 @@ fn refuse_secret(key: &str, text: &str, origin: &ValueOrigin) -> Result<(), Conf
     if contains_secret(text) { Err(secret_error(key, origin, SecretReason::Value)) } else { Ok(()) }
 }
 
-/// Refuses a value of an unknown key if it, or a value inside of it, is a secret by its name or by its text.
-fn refuse_secrets_below(name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
+/// Refuses a value without a key of its own if it, or a value inside of it, is a secret by its name or by its text.
+pub fn refuse_secrets_below(name: &str, raw: &RawValue, origin: &ValueOrigin) -> Result<(), ConfigError> {
     let last = name.rsplit('.').next().unwrap_or(name);
     match raw {
         RawValue::Map(entries) => entries.iter().try_for_each(|(key, raw)| {

@@ -79,6 +79,8 @@ pub enum ValueType {
     Headers,
     /// A list of event types, or of patterns for them such as `phase.*`.
     Events,
+    /// An agent of hfs, or the name of an agent that is a program of its own.
+    Agent,
 }
 
 /// What a trusted project's configuration file may do to a key. A project decides how hfs looks and which agent replies,
@@ -217,11 +219,11 @@ impl Key {
             },
             Self::Agent => &KeySpec {
                 name: "agent",
-                value_type: ValueType::Choice(&["assistant", "triads", "recall"]),
+                value_type: ValueType::Agent,
                 default: None,
                 env_var: "HFS_AGENT",
                 project_policy: ProjectPolicy::Replace,
-                about: "the agent: a model, groups of models, or a search; by default what is available",
+                about: "the agent: assistant (a model), triads, recall (a search), or a program such as claude; by default what is available",
             },
             Self::Triads => &KeySpec {
                 name: "triads",
@@ -401,6 +403,9 @@ impl ValueType {
             Self::Float { min, max } => format!("a number from {min} to {max}"),
             Self::List => "a list of strings such as [one, two]".into(),
             Self::Headers => "headers such as {X-Team: blue, Authorization: Bearer $TOKEN}".into(),
+            Self::Agent => {
+                "assistant, triads, recall or the name of an agent: `hfs agents` lists them".into()
+            }
             Self::Events => {
                 let kinds = EventPayload::KINDS.join(", ");
                 format!("a list of events such as [run.ended, phase.*], of {kinds}")

@@ -9,26 +9,46 @@ use hfs_engine::CompactionMode;
 use hfs_store::Durability;
 use hfs_tui::KeyMode;
 
-use super::{Config, Key, Value, ValueOrigin};
+use super::{Config, Key, Programs, Value, ValueOrigin};
 
 /// The agent that replies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AgentKind {
-    /// One model
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentName {
+    /// One model.
     Assistant,
-    /// Groups of agents that negotiate a reply
+    /// Groups of agents that negotiate a reply.
     Triads,
-    /// A search over saved sessions, without a model
+    /// A search over saved sessions, without a model.
     Recall,
+    /// A program of its own, such as Claude Code.
+    Program(String),
 }
 
-impl AgentKind {
+impl AgentName {
+    pub fn new(name: &str) -> Self {
+        match name {
+            "assistant" => Self::Assistant,
+            "triads" => Self::Triads,
+            "recall" => Self::Recall,
+            program => Self::Program(program.to_owned()),
+        }
+    }
+
     /// The value of the key `agent`.
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Assistant => "assistant",
             Self::Triads => "triads",
             Self::Recall => "recall",
+            Self::Program(name) => name,
+        }
+    }
+
+    /// The name of the program, if the agent is one.
+    pub fn program(&self) -> Option<&str> {
+        match self {
+            Self::Program(name) => Some(name),
+            Self::Assistant | Self::Triads | Self::Recall => None,
         }
     }
 }
@@ -86,7 +106,9 @@ pub struct Settings {
     pub store_url: Option<String>,
     pub durability: Durability,
     /// The agent; `None` to use what is available.
-    pub agent: Option<AgentKind>,
+    pub agent: Option<AgentName>,
+    /// The agents and the servers for them that the user's file configures.
+    pub programs: Programs,
     pub triads: TriadsSetting,
     pub provider: Option<Provider>,
     pub model: Option<String>,
@@ -137,7 +159,8 @@ impl Config {
                 Some("fast") => Durability::Fast,
                 _ => Durability::Full,
             },
-            agent: self.choice(Key::Agent).filter(|agent| !self.model_replaces(*agent)),
+            agent: self.text(Key::Agent).map(AgentName::new).filter(|agent| !self.model_replaces(agent)),
+            programs: self.programs.clone(),
             triads: TriadsSetting {
                 text: self.owned_text(Key::Triads).unwrap_or_default(),
                 origin: self.get(Key::Triads).map_or(ValueOrigin::Default, |setting| setting.origin.clone()),
@@ -175,10 +198,9 @@ impl Config {
     }
 
     /// Whether `--model` asks for a model where the configuration selects the agent that uses none.
-    fn model_replaces(&self, agent: AgentKind) -> bool {
-        let on_command_line =
-            |key| self.get(key).is_some_and(|setting| matches!(setting.origin, ValueOrigin::CommandLine(_)));
-        agent == AgentKind::Recall && on_command_line(Key::Model) && !on_command_line(Key::Agent)
+    fn model_replaces(&self, agent: &AgentName) -> bool {
+        let on_command_line = |key| self.get(key).is_some_and(|setting| setting.origin.is_command_line());
+        *agent == AgentName::Recall && on_command_line(Key::Model) && !on_command_line(Key::Agent)
     }
 
     fn value(&self, key: Key) -> Option<&Value> {
@@ -223,6 +245,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::config::ValueType;
+    use crate::config::programs::BUILT_IN;
 
     fn assert_choices<T: ValueEnum>(key: Key) {
         let ValueType::Choice(words) = key.spec().value_type else { panic!("{key:?} is not a choice") };
@@ -235,7 +258,9 @@ mod tests {
 
     #[test]
     fn the_words_of_a_choice_are_the_variants_of_its_type() {
-        assert_choices::<AgentKind>(Key::Agent);
+        for name in BUILT_IN {
+            assert_eq!((AgentName::new(name).as_str(), AgentName::new(name).program()), (name, None));
+        }
         assert_choices::<ColorMode>(Key::Color);
         assert_choices::<Theme>(Key::Theme);
         let ValueType::Choice(words) = Key::Provider.spec().value_type else { panic!() };

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::key::ValueType;
+use super::programs::is_agent_name;
 use super::secret::shown;
 
 /// The value of a setting.
@@ -53,6 +54,7 @@ impl Value {
             (ValueType::Choice(words), RawValue::Text(text)) if words.contains(&text.as_str()) => {
                 Ok(Self::Text(text.clone()))
             }
+            (ValueType::Agent, RawValue::Text(text)) if is_agent_name(text) => Ok(Self::Text(text.clone())),
             // Some YAML writers emit `on` and `off` as booleans.
             (ValueType::Choice(words), RawValue::Bool(value)) => {
                 let word = if *value { "on" } else { "off" };
@@ -112,7 +114,9 @@ impl Value {
         let found = || Mismatch(RawValue::Text(text.to_owned()).to_string());
         match value_type {
             ValueType::Text => Ok(Self::Text(text.to_owned())),
-            ValueType::Choice(_) => Self::from_raw(value_type, &RawValue::Text(text.to_owned())),
+            ValueType::Choice(_) | ValueType::Agent => {
+                Self::from_raw(value_type, &RawValue::Text(text.to_owned()))
+            }
             ValueType::Integer { .. } => {
                 let number = text.trim().parse().map_err(|_| found())?;
                 Self::from_raw(value_type, &RawValue::Integer(number))

@@ -12,12 +12,14 @@ use hfs_agents::{
 };
 use hfs_core::{Agent, ErrorKind};
 
+use super::programs::{self, AgentProgram};
 use super::triads::{self, ModelsByName};
-use crate::config::{AgentKind, Key, Settings};
+use crate::config::{AgentName, Key, Settings};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
 use crate::output::sanitize;
+use crate::permissions::{Asker, NobodyAsks, Permissions, UserPolicy};
 
 /// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
 /// this time.
@@ -61,6 +63,8 @@ pub enum AgentBackend {
     Assistant(ModelConfig),
     /// Triads without models reply from saved sessions.
     Triads(TriadsConfig, Option<ModelsByName>),
+    /// A program of its own.
+    Program(AgentProgram),
 }
 
 /// A constructed agent.
@@ -70,11 +74,28 @@ pub struct SelectedAgent {
     pub offline: bool,
 }
 
-/// Chooses and constructs the agent, and prints the warnings of the choice.
+/// Chooses and constructs the agent, and prints the warnings of the choice. It does nothing that it would have to ask for.
 ///
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
+    build_asking_agent(context, Arc::new(NobodyAsks)).await
+}
+
+/// Like [`build_agent`], with an agent that asks the user before it acts.
+///
+/// # Errors
+/// If the settings select something that is not available.
+pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Result<SelectedAgent, CliError> {
+    if let Some(name) = context.settings.agent.as_ref().and_then(AgentName::program)
+        && context.config.get(Key::Agent).is_some_and(|setting| setting.origin.is_command_line())
+    {
+        // A mistake in the command line, as with any other option.
+        programs::named(name, &context.settings.programs).map_err(|error| CliError::Usage {
+            message: error.to_string(),
+            hint: error.hint().unwrap_or_default(),
+        })?;
+    }
     let store = Arc::clone(context.store()?);
     let AgentChoice { backend, reason, warnings } = choose_agent(&context.settings, &context.environment)
         .await
@@ -96,6 +117,18 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
             });
             (Arc::new(Triads::new(config, models)?.with_selection_reason(reason)), offline)
         }
+        AgentBackend::Program(program) => {
+            let directory = &context.environment.working_directory;
+            let policy = UserPolicy {
+                allowed: context.global.agent_args.allow.clone().unwrap_or_default(),
+                permissions: Permissions::new(&context.home),
+                project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
+                asker,
+            };
+            let agent = programs::build(&program, reason, Arc::new(policy), context)
+                .map_err(|error| context.name_settings(error, &[Key::Agent]))?;
+            (Arc::new(agent), false)
+        }
     };
     Ok(SelectedAgent { agent, offline })
 }
@@ -105,6 +138,16 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Result<AgentChoice, CliError> {
+    if let Some(name) = settings.agent.as_ref().and_then(AgentName::program) {
+        let program = programs::named(name, &settings.programs)?;
+        let reason = format!("{}, run as {}", program.title, sanitize::line(&program.command_line()));
+        let warnings =
+            settings.model.as_ref().filter(|_| !settings.model_from_project).map(|_| {
+                format!("the setting model has no effect: {} chooses its model itself", program.title)
+            });
+        let warnings = warnings.into_iter().collect();
+        return Ok(AgentChoice { backend: AgentBackend::Program(program), reason, warnings });
+    }
     let mut detected = AvailableProviders { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &detected) {
         let address = base_url_of(Provider::Ollama, settings, environment);
@@ -113,7 +156,7 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
     }
     let has_address = |provider| base_url_of(provider, settings, environment).is_some();
     let model = choose_model(settings, &detected, has_address)?;
-    if settings.agent == Some(AgentKind::Triads) {
+    if settings.agent == Some(AgentName::Triads) {
         let loaded = triads::load(&settings.triads, environment)?;
         return triads::with_models(loaded, model, settings, environment);
     }
@@ -180,7 +223,12 @@ fn ollama_address(text: &str) -> String {
 ///
 /// # Errors
 /// `Denied` if a variable is not set.
-fn with_variables(header: &str, text: &str, environment: &Environment) -> Result<String, CliError> {
+pub fn with_variables(
+    what: &str,
+    key: &str,
+    text: &str,
+    environment: &Environment,
+) -> Result<String, CliError> {
     let mut value = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -195,13 +243,9 @@ fn with_variables(header: &str, text: &str, environment: &Environment) -> Result
         let variable = environment.get_non_empty(name).ok_or_else(|| {
             CliError::with_hint(
                 ErrorKind::Denied,
+                format!("{what} needs the variable {}, which is not set", sanitize::line(name)),
                 format!(
-                    "the header {} needs the variable {}, which is not set",
-                    sanitize::line(header),
-                    sanitize::line(name)
-                ),
-                format!(
-                    "set {} in the environment, or change `headers`: hfs config path",
+                    "set {} in the environment, or change `{key}`: hfs config path",
                     sanitize::line(name)
                 ),
             )
@@ -235,7 +279,10 @@ pub fn model_config(
     // to that address.
     let headers = settings.headers.iter().filter(|_| configured_provider(settings) == Some(provider));
     let headers = headers
-        .map(|(name, value)| Ok((name.clone(), with_variables(name, value, environment)?)))
+        .map(|(name, value)| {
+            let what = format!("the header {}", sanitize::line(name));
+            Ok((name.clone(), with_variables(&what, "headers", value, environment)?))
+        })
         .collect::<Result<_, CliError>>()?;
     let (variable, key) = key_of(provider, environment).unzip();
     Ok(ModelConfig {
@@ -266,7 +313,7 @@ fn configured_provider(settings: &Settings) -> Option<Provider> {
 
 /// Whether the settings select the search over saved sessions, by `agent: recall` or by `model: recall`.
 fn wants_recall(settings: &Settings) -> bool {
-    settings.agent == Some(AgentKind::Recall) || settings.model.as_deref() == Some("recall")
+    settings.agent == Some(AgentName::Recall) || settings.model.as_deref() == Some("recall")
 }
 
 fn needs_ollama(settings: &Settings, detected: &AvailableProviders) -> bool {
@@ -303,7 +350,7 @@ fn choose_model(
         return Ok(ModelChoice::Model { provider: choice.provider, model, reason, warning });
     }
     let reason = "no provider's key is in the environment and no Ollama server answers on this machine";
-    if settings.agent == Some(AgentKind::Assistant) {
+    if settings.agent == Some(AgentName::Assistant) {
         return Err(CliError::with_hint(
             ErrorKind::Unavailable,
             format!("no model is available: {reason}"),
@@ -407,7 +454,7 @@ mod tests {
             chosen(&by_address, &AvailableProviders::default()),
             (Some(Provider::OpenAi), "qwen/qwen3".into())
         );
-        let offline = settings(|s| s.agent = Some(AgentKind::Recall));
+        let offline = settings(|s| s.agent = Some(AgentName::Recall));
         assert_eq!(chosen(&offline, &detected).0, None);
     }
 
@@ -416,7 +463,7 @@ mod tests {
         assert_eq!(chosen(&settings(|_| {}), &keys(&[Provider::OpenAi])).0, Some(Provider::OpenAi));
         let (provider, reason) = chosen(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");
-        let only_assistant = settings(|s| s.agent = Some(AgentKind::Assistant));
+        let only_assistant = settings(|s| s.agent = Some(AgentName::Assistant));
         assert!(choose_model(&only_assistant, &AvailableProviders::default(), |_| false).is_err());
     }
 

@@ -1,0 +1,230 @@
+//! `hfs agents`: agents that are programs of their own.
+
+use futures::future::join_all;
+use hfs_acp::{AgentReport, LoginMethod};
+use hfs_core::ErrorExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::output::error::{CliError, Outcome};
+use crate::output::sanitize;
+use crate::output::table::Table;
+use crate::wiring;
+use crate::wiring::programs::{self, AgentProgram};
+
+const EXAMPLES: &str = "\
+Examples:
+  hfs agents                             what is installed, and how to get the others
+  hfs agents check claude                start Claude Code's adapter, and say what is wrong
+  hfs chat --agent claude \"Fix the test\"   let it answer in a session of hfs
+  hfs config set agent claude            let it answer always
+
+Agents are programs that speak the Agent Client Protocol. hfs starts one for a message, records what it does, and asks before \
+it acts (see `hfs chat --help` for --allow, and `hfs permissions`). More agents, or other commands for these, are set under \
+`agents` in your own configuration file (hfs config path):
+
+  agents:
+    mine: {command: /opt/agent, args: [acp], env: [MY_API_KEY]}";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct AgentsArgs {
+    #[command(subcommand)]
+    command: Option<AgentsCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AgentsCommand {
+    /// List the agents, and start those that are installed to ask what they can do
+    #[command(alias = "ls")]
+    List,
+    /// Start an agent, open a session, and say what is wrong
+    Check {
+        /// Name of the agent
+        #[arg(value_name = "NAME")]
+        program: String,
+    },
+}
+
+pub fn run(args: &AgentsArgs, context: &Context) -> Result<Outcome, CliError> {
+    match &args.command {
+        None | Some(AgentsCommand::List) => list(context),
+        Some(AgentsCommand::Check { program }) => check(program, context),
+    }
+}
+
+/// What was found out about an agent.
+struct Found {
+    program: AgentProgram,
+    is_installed: bool,
+    report: Option<AgentReport>,
+    /// Why it could not be asked, and what to do.
+    problem: Option<(String, Option<String>)>,
+}
+
+impl Found {
+    fn hint(&self) -> Option<String> {
+        if !self.is_installed {
+            return self.program.install.map(|install| format!("install it: {install}"));
+        }
+        let (message, hint) = self.problem.as_ref()?;
+        Some(hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}")))
+    }
+
+    fn to_json(&self) -> AgentJson<'_> {
+        let report = self.report.as_ref();
+        AgentJson {
+            name: &self.program.name,
+            command: self.program.command_line(),
+            installed: self.is_installed,
+            version: report.and_then(|report| report.version.as_deref()),
+            capabilities: CapabilitiesJson {
+                load: report.map(|report| report.loads),
+                list: report.map(|report| report.lists),
+                resume: report.map(|report| report.resumes),
+            },
+            transcript: self.program.transcript.as_str(),
+            hint: self.hint(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AgentJson<'a> {
+    name: &'a str,
+    command: String,
+    installed: bool,
+    version: Option<&'a str>,
+    capabilities: CapabilitiesJson,
+    transcript: &'static str,
+    hint: Option<String>,
+}
+
+/// `null` if the agent is not installed or could not be asked.
+#[derive(Serialize)]
+struct CapabilitiesJson {
+    load: Option<bool>,
+    list: Option<bool>,
+    resume: Option<bool>,
+}
+
+fn list(context: &Context) -> Result<Outcome, CliError> {
+    let console = &context.console;
+    let all = programs::all(&context.settings.programs);
+    let asked = all.into_values().map(|program| ask(program, context));
+    let found: Vec<Found> = wiring::runtime()?.block_on(join_all(asked));
+    if console.options.json {
+        let agents: Vec<AgentJson<'_>> = found.iter().map(Found::to_json).collect();
+        console.print_json(&json!({ "agents": agents }))?;
+        return Ok(Outcome::Done);
+    }
+    let mut table = Table::new(&["AGENT", "STATE", "VERSION", "CONTINUES", "COMMAND"], 4);
+    for agent in &found {
+        let state = match (agent.is_installed, &agent.problem) {
+            (false, _) => "not installed",
+            (true, None) => "installed",
+            (true, Some(_)) => "does not start",
+        };
+        let report = agent.report.as_ref();
+        let version = report.and_then(|report| report.version.as_deref()).unwrap_or("-");
+        let continues = match report {
+            Some(report) if report.resumes || report.loads => "its sessions",
+            Some(_) => "from text",
+            None => "-",
+        };
+        table.row(vec![
+            agent.program.name.clone(),
+            state.to_owned(),
+            sanitize::line(version),
+            continues.to_owned(),
+            sanitize::line(&agent.program.command_line()),
+        ]);
+    }
+    console.print(&table.render(&console.palette, console.width()))?;
+    let hints = found.iter().filter_map(|agent| Some((&agent.program, agent.hint()?)));
+    for (program, hint) in hints {
+        console.note(&format!("{}: {}", sanitize::line(&program.title), sanitize::line(&hint)));
+    }
+    Ok(Outcome::Done)
+}
+
+async fn ask(program: AgentProgram, context: &Context) -> Found {
+    let Ok(launch) = programs::launch(&program, context) else {
+        return Found { program, is_installed: false, report: None, problem: None };
+    };
+    match hfs_acp::report(&launch).await {
+        Ok(report) => Found { program, is_installed: true, report: Some(report), problem: None },
+        Err(error) => {
+            let hint = format!("`hfs agents check {}` says more", program.name);
+            Found {
+                program,
+                is_installed: true,
+                report: None,
+                problem: Some((error.to_string(), Some(hint))),
+            }
+        }
+    }
+}
+
+fn check(name: &str, context: &Context) -> Result<Outcome, CliError> {
+    let console = &context.console;
+    let program = programs::named(name, &context.settings.programs)?;
+    let launch = programs::launch(&program, context)?;
+    let checked = wiring::runtime()?.block_on(hfs_acp::check(&launch, &launch.directory));
+    let (report, failure) = checked.map_err(|error| not_usable(&error, &program, &[], context))?;
+    if let Some(error) = failure {
+        return Err(not_usable(&error, &program, &report.logins, context));
+    }
+    if console.options.json {
+        let found = Found { program, is_installed: true, report: Some(report), problem: None };
+        let agent = serde_json::to_value(found.to_json()).unwrap_or(Value::Null);
+        console.print_json(&json!({ "agent": agent, "ok": true }))?;
+        return Ok(Outcome::Done);
+    }
+    let version = report.version.as_deref().map(sanitize::line);
+    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+    let able = |able: bool, what: &'static str| able.then_some(what);
+    let abilities: Vec<&str> = [
+        able(report.loads, "loads its sessions"),
+        able(report.resumes, "resumes them without a replay"),
+        able(report.lists, "lists them"),
+        able(report.sees_images, "looks at pictures"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let abilities =
+        if abilities.is_empty() { "continues a session from text".into() } else { abilities.join(", ") };
+    console.print(&format!(
+        "{}{version}: starts and opens a session; it {abilities}\n",
+        sanitize::line(&program.title)
+    ))?;
+    console.note(&format!("use it: hfs chat --agent {}", program.name));
+    Ok(Outcome::Done)
+}
+
+/// An error about an agent, with what to do about it.
+fn not_usable(
+    error: &hfs_acp::AcpError,
+    program: &AgentProgram,
+    logins: &[LoginMethod],
+    context: &Context,
+) -> CliError {
+    let log = programs::log_path(&program.name, context);
+    let log = format!("its log is {}", sanitize::line(&log.display().to_string()));
+    let hint = if error.needs_login() {
+        let of_agent = || {
+            let words = logins.iter().map(|login| {
+                let about = login.description.as_ref().map(|about| format!(" ({about})")).unwrap_or_default();
+                sanitize::line(&format!("{}{about}", login.name))
+            });
+            words.collect::<Vec<_>>().join(", or ")
+        };
+        program.login.map_or_else(of_agent, str::to_owned)
+    } else {
+        let login = program.login.map(|login| format!("; if it needs an account: {login}"));
+        format!("{log}{}", login.unwrap_or_default())
+    };
+    CliError::with_hint(error.kind(), error.to_string(), hint)
+}

@@ -1,0 +1,212 @@
+//! Questions of an agent on the terminal: what it wants to do, and the user's answer.
+//!
+//! The printer's thread shows a question and waits for its answer, so that the reply and the question never mix.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hfs_acp::{ActionKind, PermissionQuestion};
+use hfs_core::{DiffLine, diff_lines};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::PrinterInput;
+use crate::output::console::Console;
+use crate::output::sanitize;
+use crate::permissions::{Answer, Asker};
+
+/// Lines of a change or of another text that are shown.
+const MAX_LINES: usize = 40;
+/// Equal lines that are shown around a change.
+const CONTEXT_LINES: usize = 2;
+/// How often a question looks whether the turn was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(50);
+/// Limits the memory if the terminal sends no line breaks.
+const MAX_ANSWER_BYTES: u64 = 1000;
+
+/// A question that waits to be shown.
+pub struct OpenQuestion {
+    text: String,
+    /// Whether "always" and "never" are offered.
+    offers_always: bool,
+    answer: oneshot::Sender<Option<Answer>>,
+}
+
+/// Asks on the terminal, through the printer of the reply.
+pub struct TerminalAsker {
+    can_ask: bool,
+    /// Where questions are shown, once the printer has started.
+    printer: Mutex<Option<Sender<PrinterInput>>>,
+}
+
+impl TerminalAsker {
+    pub fn new(console: &Console) -> Self {
+        let can_ask = console.error_is_terminal() && io::stdin().is_terminal() && !console.options.json;
+        Self { can_ask, printer: Mutex::default() }
+    }
+
+    pub fn set_printer(&self, printer: Sender<PrinterInput>) {
+        *self.printer.lock().unwrap_or_else(PoisonError::into_inner) = Some(printer);
+    }
+}
+
+#[async_trait]
+impl Asker for TerminalAsker {
+    async fn ask(&self, question: &PermissionQuestion, covers: Option<String>) -> Option<Answer> {
+        if !self.can_ask {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        let text = describe(question, covers.as_deref());
+        let open = OpenQuestion { text, offers_always: covers.is_some(), answer };
+        self.printer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()?
+            .send(PrinterInput::Question(open))
+            .ok()?;
+        answered.await.ok().flatten()
+    }
+}
+
+/// The question with what would be done, without anything that controls the terminal.
+fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
+    let agent = sanitize::line(&question.agent);
+    let mut text = format!("{agent} asks to {}: {}\n", verb(question.kind), sanitize::line(&question.title));
+    let mut add_lines = |lines: &mut dyn Iterator<Item = String>| {
+        let lines: Vec<String> = lines.collect();
+        for line in lines.iter().take(MAX_LINES) {
+            text.push_str(&format!("  {line}\n"));
+        }
+        if let Some(more) = lines.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
+            text.push_str(&format!("  ... {more} more lines\n"));
+        }
+    };
+    if let Some(command) = question.command() {
+        add_lines(&mut sanitize::block(&command).lines().map(|line| format!("$ {line}")));
+    }
+    for change in &question.changes {
+        let what = if change.old.is_some() { "change" } else { "create" };
+        let path = sanitize::line(&change.path.display().to_string());
+        let (old, new) = (change.old.clone().unwrap_or_default(), change.new.clone());
+        let shown = shown_lines(&diff_lines(&old, &new));
+        add_lines(&mut std::iter::once(format!("{what} {path}")).chain(shown));
+    }
+    if question.changes.is_empty() {
+        let paths = question.locations.iter().map(|path| sanitize::line(&path.display().to_string()));
+        add_lines(&mut paths.map(|path| format!("file {path}")));
+    }
+    if question.command().is_none() && question.changes.is_empty() {
+        let input = question.input.as_ref().map(|input| sanitize::line(&input.to_string()));
+        add_lines(&mut input.into_iter());
+    }
+    for words in &question.text {
+        add_lines(&mut sanitize::block(words).lines().map(str::to_owned));
+    }
+    let always =
+        covers.map(|covers| format!(", a = always here ({}), v = never here", sanitize::line(covers)));
+    text.push_str(&format!("allow? y = yes{}, n = no [n] ", always.unwrap_or_default()));
+    text
+}
+
+const fn verb(kind: ActionKind) -> &'static str {
+    match kind {
+        ActionKind::Read => "read",
+        ActionKind::Edit => "edit",
+        ActionKind::Delete => "delete",
+        ActionKind::Move => "move",
+        ActionKind::Search => "search",
+        ActionKind::Execute => "execute",
+        ActionKind::Think => "think",
+        ActionKind::Fetch => "fetch",
+        ActionKind::SwitchMode => "change its mode",
+        ActionKind::Other => "use a tool",
+    }
+}
+
+/// The changed lines with a little context.
+fn shown_lines(lines: &[DiffLine<'_>]) -> Vec<String> {
+    let is_change = |line: &DiffLine<'_>| !matches!(line, DiffLine::Same(_));
+    let first = lines.iter().position(is_change).unwrap_or(0).saturating_sub(CONTEXT_LINES);
+    let last = lines.iter().rposition(is_change).map_or(0, |last| last + 1 + CONTEXT_LINES);
+    let shown = lines.iter().take(last).skip(first).map(|line| match line {
+        DiffLine::Same(line) => format!("  {}", sanitize::block(line)),
+        DiffLine::Removed(line) => format!("- {}", sanitize::block(line)),
+        DiffLine::Added(line) => format!("+ {}", sanitize::block(line)),
+    });
+    shown.collect()
+}
+
+impl OpenQuestion {
+    /// Shows the question and waits for the answer, or until `cancel` is cancelled. An answer that is none of the letters is
+    /// a no, as for every question of hfs.
+    pub fn ask(self, console: &Console, cancel: &CancellationToken) {
+        if cancel.is_cancelled() || self.answer.is_closed() {
+            return;
+        }
+        console.print_stderr(&self.text);
+        let (sender, receiver) = channel();
+        // Its own thread: a read from the terminal cannot be interrupted. After a cancel, it ends with the process.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut line);
+            let _ = sender.send(read.map(|_| line).unwrap_or_default());
+        });
+        let line = loop {
+            match receiver.recv_timeout(CANCEL_CHECK) {
+                Ok(line) => break line,
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() || self.answer.is_closed() => {
+                    console.print_stderr("\n");
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        };
+        let answer = match line.trim().to_lowercase().as_str() {
+            "y" | "yes" => Answer::Once { allowed: true },
+            "a" | "always" if self.offers_always => Answer::Always { allowed: true },
+            "v" | "never" if self.offers_always => Answer::Always { allowed: false },
+            _ => Answer::Once { allowed: false },
+        };
+        // The turn may have ended.
+        let _ = self.answer.send(Some(answer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_acp::FileChange;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_question_shows_what_would_be_done_and_cannot_control_the_terminal() {
+        let question = PermissionQuestion {
+            agent: "claude".into(),
+            call: "1".into(),
+            title: "Run\u{1b}[2J it".into(),
+            kind: ActionKind::Execute,
+            input: Some(json!({"command": "echo 'a\u{1b}]0;x\u{7}b'\nrm -rf build"})),
+            changes: vec![FileChange {
+                path: "/src/a.rs".into(),
+                old: Some("same\nold\n".into()),
+                new: "same\nnew\n".into(),
+            }],
+            locations: Vec::new(),
+            text: vec!["why".into()],
+        };
+        assert_eq!(
+            describe(&question, Some("execute rm")),
+            "claude asks to execute: Run it\n  $ echo 'ab'\n  $ rm -rf build\n  change /src/a.rs\n    same\n  - old\n  + new\n  why\n\
+             allow? y = yes, a = always here (execute rm), v = never here, n = no [n] "
+        );
+        assert!(describe(&question, None).ends_with("allow? y = yes, n = no [n] "));
+        let long = PermissionQuestion { text: vec!["line\n".repeat(100)], changes: Vec::new(), ..question };
+        assert!(describe(&long, None).contains("... 60 more lines"));
+    }
+}

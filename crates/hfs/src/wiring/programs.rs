@@ -1,0 +1,439 @@
+//! Agents that are programs of their own: the known ones, those of the configuration, and how they are started.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hfs_acp::{AcpAgent, Attachments, Launch, PermissionPolicy, ToolServer};
+use hfs_core::{Attachment, ContentHash, ErrorKind, NotPersisted, Store, error_chain};
+
+use crate::config::{AgentEntry, BUILT_IN, Programs, ToolServerEntry, TranscriptFormat};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::output::error::CliError;
+use crate::output::sanitize;
+
+/// The argument with which hfs starts itself as the supervisor of an agent.
+pub const SUPERVISE: &str = "__supervise-agent";
+
+/// An agent that hfs knows how to start and to get.
+struct Preset {
+    name: &'static str,
+    title: &'static str,
+    command: &'static str,
+    arguments: &'static [&'static str],
+    /// Variables with its settings and keys.
+    variables: &'static [&'static str],
+    transcript: TranscriptFormat,
+    /// The mode in which it asks before it acts, if its own settings might choose another one.
+    mode: Option<&'static str>,
+    /// How to install it.
+    install: &'static str,
+    /// How to log in to it.
+    login: &'static str,
+}
+
+/// Keys of providers that agents for several of them read.
+const PROVIDER_KEYS: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "OPENROUTER_API_KEY",
+    "XAI_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "OLLAMA_HOST",
+];
+
+const PRESETS: [Preset; 7] = [
+    Preset {
+        name: "claude",
+        title: "Claude Code",
+        command: "claude-agent-acp",
+        arguments: &[],
+        variables: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_BASE_URL",
+            "ANTHROPIC_MODEL",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_VERTEX",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+            "CLAUDE_CODE_EXECUTABLE",
+            "CLAUDE_CONFIG_DIR",
+            "AWS_PROFILE",
+            "AWS_REGION",
+            "CLOUD_ML_REGION",
+            "ANTHROPIC_VERTEX_PROJECT_ID",
+            "IS_SANDBOX",
+        ],
+        transcript: TranscriptFormat::ClaudeCode,
+        mode: Some("default"),
+        install: "npm install -g @agentclientprotocol/claude-agent-acp",
+        login: "run `claude` and log in with /login, or set ANTHROPIC_API_KEY",
+    },
+    Preset {
+        name: "codex",
+        title: "Codex",
+        command: "codex-acp",
+        arguments: &[],
+        variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"],
+        transcript: TranscriptFormat::Codex,
+        mode: Some("read-only"),
+        install: "npm install -g @agentclientprotocol/codex-acp",
+        login: "run `codex login`, or set OPENAI_API_KEY",
+    },
+    Preset {
+        name: "opencode",
+        title: "opencode",
+        command: "opencode",
+        arguments: &["acp"],
+        variables: PROVIDER_KEYS,
+        transcript: TranscriptFormat::Opencode,
+        mode: None,
+        install: "npm install -g opencode-ai",
+        login: "run `opencode auth login`",
+    },
+    Preset {
+        name: "gemini",
+        title: "Gemini CLI",
+        command: "gemini",
+        arguments: &["--acp"],
+        variables: &[
+            "GEMINI_API_KEY",
+            "GEMINI_MODEL",
+            "GOOGLE_API_KEY",
+            "GOOGLE_CLOUD_PROJECT",
+            "GOOGLE_CLOUD_LOCATION",
+            "GOOGLE_GENAI_USE_VERTEXAI",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ],
+        transcript: TranscriptFormat::None,
+        mode: None,
+        install: "npm install -g @google/gemini-cli",
+        login: "run `gemini` and log in, or set GEMINI_API_KEY",
+    },
+    Preset {
+        name: "qwen",
+        title: "Qwen Code",
+        command: "qwen",
+        arguments: &["--acp"],
+        variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
+        transcript: TranscriptFormat::None,
+        mode: None,
+        install: "npm install -g @qwen-code/qwen-code",
+        login: "run `qwen` and log in with /auth, or set OPENAI_API_KEY and OPENAI_BASE_URL",
+    },
+    Preset {
+        name: "goose",
+        title: "goose",
+        command: "goose",
+        arguments: &["acp"],
+        variables: &[
+            "GOOSE_PROVIDER",
+            "GOOSE_MODEL",
+            "ANTHROPIC_API_KEY",
+            "OPENAI_API_KEY",
+            "GOOGLE_API_KEY",
+            "OPENROUTER_API_KEY",
+            "OLLAMA_HOST",
+        ],
+        transcript: TranscriptFormat::None,
+        mode: None,
+        install: "https://block.github.io/goose/docs/getting-started/installation",
+        login: "run `goose configure`",
+    },
+    Preset {
+        name: "pi",
+        title: "pi",
+        command: "pi-acp",
+        arguments: &[],
+        variables: PROVIDER_KEYS,
+        transcript: TranscriptFormat::None,
+        mode: None,
+        install: "npm install -g @mariozechner/pi-coding-agent pi-acp",
+        login: "run `pi` and log in with /login, or set the key of a provider",
+    },
+];
+
+/// An agent that is a program of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentProgram {
+    pub name: String,
+    /// How people call it.
+    pub title: String,
+    pub command: String,
+    pub arguments: Vec<String>,
+    /// Names of the variables that it gets beside those that every agent gets.
+    pub variables: Vec<String>,
+    pub transcript: TranscriptFormat,
+    /// The mode in which its sessions begin; `None` for its own default.
+    pub mode: Option<String>,
+    pub install: Option<&'static str>,
+    pub login: Option<&'static str>,
+}
+
+impl AgentProgram {
+    fn of_preset(preset: &Preset) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Self {
+            name: preset.name.to_owned(),
+            title: preset.title.to_owned(),
+            command: preset.command.to_owned(),
+            arguments: owned(preset.arguments),
+            variables: owned(preset.variables),
+            transcript: preset.transcript,
+            mode: preset.mode.map(str::to_owned),
+            install: Some(preset.install),
+            login: Some(preset.login),
+        }
+    }
+
+    /// An agent that only the configuration knows.
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: name.to_owned(),
+            command: name.to_owned(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            transcript: TranscriptFormat::None,
+            mode: None,
+            install: None,
+            login: None,
+        }
+    }
+
+    /// Applies what the configuration says. Another command has arguments of its own.
+    fn with(mut self, entry: &AgentEntry) -> Self {
+        if let Some(command) = &entry.command {
+            self.command.clone_from(command);
+            self.arguments.clear();
+            self.install = None;
+        }
+        if let Some(arguments) = &entry.arguments {
+            self.arguments.clone_from(arguments);
+        }
+        self.variables.extend(entry.variables.iter().cloned());
+        self.transcript = entry.transcript.unwrap_or(self.transcript);
+        self.mode = entry.mode.clone().or(self.mode);
+        self
+    }
+
+    /// The command line, for people.
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(&self.command).chain(&self.arguments);
+        words.map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The path of the program; `None` if it is not installed.
+    pub fn find(&self, environment: &Environment) -> Option<PathBuf> {
+        find_program(&self.command, environment)
+    }
+}
+
+/// All agents that are programs, by name: the known ones and those of the configuration.
+pub fn all(programs: &Programs) -> BTreeMap<String, AgentProgram> {
+    let presets = PRESETS.iter().map(|preset| (preset.name.to_owned(), AgentProgram::of_preset(preset)));
+    let mut all: BTreeMap<String, AgentProgram> = presets.collect();
+    for (name, entry) in &programs.agents {
+        let known = all.remove(name).unwrap_or_else(|| AgentProgram::named(name));
+        all.insert(name.clone(), known.with(entry));
+    }
+    all
+}
+
+/// The names of all agents: those of hfs, then programs.
+pub fn agent_names(programs: &Programs) -> Vec<String> {
+    BUILT_IN.into_iter().map(str::to_owned).chain(all(programs).into_keys()).collect()
+}
+
+/// The agent of this name.
+///
+/// # Errors
+/// `NotFound` if neither hfs nor the configuration knows it.
+pub fn named(name: &str, programs: &Programs) -> Result<AgentProgram, CliError> {
+    let mut all = all(programs);
+    all.remove(name).ok_or_else(|| {
+        let known: Vec<&str> = all.keys().map(String::as_str).collect();
+        CliError::with_hint(
+            ErrorKind::NotFound,
+            format!("there is no agent {:?}", sanitize::line(name)),
+            format!(
+                "hfs knows assistant, triads, recall, {}; others are added under `agents` in the file of `hfs config path`",
+                known.join(", ")
+            ),
+        )
+    })
+}
+
+/// Looks up a program as a shell does: a name in `PATH`, anything with a slash as a path.
+fn find_program(command: &str, environment: &Environment) -> Option<PathBuf> {
+    if command.contains(std::path::MAIN_SEPARATOR) || command.starts_with('~') {
+        let path = environment.resolve(Path::new(command));
+        return is_program(&path).then_some(path);
+    }
+    let folders = environment.get("PATH")?;
+    let names: &[String] = &if cfg!(windows) {
+        ["", ".exe", ".cmd"].map(|end| format!("{command}{end}")).to_vec()
+    } else {
+        vec![command.to_owned()]
+    };
+    let candidates = std::env::split_paths(folders)
+        .filter(|folder| folder.is_absolute())
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    candidates.into_iter().find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    }
+    #[cfg(not(unix))]
+    path.is_file()
+}
+
+/// How to start an agent in the working directory.
+///
+/// # Errors
+/// `NotFound` if it is not installed.
+pub fn launch(program: &AgentProgram, context: &Context) -> Result<Launch, CliError> {
+    let environment = &context.environment;
+    let path = program.find(environment).ok_or_else(|| {
+        let hint = match program.install {
+            Some(install) => format!("install it: {install}"),
+            None => format!("correct agents.{}.command in the file of `hfs config path`", program.name),
+        };
+        CliError::with_hint(
+            ErrorKind::NotFound,
+            format!(
+                "{} is not installed: there is no program {}",
+                program.title,
+                sanitize::line(&program.command)
+            ),
+            hint,
+        )
+    })?;
+    let own = std::env::current_exe().map_err(|error| CliError::io("find the program of hfs", error))?;
+    let directory = environment.working_directory.canonicalize();
+    Ok(Launch {
+        agent: program.name.clone(),
+        program: path,
+        arguments: program.arguments.clone(),
+        environment: hfs_acp::environment(program.variables.iter().map(String::as_str), |name| {
+            environment.get(name).map(str::to_owned)
+        }),
+        directory: directory.unwrap_or_else(|_| environment.working_directory.clone()),
+        log: log_path(&program.name, context),
+        supervisor: vec![own.into(), SUPERVISE.into()],
+    })
+}
+
+/// The file with what an agent writes to its standard error.
+pub fn log_path(name: &str, context: &Context) -> PathBuf {
+    context.home.logs().join(format!("agent-{name}.log"))
+}
+
+/// Constructs an agent. It is started for its first message.
+///
+/// # Errors
+/// `NotFound` if it is not installed, `Denied` if a server for it needs a variable that is not set.
+pub fn build(
+    program: &AgentProgram,
+    reason: String,
+    policy: Arc<dyn PermissionPolicy>,
+    context: &Context,
+) -> Result<AcpAgent, CliError> {
+    let servers = &context.settings.programs.tool_servers;
+    let servers = servers.iter().map(|(name, entry)| tool_server(name, entry, &context.environment));
+    let attachments = StoredAttachments { store: Arc::clone(context.store()?) };
+    let servers = servers.collect::<Result<_, _>>()?;
+    let launch = launch(program, context)?;
+    let agent = AcpAgent::new(launch, servers, program.mode.clone(), policy, Arc::new(attachments));
+    Ok(agent.with_selection_reason(reason))
+}
+
+fn tool_server(
+    name: &str,
+    entry: &ToolServerEntry,
+    environment: &Environment,
+) -> Result<ToolServer, CliError> {
+    let variables = entry.environment.iter();
+    let variables = variables.map(|(variable, value)| {
+        let what = format!("the server {}", sanitize::line(name));
+        let key = format!("mcp_servers.{name}.env");
+        Ok((variable.clone(), super::agent::with_variables(&what, &key, value, environment)?))
+    });
+    // Agents start it in their own way; most need the whole path.
+    let command = find_program(&entry.command, environment).unwrap_or_else(|| PathBuf::from(&entry.command));
+    Ok(ToolServer {
+        name: name.to_owned(),
+        command,
+        arguments: entry.arguments.clone(),
+        environment: variables.collect::<Result<_, CliError>>()?,
+    })
+}
+
+struct StoredAttachments {
+    store: Arc<dyn Store>,
+}
+
+impl Attachments for StoredAttachments {
+    fn load(&self, hash: ContentHash) -> Option<Vec<u8>> {
+        self.store.get_attachment(hash).ok()
+    }
+
+    fn store(&self, attachment: &Attachment) -> Result<(), NotPersisted> {
+        self.store.put_attachment(attachment).map_err(|error| NotPersisted { reason: error_chain(&error) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_changes_a_known_agent_and_adds_others() {
+        let mut programs = Programs::default();
+        let own = AgentEntry {
+            command: Some("/opt/claude".into()),
+            variables: vec!["TEAM_KEY".into()],
+            ..AgentEntry::default()
+        };
+        programs.agents.insert("claude".into(), own);
+        let mine = AgentEntry { arguments: Some(vec!["serve".into()]), ..AgentEntry::default() };
+        programs.agents.insert("mine".into(), mine);
+        let all = all(&programs);
+        assert_eq!(all.len(), PRESETS.len() + 1);
+        let claude = all.get("claude").unwrap();
+        assert_eq!(claude.command_line(), "/opt/claude");
+        assert!(claude.variables.contains(&"TEAM_KEY".to_owned()));
+        assert!(claude.variables.contains(&"ANTHROPIC_API_KEY".to_owned()));
+        assert_eq!(claude.transcript, TranscriptFormat::ClaudeCode);
+        assert_eq!(all.get("mine").unwrap().command_line(), "mine serve");
+        assert!(named("none", &programs).unwrap_err().hint().unwrap().contains("goose, mine, opencode"));
+    }
+
+    #[test]
+    fn a_program_is_looked_up_in_absolute_folders_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("agent");
+        std::fs::write(&program, "").unwrap();
+        let path = format!(".:{}", folder.path().display());
+        let environment = Environment::with_variables([("PATH", path.as_str())]);
+        assert_eq!(find_program("agent", &environment), None);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(find_program("agent", &environment), Some(program.clone()));
+            assert_eq!(find_program(program.to_str().unwrap(), &environment), Some(program));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Agents that are programs of their own, through the binary.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::acp_agent::{ScriptedProgram, is_running};
+use testkit::cli::{Hfs, Key};
+
+use super::{shown, text};
+
+/// The test of this binary that becomes the agent.
+const AGENT_TEST: &str = "agents::scripted_agent";
+
+#[test]
+fn scripted_agent() {
+    testkit::acp_agent::run_if_asked();
+}
+
+/// The binary in an empty home, with the agent `scripted` in its configuration.
+fn hfs_with(script: &ScriptedProgram) -> Hfs {
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let (program, arguments) = script.command(AGENT_TEST);
+    let agents = json!({"scripted": {"command": program.to_str().unwrap(), "args": arguments, "env": ["AGENT_TOKEN"]}});
+    fs::create_dir_all(hfs.hfs_home()).unwrap();
+    fs::write(hfs.hfs_home().join("config.yaml"), format!("agents: {agents}\n")).unwrap();
+    hfs.env("AGENT_TOKEN", "at-7fk2mQ-notforthestore")
+}
+
+fn chunk(text: &str) -> Value {
+    json!({"update": {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}})
+}
+
+/// An agent that asks whether it may run a command, runs it, and says so.
+fn asking() -> Value {
+    let call = json!({"toolCallId": "call-1", "title": "Run the tests", "kind": "execute", "rawInput": {"command": "cargo test"}});
+    let done = json!({"update": {"sessionUpdate": "tool_call_update", "toolCallId": "call-1", "status": "completed", "rawOutput": "42 passed"}});
+    let refused = json!({"update": {"sessionUpdate": "tool_call_update", "toolCallId": "call-1", "status": "failed", "rawOutput": "refused"}});
+    json!({
+        "capabilities": {"loadSession": true},
+        "session/prompt": [[
+            chunk("I run the tests."),
+            {"ask": {"toolCall": call}, "allowed": [done, chunk("All pass.")], "rejected": [refused, chunk("Then not.")]},
+        ]],
+    })
+}
+
+fn roles(document: &Value) -> Vec<&str> {
+    document["messages"].as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect()
+}
+
+fn events_of(document: &Value, kind: &str) -> Vec<Value> {
+    let events =
+        document["run"]["events"].as_array().or(document["events"].as_array()).cloned().unwrap_or_default();
+    events.into_iter().filter(|event| event["type"] == kind).collect()
+}
+
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_turn_of_an_agent_is_saved_as_messages_and_continued() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let arguments = ["chat", "--agent", "scripted", "--allow", "read,execute", "Test it", "--json"];
+    let chat = hfs.run(&arguments).ok().json();
+    assert_eq!(roles(&chat), ["assistant", "tool", "assistant"]);
+    assert_eq!(text(&chat["message"]), "All pass.");
+    assert_eq!(chat["messages"][0]["parts"][1]["input"]["command"], "cargo test");
+    assert_eq!(chat["messages"][1]["parts"][0]["output"], "42 passed");
+    let session = shown(&hfs, "@");
+    assert_eq!(roles(&session), ["user", "assistant", "tool", "assistant"]);
+    let found = hfs.run(&["search", "42 passed", "--json"]).ok().json();
+    assert_eq!(found["total"], 1);
+    let _ = hfs.run(&["chat", "-c", "--agent", "scripted", "--allow", "all", "Again"]).ok();
+    let loaded = script.received("session/load");
+    assert_eq!((loaded.len(), &loaded[0]["params"]["sessionId"]), (1, &json!("session-1")));
+    assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 8);
+    assert_eq!(script.received("session/new").len(), 1);
+}
+
+#[test]
+fn without_a_terminal_and_without_an_option_the_answer_is_no() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let chat = hfs.run(&["chat", "--agent", "scripted", "--allow", "read", "Test it", "--json"]).ok().json();
+    assert_eq!(text(&chat["message"]), "Then not.");
+    let decided = events_of(&chat, "permission.decided");
+    assert_eq!((&decided[0]["allowed"], &decided[0]["by"]), (&json!(false), &json!("no_terminal")), "{chat}");
+    let refused = hfs.run(&["chat", "--agent", "scripted", "--allow", "everything", "x"]).fails_with(2);
+    assert!(refused.stderr.contains("not a kind of action"), "{}", refused.stderr);
+}
+
+#[test]
+fn an_always_on_the_terminal_is_remembered_listed_and_revocable() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
+    let screen = terminal.wait_for("allow?").contents();
+    assert!(screen.contains("scripted asks to execute: Run the tests"), "{screen}");
+    assert!(screen.contains("$ cargo test") && screen.contains("always here"), "{screen}");
+    terminal.type_text("a");
+    terminal.press(Key::Enter);
+    assert!(terminal.wait_for_end().contents().contains("All pass."));
+    let remembered = hfs.run(&["chat", "--agent", "scripted", "Again", "--json"]).ok().json();
+    assert_eq!(text(&remembered["message"]), "All pass.");
+    let listed = hfs.run(&["permissions", "list", "--json"]).ok().json();
+    let rule = &listed["permissions"][0];
+    assert_eq!((&rule["agent"], &rule["command"]), (&json!("scripted"), &json!("cargo test")));
+    let _ = hfs.run(&["permissions", "revoke", "1"]).ok();
+    let again = hfs.run(&["chat", "--agent", "scripted", "Again", "--json"]).ok().json();
+    assert_eq!(text(&again["message"]), "Then not.");
+    let _ = hfs.run(&["permissions", "revoke", "1"]).fails_with(3);
+}
+
+#[test]
+fn ctrl_c_at_a_question_ends_the_turn_and_keeps_what_was_said() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
+    terminal.wait_for("allow?");
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for_exit();
+    let session = shown(&hfs, "@");
+    let messages = session["messages"].as_array().unwrap();
+    assert_eq!(text(&messages[1]), "I run the tests.");
+    assert_eq!(messages.last().unwrap()["status"], "interrupted");
+    wait_until("the agent has ended", || !script.processes().into_iter().any(is_running));
+}
+
+#[test]
+fn a_project_can_neither_choose_a_program_nor_allow_anything() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let folder = hfs.project().join(".hfs");
+    fs::create_dir(&folder).unwrap();
+    let config = "agent: scripted\nagents: {scripted: {command: /bin/false}, evil: {command: /bin/sh}}\nmcp_servers: {evil: {command: /bin/sh}}\n";
+    fs::write(folder.join("config.yaml"), config).unwrap();
+    fs::write(folder.join("permissions.yaml"), "version: 1\nrules: []\n").unwrap();
+    let agents = hfs.run(&["--trust", "agents", "--json"]).ok();
+    assert!(!agents.stdout.contains("evil") && !agents.stdout.contains("/bin/false"), "{}", agents.stdout);
+    let chat = hfs.run(&["chat", "hello"]).ok();
+    for ignored in ["agents is ignored", "mcp_servers is ignored", "a project may not choose commands"] {
+        assert!(chat.stderr.contains(ignored), "{ignored}: {}", chat.stderr);
+    }
+    // The offline agent answers.
+    assert_eq!(script.received("initialize").len(), 1, "{:?}", script.log());
+}
+
+#[test]
+fn agents_are_listed_with_what_they_can_do_and_how_to_get_the_others() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script).env("PATH", "/usr/bin:/bin");
+    let listed = hfs.run(&["agents", "--json"]).ok().json();
+    let agents = listed["agents"].as_array().unwrap();
+    let of = |name: &str| agents.iter().find(|agent| agent["name"] == name).unwrap();
+    let scripted = of("scripted");
+    assert_eq!((&scripted["installed"], &scripted["version"]), (&json!(true), &json!("1.0.0")));
+    assert_eq!(scripted["capabilities"], json!({"load": true, "list": false, "resume": false}));
+    let claude = of("claude");
+    assert_eq!((&claude["installed"], &claude["version"]), (&json!(false), &Value::Null));
+    assert!(claude["hint"].as_str().unwrap().contains("npm install -g"), "{claude}");
+    assert_eq!(claude["transcript"], "claude-code");
+    let names: Vec<&str> = agents.iter().map(|agent| agent["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["claude", "codex", "gemini", "goose", "opencode", "pi", "qwen", "scripted"]);
+    let missing = hfs.run(&["chat", "--agent", "claude", "hi"]).fails_with(3);
+    assert!(missing.stderr.contains("npm install -g"), "{}", missing.stderr);
+    let unknown = hfs.run(&["chat", "--agent", "nobody", "hi"]).fails_with(2);
+    assert!(unknown.stderr.contains("there is no agent"), "{}", unknown.stderr);
+    let _ = hfs.run(&["config", "set", "agent", "nobody"]).fails_with(3);
+    let _ = hfs.run(&["config", "set", "agent", "scripted"]).ok();
+    assert_eq!(
+        text(&hfs.run(&["chat", "--allow", "all", "Go", "--json"]).ok().json()["message"]),
+        "All pass."
+    );
+}
+
+#[test]
+fn a_check_says_what_is_wrong_in_words() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with(&script);
+    let usable = hfs.run(&["agents", "check", "scripted"]).ok();
+    assert!(usable.stdout.contains("starts and opens a session; it loads its sessions"), "{}", usable.stdout);
+    script.change(&json!({
+        "logins": [{"id": "k", "name": "Key", "description": "set SOME_KEY"}],
+        "session/new": [[{"error": {"code": -32000, "message": "Authentication required"}}]],
+    }));
+    let login = hfs.run(&["agents", "check", "scripted"]).fails_with(5);
+    assert!(
+        login.stderr.contains("Authentication required") && login.stderr.contains("set SOME_KEY"),
+        "{}",
+        login.stderr
+    );
+    let prompt = hfs.run(&["chat", "--agent", "scripted", "hi"]).fails_with(5);
+    assert!(prompt.stderr.contains("hfs agents check scripted"), "{}", prompt.stderr);
+    script.change(&json!({"initialize": [[{"stderr": "cannot find module"}, {"sleep": 100}, {"exit": 1}]]}));
+    let broken = hfs.run(&["agents", "check", "scripted", "--json"]).fails_with(8).json_error();
+    let message = broken["message"].as_str().unwrap();
+    assert!(message.contains("exit code 1") && message.contains("cannot find module"), "{message}");
+    script.change(&json!({"version": 7}));
+    let version = hfs.run(&["agents", "check", "scripted"]).fails_with(9);
+    assert!(version.stderr.contains("version 7"), "{}", version.stderr);
+}
+
+#[test]
+fn kill_9_during_a_tool_call_keeps_the_call_and_leaves_no_process() {
+    let call = json!({"update": {"sessionUpdate": "tool_call", "toolCallId": "call-1", "title": "deploy", "kind": "execute",
+        "status": "in_progress", "rawInput": {"command": "deploy --now"}}});
+    let script = ScriptedProgram::new(&json!({"session/prompt": [[
+        {"spawn": true}, chunk("Deploying."), call, {"ask": {"toolCall": {"toolCallId": "call-1"}}, "allowed": [{"hang": true}]},
+    ]]}));
+    let hfs = hfs_with(&script);
+    let running = hfs.command(&["chat", "--agent", "scripted", "--allow", "all", "Deploy"]).spawn();
+    // The answer is sent only after the call is durable.
+    script.wait_for("answer", |entry| entry["received"]["result"]["outcome"]["optionId"] == "once");
+    let _ = running.kill();
+    let session = shown(&hfs, "@");
+    let reply = &session["messages"][1];
+    assert_eq!((text(reply), &reply["status"]), ("Deploying.", &json!("interrupted")));
+    assert_eq!(reply["parts"][1]["input"]["command"], "deploy --now");
+    assert_eq!(script.processes().len(), 2);
+    wait_until("all processes have ended", || !script.processes().into_iter().any(is_running));
+    script.change(&json!({"session/prompt": [[chunk("Here again.")]]}));
+    let next = hfs.run(&["chat", "-c", "--agent", "scripted", "Still there?", "--json"]).ok().json();
+    assert_eq!(text(&next["message"]), "Here again.");
+    // The agent is told what was said. The call without a result is left out.
+    let prompt = script.received("session/prompt").pop().unwrap()["params"]["prompt"].to_string();
+    assert!(prompt.contains("Deploying.") && !prompt.contains("deploy --now"), "{prompt}");
+}
+
+#[test]
+fn secrets_of_the_agents_environment_are_not_stored() {
+    let secret = "at-7fk2mQ-notforthestore";
+    let script = ScriptedProgram::new(&json!({"session/prompt": [[
+        {"stderr": format!("token {secret}")}, chunk(&format!("The token is {secret}.")),
+    ]]}));
+    let hfs = hfs_with(&script);
+    let chat = hfs.run(&["chat", "--agent", "scripted", "env"]).ok();
+    assert!(chat.stdout.contains("[redacted: AGENT_TOKEN]"), "{}", chat.stdout);
+    let mut folders = vec![hfs.hfs_home()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                let bytes = fs::read(entry.path()).unwrap();
+                let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+                assert!(!found, "{}", entry.path().display());
+            }
+        }
+    }
+}
