@@ -410,15 +410,15 @@ impl TranscriptWriter<'_> {
                 "stop_reason": if has_calls { "tool_use" } else { "end_turn" }, "stop_sequence": null,
             });
             if let (Some(usage), Value::Object(reply)) = (content.usage, &mut reply) {
-                let mut counts = json!({"input_tokens": usage.uncached_tokens(), "output_tokens": usage.completion_tokens});
-                let cached = [
-                    ("cache_read_input_tokens", usage.cache_read_tokens),
+                let counts = [
+                    ("input_tokens", Some(usage.uncached_tokens())),
                     ("cache_creation_input_tokens", usage.cache_write_tokens),
+                    ("cache_read_input_tokens", usage.cache_read_tokens),
+                    ("output_tokens", Some(usage.completion_tokens)),
                 ];
-                for (name, tokens) in cached.into_iter().filter_map(|(name, tokens)| Some((name, tokens?))) {
-                    counts[name] = tokens.into();
-                }
-                reply.insert("usage".into(), counts);
+                let counts =
+                    counts.into_iter().filter_map(|(name, count)| Some((name.to_owned(), count?.into())));
+                reply.insert("usage".into(), Value::Object(counts.collect()));
             }
             return self.write_new(message, &uuid, "assistant", json!({ "message": reply }));
         }
