@@ -25,6 +25,35 @@ impl Database {
     /// ignores the write-ahead log. A database whose log is not empty is therefore copied, together with the
     /// log, and the copy is opened. So is a database that is compressed or comes from a stream.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
+        let database = Self::open_unchecked(source)?;
+        // rusqlite panics at the name of a column that is not valid UTF-8.
+        if database.has_valid_names().map_err(|error| source.damaged(error.to_string()))? {
+            Ok(database)
+        } else {
+            Err(source.damaged("the names of its tables and columns are not valid UTF-8"))
+        }
+    }
+
+    fn has_valid_names(&self) -> rusqlite::Result<bool> {
+        let mut statement = self.connection.prepare("select name, tbl_name, sql from sqlite_master")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            for index in 0..3 {
+                if row
+                    .get_ref(index)?
+                    .as_bytes_or_null()
+                    .is_ok_and(|text| text.is_some_and(|text| str::from_utf8(text).is_err()))
+                {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Opens the database also if its names are damaged. Only queries that name their columns may then be made with
+    /// [`rows`](Self::rows).
+    fn open_unchecked(source: &Source) -> Result<Self, ImportError> {
         let io = |error| source.io(error);
         if let Some(salvaged) = source.salvaged_database() {
             let connection = Connection::open(salvaged.path());
@@ -119,7 +148,7 @@ impl SalvagedDatabase {
     /// Copies the rows of a database that can be read.
     pub(crate) fn new(source: &Source) -> Result<Self, ImportError> {
         let damaged = |error: rusqlite::Error| source.damaged(error.to_string());
-        let database = Database::open(source)?;
+        let database = Database::open_unchecked(source)?;
         // Otherwise, SQLite rejects a database that is shorter than its header says.
         database.connection.pragma_update(None, "writable_schema", true).map_err(damaged)?;
         let folder = TemporaryFolder::create().map_err(|error| source.io(error))?;
@@ -171,8 +200,7 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
     }
     let values = vec!["?"; columns.len()].join(", ");
     let Ok(mut insert) = to.prepare(&format!("insert into {name} values ({values})")) else { return false };
-    let names: Vec<String> = columns.iter().map(|(column, _)| quoted(column)).collect();
-    let names = names.join(", ");
+    // Columns are selected by their place, because their names may be damaged.
     let mut copy = |row: &Row<'_>, first: usize| {
         // Text is copied as bytes, because it may not be valid UTF-8.
         let values = (0..columns.len()).map(|index| row.get_ref(first + index).map(ToSqlOutput::Borrowed));
@@ -180,11 +208,11 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         insert.execute(rusqlite::params_from_iter(values)).map(|_| ())
     };
     let Ok(mut select) =
-        from.prepare(&format!("select rowid, {names} from {name} where rowid >= ?1 order by rowid"))
+        from.prepare(&format!("select rowid, * from {name} where rowid >= ?1 order by rowid"))
     else {
         // A table without row ids. The rows before the damage are copied.
         let mut copy_all = || -> rusqlite::Result<()> {
-            let mut select = from.prepare(&format!("select {names} from {name}"))?;
+            let mut select = from.prepare(&format!("select * from {name}"))?;
             let mut rows = select.query([])?;
             let mut left = size_of(from)?;
             while let Some(row) = rows.next()? {
@@ -395,5 +423,26 @@ mod tests {
         assert_eq!(rows, ids);
         assert!(rows > 10, "{rows}");
         assert_eq!(salvaged.incomplete, ["t"]);
+    }
+
+    #[test]
+    fn a_damaged_name_of_a_column_is_damage_and_its_rows_are_salvaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let database = Connection::open(&path).unwrap();
+        database
+            .execute_batch("create table t (zebra text, x text); insert into t values ('a', 'b')")
+            .unwrap();
+        drop(database);
+        let mut bytes = fs::read(&path).unwrap();
+        let name = bytes.windows(5).position(|window| window == b"zebra").unwrap();
+        *bytes.get_mut(name + 2).unwrap() = 0xff;
+        fs::write(&path, bytes).unwrap();
+        let error = Database::open(&Source::file(&path)).map(drop).unwrap_err();
+        assert!(matches!(error, ImportError::Damaged { .. }), "{error}");
+        let salvaged = SalvagedDatabase::new(&Source::file(&path)).unwrap();
+        let copy = Connection::open(salvaged.path()).unwrap();
+        let row = copy.query_row("select * from t", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row, Ok(("a".to_owned(), "b".to_owned())));
     }
 }

@@ -689,7 +689,7 @@ fn random_gemini(seed: u64) -> String {
         json!({"sessionId": "s1", "projectHash": "h", "startTime": "2026-01-01T10:00:00Z", "kind": "main"}),
     ];
     let mut line: Vec<Value> = Vec::new();
-    for number in 0..30 {
+    for number in 0_u32..30 {
         let time = format!("2026-01-01T10:00:{number:02}Z");
         let message = |id: String, kind: &str, text: &str| {
             let call = json!([{"id": format!("c{id}"), "name": "ls", "args": {}, "result": [
