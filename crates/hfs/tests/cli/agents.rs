@@ -256,3 +256,46 @@ fn secrets_of_the_agents_environment_are_not_stored() {
         }
     }
 }
+
+#[test]
+fn an_agent_answers_in_the_app_and_esc_cancels_its_turn() {
+    let mut script = asking();
+    let call = json!({"update": {"sessionUpdate": "tool_call", "toolCallId": "call-2", "title": "deploy", "kind": "execute",
+        "status": "in_progress", "rawInput": {"command": "deploy --now"}}});
+    let turns = script["session/prompt"].as_array_mut().unwrap();
+    turns.push(json!([chunk("Deploying."), call, {"wait_for_cancel": true}]));
+    turns.push(json!([chunk("Here again.")]));
+    let script = ScriptedProgram::new(&script);
+    let hfs = hfs_with(&script);
+    let terminal = hfs.command(&["--agent", "scripted", "--allow", "execute"]).in_terminal(36, 110);
+    terminal.wait_until("the app", |screen| {
+        screen.alternate_screen() && screen.contents().contains("nothing to save")
+    });
+    let send = |line: &str| {
+        terminal.paste(line);
+        terminal.wait_for(&format!("❯ {line}"));
+        terminal.press(Key::Enter);
+    };
+    send("Test it");
+    terminal.wait_for("All pass.");
+    terminal.wait_for("42 passed");
+    send("Deploy");
+    terminal.wait_for("deploy --now");
+    terminal.press(Key::Escape);
+    script.wait_for("cancel", |entry| entry["received"]["method"] == "session/cancel");
+    terminal.wait_for("interrupted");
+    send("Continue");
+    terminal.wait_for("Here again.");
+    assert_eq!(script.received("initialize").len(), 1);
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("press Ctrl+C again to quit");
+    terminal.press(Key::Ctrl('c'));
+    assert!(terminal.wait_for_exit().success());
+    wait_until("the agent has ended", || !script.processes().into_iter().any(is_running));
+    let session = shown(&hfs, "@");
+    let texts: Vec<&str> = session["messages"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(
+        texts,
+        ["Test it", "I run the tests.", "", "All pass.", "Deploy", "Deploying.", "Continue", "Here again."]
+    );
+}
