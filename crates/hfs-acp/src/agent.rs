@@ -20,9 +20,9 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, IncompleteReason,
-    IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest, RunSink, SessionOpening, ToolEvent,
-    Usage, lock_unpoisoned,
+    Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, EventPayload,
+    IncompleteReason, IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest, RunSink,
+    SessionOpening, ToolEvent, Usage, lock_unpoisoned,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -586,6 +586,11 @@ impl AcpAgent {
             let sent = usage.input_tokens.saturating_add(cached);
             let received = usage.output_tokens.saturating_add(usage.thought_tokens.unwrap_or(0));
             Usage::new(sent, received).with_cache(read, written)
+        });
+        let (of, model) = (agent.to_owned(), message.model.clone());
+        sink.event(match usage {
+            Some(usage) => EventPayload::UsageRecorded { agent: of, phase: None, model, usage },
+            None => EventPayload::UsageUnknown { agent: of, phase: None, model },
         });
         let incomplete = |reason, words: &str| {
             Some(IncompleteReply { provider: agent.to_owned(), reason, stop_reason: Some(words.to_owned()) })

@@ -279,6 +279,8 @@ async fn output_beyond_the_limit_is_cut_and_counted() {
 async fn the_session_and_how_it_was_opened_are_reported() {
     let mut conversation = Conversation::new(&prompts(json!([[chunk("hello")]])));
     let turn = conversation.say("hi").await.ok();
+    let unknown = |event: &EventPayload| matches!(event, EventPayload::UsageUnknown { .. });
+    assert!(turn.sink.events.lock().unwrap().iter().any(unknown));
     let events = turn.events();
     let ToolEvent::SessionOpened { session, how, sent_as_text, .. } = &events[0] else {
         panic!("{events:?}")
@@ -303,6 +305,14 @@ async fn a_refused_or_cut_reply_is_incomplete() {
         assert!(turn.result.unwrap().incomplete.is_some());
     }
     let turn = conversation.say("go").await.ok();
+    let recorded = turn
+        .sink
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .any(|event| matches!(event, EventPayload::UsageRecorded { usage, .. } if usage.total() == 12));
+    assert!(recorded);
     let usage = turn.result.unwrap().message.usage.unwrap();
     assert_eq!((usage.prompt_tokens, usage.completion_tokens), (8, 4));
     let silent = conversation.say("go").await;
