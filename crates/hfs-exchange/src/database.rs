@@ -289,7 +289,12 @@ fn size_of(connection: &Connection) -> rusqlite::Result<u64> {
 /// Names and types of a table's columns.
 fn columns_of(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = connection.prepare("select name, type from pragma_table_info(?1)")?;
-    let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // Damaged names are read as far as they are valid.
+    let text = |row: &Row<'_>, index| -> rusqlite::Result<String> {
+        let bytes = row.get_ref(index)?.as_bytes_or_null().map_err(rusqlite::Error::from)?;
+        Ok(String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned())
+    };
+    let columns = statement.query_map([table], |row| Ok((text(row, 0)?, text(row, 1)?)))?;
     columns.collect()
 }
 

@@ -367,9 +367,9 @@ impl StorePair {
         let (reply, writer) = pick(&self.replies, reply)?;
         let instance = if by_other_instance { 1 - writer } else { writer };
         let text = format!("piece{} {}", text % 7, WORDS[usize::from(text) % WORDS.len()]);
-        let delta = [ReplyDelta::text(text.as_str())];
-        if self.both(instance, |store| store.extend_reply(reply, &delta)).is_ok() {
-            self.ledger.update_reply(reply.branch, reply.message, &text, false);
+        let delta = ReplyDelta::text(text);
+        if self.both(instance, |store| store.extend_reply(reply, std::slice::from_ref(&delta))).is_ok() {
+            self.ledger.extend_reply(reply.branch, reply.message, &delta);
         }
         Some(())
     }
@@ -389,7 +389,9 @@ impl StorePair {
                 is_error: text > 100,
             }),
         };
-        let _ = self.both(writer, |store| store.extend_reply(reply, std::slice::from_ref(&delta)));
+        if self.both(writer, |store| store.extend_reply(reply, std::slice::from_ref(&delta))).is_ok() {
+            self.ledger.extend_reply(reply.branch, reply.message, &delta);
+        }
         Some(())
     }
 
@@ -402,7 +404,7 @@ impl StorePair {
             return Some(());
         };
         let (last, following) = messages.split_first()?;
-        self.ledger.update_reply(reply.branch, reply.message, &last.text(), true);
+        self.ledger.finish_reply(reply.branch, reply.message, last.text());
         for draft in following {
             self.messages.push(draft.id);
             self.ledger.append(reply.branch, draft.id, draft.text(), false);
@@ -420,7 +422,7 @@ impl StorePair {
             if reply.seq.is_multiple_of(3) { MessageStatus::Interrupted } else { MessageStatus::Complete };
         let message = MessageDraft { status, ..self.next_message() };
         if self.both(writer, |store| store.finish_reply(reply, &message)).is_ok() {
-            self.ledger.update_reply(reply.branch, reply.message, &message.text(), true);
+            self.ledger.finish_reply(reply.branch, reply.message, message.text());
         }
         Some(())
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use hfs_core::{
     BranchId, Checkpoint, CheckpointId, CheckpointState, ContentHash, ErrorExt, ErrorKind, MessageId,
-    MessageRange, MessageStatus, Operation, OperationId, OperationKind, PageRequest, ReplyHandle,
-    SearchQuery, Seq, SessionAttributes, SessionFilter, SessionId, StateCost, Store, StoreError, StoreResult,
-    Timestamp,
+    MessageRange, MessageStatus, Operation, OperationId, OperationKind, PageRequest, Part, ReplyDelta,
+    ReplyHandle, SearchQuery, Seq, SessionAttributes, SessionFilter, SessionId, StateCost, Store, StoreError,
+    StoreResult, Timestamp, append_delta,
 };
 use hfs_store::{Durability, MemoryStore, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -180,8 +180,19 @@ pub struct Ledger {
 
 struct LedgerMessage {
     id: MessageId,
-    text: String,
+    parts: Vec<Part>,
     is_streaming: bool,
+}
+
+impl LedgerMessage {
+    fn text(&self) -> String {
+        let texts: Vec<&str> = self
+            .parts
+            .iter()
+            .filter_map(|part| if let Part::Text { text } = part { Some(text.as_str()) } else { None })
+            .collect();
+        texts.join("\n\n")
+    }
 }
 
 impl Ledger {
@@ -190,18 +201,23 @@ impl Ledger {
     }
 
     pub fn append(&mut self, branch: BranchId, id: MessageId, text: String, is_streaming: bool) {
-        self.messages.entry(branch).or_default().push(LedgerMessage { id, text, is_streaming });
+        // A reply that was just begun has no part.
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::text(text)] };
+        self.messages.entry(branch).or_default().push(LedgerMessage { id, parts, is_streaming });
     }
 
-    /// Appends `text` to a reply. If the reply is finished, replaces its text instead.
-    pub fn update_reply(&mut self, branch: BranchId, id: MessageId, text: &str, is_finished: bool) {
+    pub fn extend_reply(&mut self, branch: BranchId, id: MessageId, delta: &ReplyDelta) {
+        append_delta(&mut self.reply(branch, id).parts, delta);
+    }
+
+    pub fn finish_reply(&mut self, branch: BranchId, id: MessageId, text: String) {
+        let reply = self.reply(branch, id);
+        (reply.parts, reply.is_streaming) = (vec![Part::text(text)], false);
+    }
+
+    fn reply(&mut self, branch: BranchId, id: MessageId) -> &mut LedgerMessage {
         let messages = self.messages.entry(branch).or_default();
-        let reply = messages.iter_mut().find(|message| message.id == id).unwrap();
-        if is_finished {
-            reply.text.clear();
-        }
-        reply.text.push_str(text);
-        reply.is_streaming = !is_finished;
+        messages.iter_mut().find(|message| message.id == id).unwrap()
     }
 
     /// Records a new branch and the history before its fork.
@@ -237,7 +253,7 @@ impl Ledger {
             let messages = self.messages.get(branch).map_or(&[][..], Vec::as_slice);
             let own = &found[found.len() - messages.len()..];
             for (message, (id, text)) in messages.iter().zip(own) {
-                assert_eq!((message.id, &message.text), (*id, text), "streaming: {}", message.is_streaming);
+                assert_eq!((message.id, &message.text()), (*id, text), "streaming: {}", message.is_streaming);
             }
         }
         for (checkpoint, state) in &self.states {
