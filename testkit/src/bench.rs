@@ -31,6 +31,7 @@ mod distribution;
 mod row;
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,18 @@ impl Bench {
     #[must_use]
     pub fn wants(&self, row: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| row.contains(filter.as_str()))
+    }
+
+    /// The folder that an environment variable names, with data that is not part of the project.
+    #[must_use]
+    #[allow(clippy::print_stderr, reason = "the reader of the report needs to know that rows are missing")]
+    pub fn folder(&self, variable: &str) -> Option<PathBuf> {
+        let folder = PathBuf::from(std::env::var_os(variable)?);
+        if folder.is_dir() {
+            return Some(folder);
+        }
+        eprintln!("skipped: {variable} names {}, which is not a folder", folder.display());
+        None
     }
 
     /// Creates a comparison of our code with a peer.

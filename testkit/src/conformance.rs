@@ -214,6 +214,13 @@ macro_rules! store_conformance {
                 a_star_matches_the_rest_of_a_word
                 case_and_diacritics_are_ignored
                 words_of_other_scripts_and_numbers_are_found
+                other_forms_of_a_word_are_found_unless_it_is_quoted
+                words_inside_texts_without_spaces_are_found
+                parts_of_identifiers_and_versions_are_found
+                the_beginning_of_a_hash_is_found
+                changed_and_deleted_messages_leave_no_forms_and_parts
+                candidates_have_any_of_the_terms
+                candidates_are_selected_by_sessions_and_not_from_the_trash
                 any_text_is_a_valid_query
             }
             sessions {

@@ -6,14 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use hfs_core::{
-    Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, Checkpoint,
-    CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport, ContentHash,
-    ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft, MessageId,
-    MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
-    PluginStates, Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId, RunStore,
-    SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport,
-    SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp,
-    Verification, lock_unpoisoned,
+    Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, CandidateQuery,
+    Candidates, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport,
+    ContentHash, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft,
+    MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page,
+    PageRequest, PluginStates, Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId,
+    RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId,
+    SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult,
+    Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -336,6 +336,10 @@ impl<S: Store> RunStore for FaultyStore<S> {
 impl<S: Store> SearchIndex for FaultyStore<S> {
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults> {
         self.inner.search(query)
+    }
+
+    fn find_candidates(&self, query: &CandidateQuery) -> StoreResult<Candidates> {
+        self.inner.find_candidates(query)
     }
 
     fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,9 @@ pub struct Options {
     /// Print the rows as JSON lines instead of a table
     #[arg(long)]
     json: bool,
+    /// A folder with the conversations of LoCoMo, for the benchmark `recall`
+    #[arg(long, value_name = "DIR")]
+    locomo: Option<PathBuf>,
 }
 
 /// A row reported by a benchmark (see `testkit::bench`).
@@ -40,6 +44,10 @@ struct Row {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let names = selected_benchmarks(workspace, &options.names)?;
     let mut command = cargo_bench(workspace, &names);
+    if let Some(folder) = &options.locomo {
+        let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+        command.env("HFS_LOCOMO", folder);
+    }
     let lines = run_and_collect_rows(command.args(["--", "--json"]), &names)?;
     if options.json {
         lines.iter().for_each(|(line, _)| println!("{line}"));

@@ -1,7 +1,6 @@
-//! The offline agent. It answers from the user's saved sessions by full-text search, without a model.
+//! The offline agent. It answers from the user's saved sessions, without a model.
 //!
-//! A question becomes a [`Query`]; [`retrieve`] searches the store, ranks the best [`Passage`]s and removes
-//! near-duplicates; this module renders them as Markdown with citations. The same question to the same store
+//! A question becomes a [`Query`]; [`retrieve`] finds the best [`Passage`]s and removes near-duplicates; this module renders them as Markdown with citations. The same question to the same store
 //! always gets the same answer.
 
 mod query;
@@ -191,14 +190,9 @@ fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
     let mut paragraphs = vec![opening];
     paragraphs
         .extend((1..).zip(&retrieved.passages).map(|(number, passage)| numbered_entry(number, passage)));
-    let matches = if retrieved.total == 1 {
-        "1 message matches".to_owned()
-    } else {
-        format!("{} messages match", retrieved.total)
-    };
     paragraphs.push(format!(
-        "---\n\n`recall` is a search over all your saved sessions, not a model. {matches}; the best \
-         are quoted above. `hfs session show SESSION` shows a whole session. {MODEL_SETUP_HELP}\n"
+        "---\n\n`recall` is a search over all your saved sessions, not a model. The best matches are \
+         quoted above. `hfs session show SESSION` shows a whole session. {MODEL_SETUP_HELP}\n"
     ));
     paragraphs
 }

@@ -92,7 +92,10 @@ pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
 pub use project::Project;
 pub use request_event::RequestEvent;
 pub use run::{EventHistory, Run};
-pub use search::{SearchHit, SearchQuery, SearchResults, SearchTerm};
+pub use search::{
+    CandidateMessage, CandidateQuery, CandidateSession, Candidates, SearchHit, SearchQuery, SearchResults,
+    SearchTerm, TermFrequency,
+};
 pub use session::{
     Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name,
     name_without_time,

@@ -1,6 +1,6 @@
 //! Full-text search over all messages.
 
-use crate::{BranchId, MessageId, Role, Seq, SessionFilter, SessionId, Timestamp};
+use crate::{BranchId, Message, MessageId, Role, Seq, SessionFilter, SessionId, Timestamp};
 
 /// A search over messages.
 ///
@@ -54,6 +54,8 @@ pub struct SearchTerm {
     pub phrase: String,
     /// Whether the last word is a prefix.
     pub prefix: bool,
+    /// Whether it was quoted, so that it matches its words as they are and not other forms of them.
+    pub quoted: bool,
 }
 
 impl SearchQuery {
@@ -61,23 +63,26 @@ impl SearchQuery {
     /// end. Outside of quotes, each word separated by white space is a term, and a prefix if it ends in `*`. Terms
     /// without a letter or digit are dropped; a query without terms finds nothing.
     ///
-    /// A term with several words (`"red fox"`, `src/main.rs`) matches where the words follow each other.
+    /// A term with several words (`"red fox"`, `src/main.rs`) matches where the words follow each other. Quoted words
+    /// match as they are. Outside of quotes, a word also matches other forms of an English word (`connect`,
+    /// `connections`), and an identifier or version that contains it (`ServerError` in `HTTPServerError`). In scripts
+    /// without spaces, a term matches anywhere inside the text.
     #[must_use]
     pub fn terms(&self) -> Vec<SearchTerm> {
         let mut terms = Vec::new();
-        let mut add = |phrase: &str, prefix: bool| {
+        let mut add = |phrase: &str, prefix: bool, quoted: bool| {
             if phrase.chars().any(char::is_alphanumeric) {
-                terms.push(SearchTerm { phrase: phrase.replace('\0', " "), prefix });
+                terms.push(SearchTerm { phrase: phrase.replace('\0', " "), prefix, quoted });
             }
         };
         for (index, run) in self.text.split('"').enumerate() {
             if index % 2 == 1 {
-                add(run, false);
+                add(run, false, true);
                 continue;
             }
             for word in run.split_whitespace() {
                 let stem = word.trim_end_matches('*');
-                add(stem, stem.len() < word.len());
+                add(stem, stem.len() < word.len(), false);
             }
         }
         terms
@@ -126,6 +131,69 @@ pub struct SearchResults {
     pub total: u64,
     /// Number of damaged messages among the best, which are left out of `hits`.
     pub unreadable: u64,
+}
+
+/// A search for messages that may answer a question. Their ranking is left to the caller.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CandidateQuery {
+    /// The terms of the question. A candidate has at least one of them.
+    pub terms: Vec<SearchTerm>,
+    /// Search only the sessions that this filter selects: by default all that are not in the trash.
+    pub sessions: SessionFilter,
+    /// Exclude this message.
+    pub except: Option<MessageId>,
+}
+
+/// Messages that may answer a question, with the statistics that a ranking needs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Candidates {
+    /// Number of messages that were searched.
+    pub messages: u64,
+    /// Number of sessions that were searched.
+    pub sessions: u64,
+    /// Number of words in all messages.
+    pub words: u64,
+    /// How frequent each term of the query is, in the same order.
+    pub frequencies: Vec<TermFrequency>,
+    /// The sessions with the best candidates, in no particular order.
+    pub found: Vec<CandidateSession>,
+    /// Number of damaged messages, which are left out.
+    pub unreadable: u64,
+}
+
+/// How frequent a term is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TermFrequency {
+    /// Number of messages with the term, or the smallest possible number if there are too many to count.
+    pub messages: u64,
+    /// Number of sessions with the term; the same holds for it.
+    pub sessions: u64,
+}
+
+/// A session with candidates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateSession {
+    /// Session id.
+    pub session: SessionId,
+    /// Name of the session.
+    pub name: String,
+    /// Time of the session's beginning.
+    pub created_at: Timestamp,
+    /// Number of words in its messages.
+    pub words: u64,
+    /// Its best candidates, by branch and seq.
+    pub messages: Vec<CandidateMessage>,
+}
+
+/// A message that may answer a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateMessage {
+    /// Branch that stores the message.
+    pub branch: BranchId,
+    /// Name of the branch.
+    pub branch_name: String,
+    /// The message.
+    pub message: Message,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod attachments;
 mod branches;
+mod candidates;
 mod checkpoints;
 mod import;
 mod maintenance;

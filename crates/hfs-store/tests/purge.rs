@@ -35,6 +35,9 @@ fn plant(store: &dyn Store, make: &Drafts) -> Session {
         ];
         here = store.append(here, &[make.message(Role::Assistant, parts)]).unwrap().position;
     }
+    // Stems and parts of identifiers in the text index.
+    let forms = format!("{WORD}s {WORD}ing HTTP{WORD}Error v2.{WORD}X3 {WORD}日本語");
+    here = store.append(here, &[make.user(&forms)]).unwrap().position;
     let long = format!("{WORD} in several overflow pages. ").repeat(2000);
     here = store.append(here, &[make.user(&long)]).unwrap().position;
     let bytes = attachment(format!("attached {WORD}").repeat(1000).as_bytes());

@@ -9,7 +9,7 @@ use jiff::Zoned;
 
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config, export, handoff, history, import,
-    permissions, plugin, run, search, session, start, stats, store, trust,
+    permissions, plugin, recall, run, search, session, start, stats, store, trust,
 };
 use crate::config::{AgentName, Key, Override};
 use crate::output::error::CliError;
@@ -141,6 +141,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Search every saved message
     Search(search::SearchArgs),
+    /// Find the passages of saved sessions that answer a question
+    Recall(recall::RecallArgs),
     /// Show tokens, cost and work by day, project, agent, model or tool
     Stats(stats::StatsArgs),
     /// Write a session to a file: JSON, Markdown, HTML, or another tool's transcript
@@ -187,6 +189,7 @@ impl Command {
             | Self::Log(_)
             | Self::Run(_)
             | Self::Search(_)
+            | Self::Recall(_)
             | Self::Stats(_)
             | Self::Export(_)
             | Self::Handoff(_)

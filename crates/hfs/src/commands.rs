@@ -14,6 +14,7 @@ pub mod history;
 pub mod import;
 pub mod permissions;
 pub mod plugin;
+pub mod recall;
 pub mod run;
 pub mod search;
 pub mod session;

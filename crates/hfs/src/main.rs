@@ -33,7 +33,7 @@ use mimalloc::MiMalloc;
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config as config_command, doctor, export,
-    handoff, history, import, permissions as permissions_command, plugin, run as run_command, search,
+    handoff, history, import, permissions as permissions_command, plugin, recall, run as run_command, search,
     session, start, stats, store, trust as trust_command,
 };
 use crate::config::ColorMode;
@@ -126,6 +126,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Log(args)) => history::log(&args, context),
         Some(Command::Run(args)) => run_command::run(&args, context),
         Some(Command::Search(args)) => search::run(&args, context),
+        Some(Command::Recall(args)) => recall::run(&args, context),
         Some(Command::Stats(args)) => stats::run(&args, context),
         Some(Command::Export(args)) => export::run(&args, context),
         Some(Command::Handoff(args)) => handoff::run(&args, context),

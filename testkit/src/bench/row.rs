@@ -56,6 +56,8 @@ pub enum Unit {
     PerSecond,
     /// Seconds.
     Seconds,
+    /// A share of a whole, from 0 to 1.
+    Share,
 }
 
 impl Unit {
@@ -64,6 +66,7 @@ impl Unit {
             Self::Bytes => scaled(amount, &[(1e9, " GB"), (1e6, " MB"), (1e3, " KB"), (1.0, " B")]),
             Self::PerSecond => scaled(amount, &[(1e6, " M/s"), (1e3, " K/s"), (1.0, "/s")]),
             Self::Seconds => time(amount),
+            Self::Share => format!("{:.2} %", amount * 100.0),
         }
     }
 }

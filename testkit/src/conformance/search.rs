@@ -1,8 +1,8 @@
 //! Full-text search: query syntax, hits, and the index.
 
 use hfs_core::{
-    Origin, Part, Position, Project, ReplyDelta, Role, SearchHit, SearchQuery, SearchResults, SessionDraft,
-    SessionFilter, SessionId, Timestamp,
+    CandidateQuery, Candidates, Origin, Part, Position, Project, ReplyDelta, Role, SearchHit, SearchQuery,
+    SearchResults, SessionDraft, SessionFilter, SessionId, Timestamp,
 };
 use serde_json::json;
 
@@ -390,6 +390,164 @@ pub fn words_of_other_scripts_and_numbers_are_found(fixture: &Fixture<'_>) {
     assert_eq!(find("v2"), [3]);
     assert_eq!(find("ΕΛΛΗΝΙΚΆ"), [4]);
     assert_eq!(find("🦀 crab"), [5]);
+}
+
+pub fn other_forms_of_a_word_are_found_unless_it_is_quoted(fixture: &Fixture<'_>) {
+    let find = search_in(fixture, &["connected at last", "Many CONNECTIONS", "to connect", "the connector"]);
+    assert_eq!(find("connecting"), [1, 2, 3]);
+    assert_eq!(find("connect"), [1, 2, 3]);
+    assert_eq!(find("Connections last"), [1]);
+    assert_eq!(find("\"connect\""), [3]);
+    assert_eq!(find("\"many connections\""), [2]);
+    assert_eq!(find("\"many connection\""), NONE);
+    assert_eq!(find("connecti*"), [2]);
+    let found = fixture.store.search(&query("connecting last")).unwrap();
+    let marked = |word: &str| format!("{}{word}{}", SearchHit::MARK_START, SearchHit::MARK_END);
+    assert_eq!(found.hits[0].snippet, format!("{} at {}", marked("connected"), marked("last")));
+}
+
+pub fn words_inside_texts_without_spaces_are_found(fixture: &Fixture<'_>) {
+    let find = search_in(
+        fixture,
+        &[
+            "我们决定使用新的数据库保存会话",
+            "これは日本語で書かれたテストです",
+            "대화를 데이터베이스에 저장합니다",
+            "เราบันทึกการสนทนาไว้ในฐานข้อมูล",
+            "新iPhone手机壳",
+        ],
+    );
+    for (text, seq) in [
+        ("数据库", 1),
+        ("库", 1),
+        ("\"使用新的\"", 1),
+        ("数据库 会话", 1),
+        ("日本語", 2),
+        ("テスト", 2),
+        ("データ*", 0),
+        ("데이터", 3),
+        ("데이터베이스", 3),
+        ("저장", 3),
+        ("สนทนา", 4),
+        ("ฐานข้อมูล", 4),
+        ("iphone", 5),
+        ("iPhone手机", 5),
+        ("\"手机壳\"", 5),
+        ("数库", 0),
+        ("本日", 0),
+    ] {
+        let expected: Vec<u64> = (seq > 0).then_some(seq).into_iter().collect();
+        assert_eq!(find(text), expected, "{text}");
+    }
+    let found = fixture.store.search(&query("数据库")).unwrap();
+    let marked = format!("{}数据库{}", SearchHit::MARK_START, SearchHit::MARK_END);
+    assert!(found.hits[0].snippet.contains(&marked), "{:?}", found.hits[0].snippet);
+}
+
+pub fn parts_of_identifiers_and_versions_are_found(fixture: &Fixture<'_>) {
+    let find = search_in(
+        fixture,
+        &[
+            "raises HTTPServerError in getUserName",
+            "released v1.2.3 today",
+            "http_server_error",
+            "server and error",
+            "a sha256sum",
+            "HTTPServer ErrorPage",
+        ],
+    );
+    assert_eq!(find("ServerError"), [1]);
+    assert_eq!(find("servers"), [1, 3, 4, 6]);
+    assert_eq!(find("UserNa*"), [1]);
+    assert_eq!(find("httpservererror"), [1]);
+    // The same identifier in another style.
+    assert_eq!(find("server_error"), [1, 3]);
+    assert_eq!(find("1.2.3"), [2]);
+    assert_eq!(find("v1.2"), [2]);
+    assert_eq!(find("2.1"), NONE);
+    assert_eq!(find("256"), [5]);
+    assert_eq!(find("\"ServerError\""), NONE);
+    assert_eq!(find("\"HTTPServerError in\""), [1]);
+    let found = fixture.store.search(&query("ServerError")).unwrap();
+    let marked = format!("{}HTTPServerError{}", SearchHit::MARK_START, SearchHit::MARK_END);
+    assert!(found.hits[0].snippet.contains(&marked), "{:?}", found.hits[0].snippet);
+}
+
+pub fn the_beginning_of_a_hash_is_found(fixture: &Fixture<'_>) {
+    let hash = "3fa98ad2b1c07f5e0d9a6b4c8e1f2a3b4c5d6e7f";
+    let find = search_in(fixture, &[&format!("commit {hash}"), "3fa98ad is short", "3fa98"]);
+    assert_eq!(find(hash), [1]);
+    assert_eq!(find("3fa98ad2b1"), [1]);
+    assert_eq!(find("3FA98AD"), [1, 2]);
+    assert_eq!(find("3fa98"), [3]);
+    assert_eq!(find("\"3fa98ad\""), [2]);
+}
+
+pub fn changed_and_deleted_messages_leave_no_forms_and_parts(fixture: &Fixture<'_>) {
+    let main = fixture.append_text(fixture.main(), "connecting to HTTPServerError 数据库");
+    let session = fixture.session_of(main.branch);
+    for text in ["connect", "ServerError", "数据"] {
+        assert_eq!(count(fixture, text), 1, "{text}");
+    }
+    fixture.store.purge_session(session).unwrap();
+    for text in ["connect", "connecting", "ServerError", "httpservererror", "数据"] {
+        assert_eq!(count(fixture, text), 0, "{text}");
+    }
+    assert!(fixture.store.verify().unwrap().is_ok());
+}
+
+fn candidates(fixture: &Fixture<'_>, query: &CandidateQuery) -> Candidates {
+    let mut found = fixture.store.find_candidates(query).unwrap();
+    found.found.sort_by_key(|session| session.session);
+    found
+}
+
+pub fn candidates_have_any_of_the_terms(fixture: &Fixture<'_>) {
+    let one = fixture.append_text(fixture.main(), "the red foxes");
+    let one = fixture.append_text(one, "nothing of interest");
+    fixture.append_text(one, "a fox");
+    let two = fixture.append_text(fixture.main(), "red and green");
+    let terms = SearchQuery::new("fox green purple").terms();
+    let found = candidates(fixture, &CandidateQuery { terms: terms.clone(), ..CandidateQuery::default() });
+    let frequencies: Vec<(u64, u64)> =
+        found.frequencies.iter().map(|frequency| (frequency.messages, frequency.sessions)).collect();
+    assert_eq!(frequencies, [(2, 1), (1, 1), (0, 0)]);
+    assert_eq!((found.messages, found.sessions, found.words, found.unreadable), (4, 2, 11, 0));
+    let messages: Vec<Vec<(u64, String)>> = found
+        .found
+        .iter()
+        .map(|session| {
+            session.messages.iter().map(|found| (found.message.seq, found.message.content.text())).collect()
+        })
+        .collect();
+    let expected = [
+        vec![(1, "the red foxes".to_owned()), (3, "a fox".to_owned())],
+        vec![(1, "red and green".to_owned())],
+    ];
+    assert_eq!(messages, expected);
+    assert_eq!(found.found[0].words, 8);
+    let except = Some(found.found[1].messages[0].message.content.id);
+    let found = candidates(fixture, &CandidateQuery { terms, except, ..CandidateQuery::default() });
+    assert_eq!(found.found.len(), 1);
+    assert_eq!(found.found[0].session, fixture.session_of(one.branch));
+    assert_ne!(found.found[0].session, fixture.session_of(two.branch));
+}
+
+pub fn candidates_are_selected_by_sessions_and_not_from_the_trash(fixture: &Fixture<'_>) {
+    let one = fixture.append_text(fixture.main(), "needle");
+    let two = fixture.append_text(fixture.main(), "needle");
+    let terms = SearchQuery::new("needle").terms();
+    let sessions_of = |filter: &SessionFilter| -> Vec<_> {
+        let query =
+            CandidateQuery { terms: terms.clone(), sessions: filter.clone(), ..CandidateQuery::default() };
+        candidates(fixture, &query).found.into_iter().map(|session| session.session).collect()
+    };
+    let all = SessionFilter::default();
+    assert_eq!(sessions_of(&all), [fixture.session_of(one.branch), fixture.session_of(two.branch)]);
+    let other = SessionFilter { project: Some("elsewhere".into()), ..SessionFilter::default() };
+    assert_eq!(sessions_of(&other), []);
+    fixture.store.trash_session(fixture.session_of(one.branch), fixture.drafts.now()).unwrap();
+    assert_eq!(sessions_of(&all), [fixture.session_of(two.branch)]);
 }
 
 pub fn any_text_is_a_valid_query(fixture: &Fixture<'_>) {

@@ -1,4 +1,4 @@
-//! Parses a question in natural language into terms and phrases to search for.
+//! Parses a question in natural language into terms and phrases, which decide what is quoted and in which order.
 
 use hfs_core::Role;
 
@@ -39,6 +39,8 @@ impl Term {
 /// A question as terms and phrases.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Query {
+    /// The question.
+    pub text: String,
     /// Distinct words without stop words, in order.
     pub terms: Vec<Term>,
     /// Texts in double quotation marks, in lower case.
@@ -51,7 +53,7 @@ impl Query {
     pub fn parse(text: &str) -> Self {
         let lower = text.to_lowercase();
         let words: Vec<&str> = words(&lower).collect();
-        let mut query = Self { role: asked_role(&words), ..Self::default() };
+        let mut query = Self { text: text.to_owned(), role: asked_role(&words), ..Self::default() };
         for quoted in lower.split('"').skip(1).step_by(2).map(str::trim).filter(|text| !text.is_empty()) {
             query.phrases.push(quoted.split_whitespace().collect::<Vec<_>>().join(" "));
         }
@@ -65,22 +67,6 @@ impl Query {
             }
         }
         query
-    }
-
-    /// The query for the store's full-text search, which matches any form of any term.
-    pub fn search_text(&self) -> String {
-        let mut text = String::new();
-        for term in &self.terms {
-            text.push_str(&term.stem);
-            // A short prefix matches too many other words.
-            text.push_str(if term.stem.chars().count() >= 4 { "* " } else { " " });
-        }
-        for phrase in &self.phrases {
-            text.push('"');
-            text.push_str(phrase);
-            text.push_str("\" ");
-        }
-        text.trim_end().to_owned()
     }
 }
 
@@ -154,6 +140,5 @@ mod tests {
         let query = Query::parse("What did I say about \"Group  commit\"?");
         assert_eq!(query.phrases, ["group commit"]);
         assert_eq!(query.role, Some(Role::User));
-        assert_eq!(query.search_text(), "group* commit* \"group commit\"");
     }
 }

@@ -1,23 +1,18 @@
-//! Finds and ranks the passages that answer a query best.
+//! Chooses the passages that an answer quotes.
 //!
-//! The store's full-text search yields candidate messages that contain any of the terms. Each is reduced to its
-//! best snippet, and the snippets are ranked here, because the index scores whole messages and considers
-//! neither roles, age nor duplicates.
+//! [`hfs_retrieval::recall`] finds and ranks the messages. Each is reduced to its best snippet, and the snippets are
+//! ranked again here, because an answer also considers roles, age and duplicates.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use hfs_core::{
-    Message, MessageId, MessageRange, Part, Role, SearchHit, SearchQuery, SessionId, Store, StoreResult,
-};
+use hfs_core::{Message, MessageId, MessageRange, Part, Role, SearchHit, SessionId, Store, StoreResult};
+use hfs_retrieval::{RecallQuery, RecalledPassage, recall};
 
 use super::ID;
 use super::query::{Query, words};
 
-/// Agents whose replies may quote saved sessions. Such replies are not retrieved, since they only repeat other
-/// messages; see [`is_quoting_answer`].
-const QUOTING_AGENTS: [&str; 2] = [ID, "triads"];
-const MAX_CANDIDATES: u32 = 60;
+const MAX_CANDIDATES: usize = 60;
 /// Two snippets at least this similar count as duplicates.
 const DUPLICATE_SIMILARITY: f64 = 0.7;
 /// Number of passages of one session that keep their rank; the others move to the end of the list.
@@ -60,12 +55,9 @@ pub(crate) struct Snippet {
 pub(crate) struct Retrieved {
     /// Best first.
     pub passages: Vec<Passage>,
-    /// Number of messages that contain any of the terms.
-    pub total: u64,
 }
 
-/// Retrieves the best passages for a query, at most `limit`. Leaves out the message `except` and answers that quote
-/// saved sessions.
+/// Retrieves the best passages for a query, at most `limit`. Leaves out the message `except`.
 pub(crate) fn retrieve(
     store: &dyn Store,
     query: &Query,
@@ -75,45 +67,40 @@ pub(crate) fn retrieve(
     if query.terms.is_empty() {
         return Ok(Retrieved::default());
     }
-    let search = SearchQuery {
-        text: query.search_text(),
-        any_word: true,
-        limit: MAX_CANDIDATES,
-        ..SearchQuery::default()
-    };
-    let results = store.search(&search)?;
-    let mut total = results.total;
-    let mut passages = Vec::new();
-    for hit in results.hits {
-        if Some(hit.message) == except {
-            total = total.saturating_sub(1);
-            continue;
-        }
-        let message = store.get_message(hit.message)?;
-        if is_quoting_answer(&message) {
-            total = total.saturating_sub(1);
-            continue;
-        }
-        if let Some(snippet) = best_snippet(&message, query) {
-            passages.push(Passage { hit, snippet, reply: None, duplicates: Vec::new(), score: 0.0 });
-        }
-    }
+    let asked =
+        RecallQuery { question: query.text.clone(), except, limit: MAX_CANDIDATES, ..RecallQuery::default() };
+    let mut passages: Vec<Passage> = recall(store, &asked)?
+        .passages
+        .into_iter()
+        .map(|found| {
+            let snippet = best_snippet(&found.message, query)
+                .unwrap_or_else(|| Snippet { text: found.text.clone(), ..Snippet::default() });
+            Passage { hit: hit_of(found), snippet, reply: None, duplicates: Vec::new(), score: 0.0 }
+        })
+        .collect();
     rank(&mut passages, query);
     let mut passages = diversify(merge_duplicates(passages));
     passages.truncate(limit);
     for passage in &mut passages {
         passage.reply = reply_to(store, &passage.hit)?;
     }
-    Ok(Retrieved { passages, total })
+    Ok(Retrieved { passages })
 }
 
-/// Whether the message is an answer that quotes saved sessions.
-///
-/// Replies of the recall agent name no model. Replies of triads quote only if no model was set up, and then name
-/// `recall` as their model.
-fn is_quoting_answer(message: &Message) -> bool {
-    message.content.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
-        && message.content.model.as_deref().is_none_or(|model| model == ID)
+fn hit_of(found: RecalledPassage) -> SearchHit {
+    let RecalledPassage { session, session_name, branch, branch_name, message, seq, score, text } = found;
+    SearchHit {
+        session,
+        session_name,
+        branch,
+        branch_name,
+        message: message.content.id,
+        seq,
+        role: message.content.role,
+        created_at: message.content.created_at,
+        snippet: text,
+        score,
+    }
 }
 
 /// Scores the passages and sorts them, best first.

@@ -1,8 +1,8 @@
 //! Messages, replies, attachments and full-text search.
 
 use crate::{
-    Attachment, BranchId, ContentHash, Message, MessageDraft, MessageId, Position, ReplyDelta, SearchQuery,
-    SearchResults, Seq, SessionId, Timestamp,
+    Attachment, BranchId, CandidateQuery, Candidates, ContentHash, Message, MessageDraft, MessageId,
+    Position, ReplyDelta, SearchQuery, SearchResults, Seq, SessionId, Timestamp,
 };
 
 use super::StoreResult;
@@ -145,6 +145,13 @@ pub trait SearchIndex {
     /// # Errors
     /// Returns any error of the underlying store. Every query text is valid.
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults>;
+
+    /// Returns messages in sessions outside of the trash that have any of the query's terms, with the statistics to
+    /// rank them. The number of candidates is limited; those with the rarest terms come first.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn find_candidates(&self, query: &CandidateQuery) -> StoreResult<Candidates>;
 
     /// Indexes all messages that are not indexed yet, so that the next search does not have to; useful after an import.
     /// Calls `progress` with the number of messages left, before the first batch and after each; if it returns `false`,

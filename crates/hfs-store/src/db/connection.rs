@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{MessageDraft, Part, Role, SearchHit, Timestamp};
+use hfs_core::{MessageDraft, Role, Timestamp};
+use hfs_retrieval::IndexText;
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -107,33 +108,40 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     checksum::register_functions(&conn)?;
-    register_text_function(&conn)?;
+    register_text_functions(&conn)?;
     Ok(conn)
 }
 
-/// Registers `hfs_text(body)`, which returns a message's searchable text. The text index contains its results, so a
-/// change that gives other results needs a migration that rebuilds the index.
-fn register_text_function(conn: &Connection) -> Result<()> {
+/// Registers `hfs_words(body)`, `hfs_stems(body)` and `hfs_parts(body)`, which return the columns of the text index for a
+/// message. The index contains their results, so a change that gives other results needs a migration that rebuilds the
+/// index.
+fn register_text_functions(conn: &Connection) -> Result<()> {
+    type Column = fn(IndexText) -> String;
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    conn.create_scalar_function("hfs_text", 1, flags, |context| {
-        // `verify` reports a damaged body. Search works without the unreadable part.
-        let body = match context.get_raw(0) {
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
-            _ => Cow::Borrowed(""),
-        };
-        Ok(body::decode(&body).map(searchable_text).unwrap_or_default())
-    })?;
+    let words: Column = |columns| columns.words;
+    let stems: Column = |columns| columns.stems;
+    let parts: Column = |columns| columns.parts;
+    for (name, column) in [("hfs_words", words), ("hfs_stems", stems), ("hfs_parts", parts)] {
+        conn.create_scalar_function(name, 1, flags, move |context| {
+            Ok(column(index_text(context.get_raw(0))))
+        })?;
+    }
     Ok(())
 }
 
-/// The searchable text of a message, without the characters that mark matches in a snippet.
-pub(crate) fn searchable_text(parts: Vec<Part>) -> String {
+/// The columns of the text index for the body of a message.
+pub(crate) fn index_text(body: ValueRef<'_>) -> IndexText {
+    IndexText::of(&text_of_body(body))
+}
+
+/// The searchable text of a message's body. `verify` reports a damaged body; search works without the unreadable part.
+pub(crate) fn text_of_body(body: ValueRef<'_>) -> String {
+    let body = match body {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
+        _ => Cow::Borrowed(""),
+    };
     // The role and the time do not affect the text.
-    let text = MessageDraft::new(Role::User, parts, Timestamp::UNIX_EPOCH).searchable_text();
-    if text.contains([SearchHit::MARK_START, SearchHit::MARK_END]) {
-        text.replace([SearchHit::MARK_START, SearchHit::MARK_END], " ")
-    } else {
-        text
-    }
+    let text = |parts| MessageDraft::new(Role::User, parts, Timestamp::UNIX_EPOCH).searchable_text();
+    body::decode(&body).map(text).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The migrations: the n-th leads from version n - 1 to version n. Version 0 is an empty database.
 pub(crate) const MIGRATIONS: &[&str] = &[
-    concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index.sql")),
+    concat!(include_str!("schema/0001.sql"), include_str!("schema/text_index_0001.sql")),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
@@ -18,13 +18,12 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0007.sql"),
     include_str!("schema/0008.sql"),
     include_str!("schema/0009.sql"),
+    concat!(include_str!("schema/0010.sql"), include_str!("schema/text_index.sql")),
 ];
 
-/// Creates the table of the text index as it is after all migrations.
-pub(crate) const TEXT_INDEX: &str = concat!(
-    include_str!("schema/text_index.sql"),
-    "INSERT INTO message_text (message_text, rank) VALUES ('secure-delete', 1);"
-);
+/// Replaces the text index by an empty one, as it is after all migrations.
+pub(crate) const NEW_TEXT_INDEX: &str =
+    concat!("DROP TABLE message_text; DROP VIEW indexed_text;", include_str!("schema/text_index.sql"));
 
 /// "hfs1", in the database's header.
 pub(crate) const APPLICATION_ID: u32 = 0x6866_7331;

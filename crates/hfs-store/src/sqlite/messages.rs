@@ -173,12 +173,7 @@ impl MessageStore for SqliteStore {
         self.db.read("read a message", |conn| {
             let no = lookup::message_by_id(conn, id)?;
             let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
-            let mut statement = conn.prepare_cached(&format!("{SELECT_MESSAGE} WHERE no = ?1"))?;
-            let mut rows = statement.query([no])?;
-            match rows.next()? {
-                Some(row) => message_from_row(conn, &probe, branch.id, row),
-                None => Err(Error::Corrupt(format!("message {id} is in an index but not in its table"))),
-            }
+            message_by_no(conn, &probe, branch.id, no)
         })
     }
 
@@ -371,6 +366,21 @@ fn refer_to_attachment(conn: &Connection, no: i64, id: MessageId, hash: ContentH
 /// Selects the columns that [`message_from_row`] reads. The caller appends the conditions.
 const SELECT_MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
     completion_tokens, source_format, source_id, body, extra, cache_read_tokens, cache_write_tokens FROM message";
+
+/// Reads a message by its number. `branch` is the branch that it is stored on.
+pub(crate) fn message_by_no(
+    conn: &Connection,
+    probe: &LivenessProbe,
+    branch: BranchId,
+    no: i64,
+) -> Result<Message> {
+    let mut statement = conn.prepare_cached(&format!("{SELECT_MESSAGE} WHERE no = ?1"))?;
+    let mut rows = statement.query([no])?;
+    match rows.next()? {
+        Some(row) => message_from_row(conn, probe, branch, row),
+        None => Err(Error::Corrupt(format!("message number {no} is in an index but not in its table"))),
+    }
+}
 
 /// Decodes a row of [`SELECT_MESSAGE`]. `branch` is the branch that the message is stored on.
 fn message_from_row(

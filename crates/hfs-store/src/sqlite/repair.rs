@@ -222,7 +222,7 @@ impl Workspace {
         for round in 0..MAX_ROUNDS {
             store.db.try_with_writer(|conn| {
                 if round > 0 {
-                    conn.execute_batch(&format!("DROP TABLE message_text; {}", schema::TEXT_INDEX))?;
+                    conn.execute_batch(schema::NEW_TEXT_INDEX)?;
                 }
                 repair_rows(conn, now, log)
             })?;

@@ -7,15 +7,17 @@
 use std::collections::HashSet;
 
 use hfs_core::{
-    BranchId, ErrorExt, ErrorKind, MessageId, SearchHit, SearchIndex, SearchQuery, SearchResults, SearchTerm,
-    SessionFilter, SessionId, StoreResult,
+    BranchId, CandidateQuery, Candidates, ErrorExt, ErrorKind, MessageId, SearchHit, SearchIndex,
+    SearchQuery, SearchResults, SessionFilter, SessionId, StoreResult,
 };
+use hfs_retrieval::{AnalyzedText, Pattern};
 use rusqlite::{Connection, OptionalExtension, Statement, params, params_from_iter};
 
 use crate::codec::rows::{self, branch_of, message_no, seq_of};
+use crate::db::connection::text_of_body;
 use crate::error::{Error, Result};
 use crate::sqlite::sessions::filter_condition;
-use crate::sqlite::{SqliteStore, text_index};
+use crate::sqlite::{SqliteStore, candidates, text_index};
 
 /// Maximum number of matches that are counted and ranked.
 const MAX_MATCHES: usize = 10_000;
@@ -24,9 +26,10 @@ const MAX_EXAMINED: usize = 200_000;
 /// A search for any of several words leaves out words that at least this many messages contain, unless all of its words
 /// are that common.
 const COMMON_WORD: i64 = 5_000;
-const SNIPPET_WORDS: i64 = 24;
+/// FTS5's bm25 with weights for the columns `words`, `stems` and `parts`: a word as it was typed counts most.
+const RANK: &str = "bm25(message_text, 1.0, 0.7, 0.5)";
 
-fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<SearchResults> {
+fn find(conn: &Connection, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Result<SearchResults> {
     let scope = Scope::new(conn, query)?;
     let words = if query.any_word { any_of(conn, terms)? } else { all_of(terms) };
     let matches = find_matches(conn, &words, &scope)?;
@@ -39,7 +42,7 @@ fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<
     };
     let (mut hits, mut unreadable) = (Vec::with_capacity(best.len()), 0);
     for (no, score) in best {
-        match hit(conn, &words, no, score) {
+        match hit(conn, terms, no, score) {
             Err(error) if error.is_corruption() => {
                 tracing::warn!(%error, message = no, "a damaged message is not shown");
                 unreadable += 1;
@@ -50,23 +53,34 @@ fn find(conn: &Connection, query: &SearchQuery, terms: &[SearchTerm]) -> Result<
     Ok(SearchResults { hits, total, unreadable })
 }
 
-/// A term in FTS5's query language. FTS5 finds no operators in quoted text.
-fn quoted(term: &SearchTerm) -> String {
-    let star = if term.prefix { "*" } else { "" };
-    format!("\"{}\"{star}", term.phrase.replace('"', "\"\""))
+/// A term in FTS5's query language. The words of patterns have only letters and digits.
+pub(crate) fn expression(patterns: &[Pattern]) -> String {
+    let sequence = |column: &str, tokens: &[String], prefix: bool| {
+        let star = if prefix { " *" } else { "" };
+        format!("{column} : \"{}\"{star}", tokens.join(" "))
+    };
+    let alternatives: Vec<String> = patterns
+        .iter()
+        .map(|pattern| match pattern {
+            Pattern::Words { words, prefix } => sequence("words", words, *prefix),
+            Pattern::Parts { parts, prefix } => sequence("parts", parts, *prefix),
+            // In any column.
+            Pattern::Stem(stem) => format!("\"{stem}\""),
+        })
+        .collect();
+    format!("({})", alternatives.join(" OR "))
 }
 
-/// A query that all terms must match. FTS5 ignores terms without a word, such as punctuation, unless they are joined by
-/// an explicit AND.
-fn all_of(terms: &[SearchTerm]) -> String {
-    terms.iter().map(quoted).collect::<Vec<_>>().join(" ")
+/// A query that all terms must match.
+fn all_of(terms: &[Vec<Pattern>]) -> String {
+    terms.iter().map(|term| expression(term)).collect::<Vec<_>>().join(" AND ")
 }
 
 /// A query that at least one of the terms must match. Leaves common terms out if there are others.
-fn any_of(conn: &Connection, terms: &[SearchTerm]) -> Result<String> {
+fn any_of(conn: &Connection, terms: &[Vec<Pattern>]) -> Result<String> {
     let mut rare = Vec::new();
     let mut all = Vec::new();
-    for term in terms.iter().map(quoted) {
+    for term in terms.iter().map(|term| expression(term)) {
         let found: i64 = conn
             .prepare_cached(
                 "SELECT count(*) FROM (SELECT 1 FROM message_text WHERE message_text MATCH ?1 LIMIT ?2)",
@@ -217,10 +231,10 @@ fn rank(
 ) -> Result<Vec<(i64, f64)>> {
     let mut ranked = Vec::with_capacity(numbers.len());
     let mut remaining = numbers.iter().peekable();
-    let mut matches = conn.prepare_cached(
-        "SELECT rowid, rank FROM message_text WHERE message_text MATCH ?1 AND rowid BETWEEN ?2 AND ?3
+    let mut matches = conn.prepare_cached(&format!(
+        "SELECT rowid, {RANK} FROM message_text WHERE message_text MATCH ?1 AND rowid BETWEEN ?2 AND ?3
             ORDER BY rowid DESC",
-    )?;
+    ))?;
     for (first, last) in &scope.ranges {
         let mut rows = matches.query(params![words, first, last])?;
         while let Some(row) = rows.next()? {
@@ -242,26 +256,11 @@ fn newest_first(numbers: &[i64], limit: usize) -> Vec<(i64, f64)> {
     (1_u32..).zip(numbers).take(limit).map(|(position, no)| (*no, 1.0 / f64::from(position))).collect()
 }
 
-fn hit(conn: &Connection, words: &str, no: i64, score: f64) -> Result<SearchHit> {
-    let snippet: String = conn
-        .prepare_cached(
-            "SELECT snippet(message_text, 0, ?3, ?4, '…', ?5) FROM message_text
-                WHERE message_text MATCH ?1 AND rowid = ?2",
-        )?
-        .query_row(
-            params![
-                words,
-                no,
-                SearchHit::MARK_START.to_string(),
-                SearchHit::MARK_END.to_string(),
-                SNIPPET_WORDS
-            ],
-            |row| row.get(0),
-        )?;
+fn hit(conn: &Connection, terms: &[Vec<Pattern>], no: i64, score: f64) -> Result<SearchHit> {
     let row = conn
         .prepare_cached(
             "SELECT session.id, session.name, branch.id, branch.name, message.id, message.role,
-                message.created_at
+                message.created_at, message.body
                 FROM message CROSS JOIN branch ON branch.no = message.no >> 32
                 CROSS JOIN session ON session.no = branch.session WHERE message.no = ?1",
         )?
@@ -274,6 +273,7 @@ fn hit(conn: &Connection, words: &str, no: i64, score: f64) -> Result<SearchHit>
                 message: row.get(4)?,
                 role: row.get(5)?,
                 created_at: row.get(6)?,
+                text: text_of_body(row.get_ref(7)?),
             })
         })
         .optional()?
@@ -289,7 +289,7 @@ fn hit(conn: &Connection, words: &str, no: i64, score: f64) -> Result<SearchHit>
         seq: seq_of(no),
         role: rows::role(row.role)?,
         created_at: rows::time(row.created_at)?,
-        snippet,
+        snippet: hfs_retrieval::snippet(&AnalyzedText::new(&row.text), terms),
         score,
     })
 }
@@ -302,28 +302,37 @@ struct HitRow {
     message: [u8; 16],
     role: i64,
     created_at: i64,
+    text: String,
+}
+
+/// Indexes the missing messages, so that a search finds every acknowledged one. If the store cannot be written, for
+/// example because the disk is full, or a message cannot be read, those that are in the index can still be found.
+fn index_before_search(store: &SqliteStore) -> StoreResult<()> {
+    match text_index::catch_up(store) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt) =>
+        {
+            tracing::warn!(%error, "the newest messages are not searched");
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 impl SearchIndex for SqliteStore {
     fn search(&self, query: &SearchQuery) -> StoreResult<SearchResults> {
-        let terms = query.terms();
+        let terms = hfs_retrieval::patterns_of(&query.terms());
         if terms.is_empty() {
             return Ok(SearchResults::default());
         }
-        match text_index::catch_up(self) {
-            // The store cannot be written, for example because the disk is full, or a message cannot be read. Messages
-            // that are in the index can still be found.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt
-                ) =>
-            {
-                tracing::warn!(%error, "the newest messages are not searched");
-            }
-            result => result?,
-        }
+        index_before_search(self)?;
         self.db.read("search", |conn| find(conn, query, &terms))
+    }
+
+    fn find_candidates(&self, query: &CandidateQuery) -> StoreResult<Candidates> {
+        index_before_search(self)?;
+        let probe = self.db.liveness_probe();
+        self.db.read("search", |conn| candidates::find(conn, &probe, query))
     }
 
     fn update_index(&self, progress: &mut dyn FnMut(u64) -> bool) -> StoreResult<()> {

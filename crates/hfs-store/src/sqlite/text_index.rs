@@ -13,10 +13,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use hfs_core::StoreResult;
-use rusqlite::types::ToSqlOutput;
+use hfs_retrieval::IndexText;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::rows::{STREAMING, message_no, seq_of};
+use crate::db::connection::index_text;
 use crate::db::group_commit::WriteOptions;
 use crate::db::lookup;
 use crate::error::Result;
@@ -207,17 +208,16 @@ fn index_range(
     (first, last): (u64, u64),
     budget: &mut BatchBudget,
 ) -> Result<u64> {
-    let mut select = conn.prepare_cached(
-        "SELECT no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3",
-    )?;
-    let mut insert = conn.prepare_cached("INSERT INTO message_text (rowid, text) VALUES (?1, ?2)")?;
+    let mut select =
+        conn.prepare_cached("SELECT no, body FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3")?;
+    let mut insert = conn.prepare_cached(INSERT)?;
     let range = params![message_no(branch, first)?, message_no(branch, last)?, budget.messages];
     let mut rows = select.query(range)?;
     while let Some(row) = rows.next()? {
         let no: i64 = row.get(0)?;
-        let text = row.get_ref(1)?;
-        let length = text.as_str().map_err(rusqlite::Error::from)?.len();
-        insert.execute(params![no, ToSqlOutput::Borrowed(text)])?;
+        let IndexText { words, stems, parts } = index_text(row.get_ref(1)?);
+        let length = words.len();
+        insert.execute(params![no, words, stems, parts])?;
         budget.messages = budget.messages.saturating_sub(1);
         budget.bytes = budget.bytes.saturating_sub(length);
         if budget.is_exhausted() {
@@ -228,22 +228,28 @@ fn index_range(
     Ok(last)
 }
 
+const INSERT: &str = "INSERT INTO message_text (rowid, words, stems, parts) VALUES (?1, ?2, ?3, ?4)";
+const DELETE: &str = "INSERT INTO message_text (message_text, rowid, words, stems, parts)
+    VALUES ('delete', ?1, ?2, ?3, ?4)";
+
 /// Adds a message to the index again that was removed from it to be changed.
 pub(crate) fn restore(conn: &Connection, no: i64) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO message_text (rowid, text) SELECT no, hfs_text(body) FROM message WHERE no = ?1",
-    )?
-    .execute([no])?;
-    Ok(())
+    change(conn, INSERT, no, no)
 }
 
-/// Removes messages from the index. They must be in the index and still in their table, because FTS5 reads the text
+/// Removes messages from the index. They must be in the index and still in their table, because FTS5 needs the text
 /// that it removes.
 pub(crate) fn remove(conn: &Connection, first: i64, last: i64) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO message_text (message_text, rowid, text)
-            SELECT 'delete', no, hfs_text(body) FROM message WHERE no BETWEEN ?1 AND ?2",
-    )?
-    .execute([first, last])?;
+    change(conn, DELETE, first, last)
+}
+
+fn change(conn: &Connection, sql: &str, first: i64, last: i64) -> Result<()> {
+    let mut select = conn.prepare_cached("SELECT no, body FROM message WHERE no BETWEEN ?1 AND ?2")?;
+    let mut change = conn.prepare_cached(sql)?;
+    let mut rows = select.query([first, last])?;
+    while let Some(row) = rows.next()? {
+        let IndexText { words, stems, parts } = index_text(row.get_ref(1)?);
+        change.execute(params![row.get::<_, i64>(0)?, words, stems, parts])?;
+    }
     Ok(())
 }

@@ -14,7 +14,8 @@ use crate::project;
 const EXAMPLES: &str = "\
 Examples:
   hfs search connection refused            both words, anywhere in a message
-  hfs search '\"connection refused\"'        this phrase
+  hfs search '\"connection refused\"'        this phrase, as it is written here
+  hfs search ServerError                   also in HTTPServerError
   hfs search 'connect*' --role user        words that start with connect, in your own messages
   hfs search timeout --since 2w            in messages of the last two weeks
   hfs search timeout --session @           in the newest session
@@ -24,7 +25,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SearchArgs {
-    /// Words that must all occur; "a quoted phrase"; a prefix*
+    /// Words that must all occur, in any form; "a quoted phrase" as it is; a prefix*
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
     /// Search this session only

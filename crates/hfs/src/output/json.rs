@@ -9,6 +9,7 @@ use hfs_core::{
     Branch, BranchId, Checkpoint, Event, EventPayload, Message, MessageDraft, Part, Project, Run, RunEnding,
     RunSnapshot, SearchHit, SessionSummary, Timestamp, Usage,
 };
+use hfs_retrieval::{RecalledPassage, RecalledSession};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
@@ -221,6 +222,63 @@ impl From<&SearchHit> for SearchHitJson {
             created_at: hit.created_at,
             snippet: hit.snippet.replace([SearchHit::MARK_START, SearchHit::MARK_END], ""),
         }
+    }
+}
+
+/// Document of `recall`.
+#[derive(Debug, Serialize)]
+pub struct RecallJson {
+    sessions: Vec<RecalledSessionJson>,
+    passages: Vec<RecalledPassageJson>,
+    /// Whether no saved session answers the question.
+    abstained: bool,
+    /// Number of damaged messages that are left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RecalledSessionJson {
+    session: String,
+    name: String,
+    score: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct RecalledPassageJson {
+    session: String,
+    branch: String,
+    message: String,
+    seq: u64,
+    role: &'static str,
+    created_at: Timestamp,
+    score: f64,
+    text: String,
+}
+
+impl RecallJson {
+    pub fn new(
+        sessions: &[RecalledSession],
+        passages: &[RecalledPassage],
+        abstained: bool,
+        unreadable: u64,
+    ) -> Self {
+        let sessions = sessions.iter().map(|session| RecalledSessionJson {
+            session: session.session.to_string(),
+            name: session.name.clone(),
+            score: session.score,
+        });
+        let passages = passages.iter().map(|passage| RecalledPassageJson {
+            session: passage.session.to_string(),
+            branch: passage.branch_name.clone(),
+            message: passage.message.content.id.to_string(),
+            seq: passage.seq,
+            role: passage.message.content.role.as_str(),
+            created_at: passage.message.content.created_at,
+            score: passage.score,
+            text: passage.text.clone(),
+        });
+        Self { sessions: sessions.collect(), passages: passages.collect(), abstained, unreadable }
     }
 }
 

@@ -22,6 +22,7 @@ mod plugin_authoring;
 mod plugin_fixture;
 mod plugins;
 mod processes;
+mod recall;
 mod search;
 mod sessions;
 mod start;

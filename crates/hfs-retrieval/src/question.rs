@@ -1,0 +1,160 @@
+//! Parses a question in natural language.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use hfs_core::SearchTerm;
+
+use crate::patterns::{Pattern, patterns};
+use crate::words::{self, Word, WordKind};
+
+/// English words that say nothing about the subject of a question: stop words, question words, and the ends of
+/// contractions.
+const STOP_WORDS: &str = "a about after again against ain all also am an and any are aren as at be because been before \
+    being below between both but by can cannot could couldn d did didn do does doesn doing don down during each else \
+    ever every few for from further had hadn has hasn have haven having he her here hers herself him himself his how i \
+    if in into is isn it its itself just ll m many may me might mightn more most much must mustn my myself no nor not \
+    now of off often on once only or other our ours ourselves out over own re s same shall shan she should shouldn so \
+    some such t than that the their theirs them themselves then there these they this those through to too under until \
+    up upon us ve very was wasn we were weren what when where which while who whom whose why will with won would \
+    wouldn you your yours yourself yourselves";
+
+/// Further terms are dropped. In scripts without spaces, a term is a pair of characters.
+const MAX_TERMS: usize = 32;
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+static STOPS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| STOP_WORDS.split_ascii_whitespace().collect());
+
+pub(crate) fn is_stop_word(folded: &str) -> bool {
+    STOPS.contains(folded)
+}
+
+/// A question as terms to look for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Question {
+    /// Different terms, in the order of the question.
+    pub terms: Vec<QuestionTerm>,
+}
+
+/// A word of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuestionTerm {
+    /// The term for the store.
+    pub term: SearchTerm,
+    /// What it matches.
+    pub patterns: Vec<Pattern>,
+    /// Its stem, or the word itself.
+    pub(crate) key: String,
+    /// The word of a date that it stands for: the number of a day, the English name of a month, or a year.
+    pub(crate) date_word: Option<String>,
+}
+
+impl Question {
+    /// Parses a question. Its terms are the words that are not stop words, or all words if there are no others.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let words = words::words(text);
+        let mut question = Self::default();
+        let is_meaningful = |index: usize, word: &Word| {
+            !is_stop_word(&word.folded) || (word.folded == "may" && is_beside_a_number(&words, index))
+        };
+        for (index, word) in words.iter().enumerate().filter(|(index, word)| is_meaningful(*index, word)) {
+            question.add(text, &words, index, word);
+        }
+        if question.terms.is_empty() {
+            for (index, word) in words.iter().enumerate() {
+                question.add(text, &words, index, word);
+            }
+        }
+        question
+    }
+
+    fn add(&mut self, text: &str, words: &[Word], index: usize, word: &Word) {
+        if self.terms.len() >= MAX_TERMS || (word.kind == WordKind::Pair && !is_term(words, index)) {
+            return;
+        }
+        let original = text.get(word.range.clone()).unwrap_or_default();
+        let key = words::stem(original, &word.folded).map_or_else(|| word.folded.clone(), Cow::into_owned);
+        if self.terms.iter().any(|known| known.key == key) {
+            return;
+        }
+        let term = SearchTerm { phrase: original.to_owned(), prefix: false, quoted: false };
+        let patterns = patterns(&term);
+        self.terms.push(QuestionTerm { term, patterns, key, date_word: date_word(&word.folded) });
+    }
+}
+
+/// Whether a pair is a term of its own. The last character of a run is none unless it is the whole run.
+fn is_term(words: &[Word], index: usize) -> bool {
+    let end = |index: usize| words.get(index).map(|word| word.range.end);
+    index.checked_sub(1).and_then(end) != end(index)
+}
+
+fn is_beside_a_number(words: &[Word], index: usize) -> bool {
+    let is_number = |index: usize| {
+        words.get(index).is_some_and(|word| word.folded.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    is_number(index + 1) || index.checked_sub(1).is_some_and(is_number)
+}
+
+fn date_word(folded: &str) -> Option<String> {
+    let number =
+        ["st", "nd", "rd", "th"].iter().find_map(|ending| folded.strip_suffix(ending)).unwrap_or(folded);
+    if let Ok(number) = number.parse::<u16>() {
+        return matches!(number, 1..=31 | 1970..=2199).then(|| number.to_string());
+    }
+    MONTHS
+        .iter()
+        .find(|month| **month == folded || month.get(..3) == Some(folded))
+        .map(|month| (*month).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Vec<String> {
+        Question::parse(text).terms.into_iter().map(|term| term.key).collect()
+    }
+
+    #[test]
+    fn stop_words_are_dropped_unless_there_are_no_others() {
+        assert_eq!(keys("How did we fix the login bugs in auth.rs?"), ["fix", "login", "bug", "auth", "rs"]);
+        assert_eq!(keys("What is this?"), ["what", "is", "this"]);
+        assert_eq!(keys("Migrations: migrating, migrated"), ["migrat"]);
+        assert_eq!(keys(""), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn scripts_without_spaces_become_pairs() {
+        assert_eq!(keys("会议在哪"), ["会议", "议在", "在哪"]);
+        assert_eq!(keys("字"), ["字"]);
+    }
+
+    #[test]
+    fn words_of_dates_are_recognized() {
+        let dates = |text: &str| -> Vec<Option<String>> {
+            Question::parse(text).terms.into_iter().map(|term| term.date_word).collect()
+        };
+        let some = |word: &str| Some(word.to_owned());
+        assert_eq!(dates("8 May 2023"), [some("8"), some("may"), some("2023")]);
+        assert_eq!(dates("Dec 3rd 99"), [some("december"), some("3"), None]);
+        assert_eq!(keys("What may happen?"), ["happen"]);
+    }
+}
