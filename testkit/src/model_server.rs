@@ -162,7 +162,7 @@ impl ModelServer {
         self
     }
 
-    /// Sets the models that `GET /api/tags`, Ollama's list, returns.
+    /// Sets the models in the lists of the server: `GET /api/tags` of Ollama, and `GET /v1/models`.
     pub fn models<T: Into<String>>(&self, names: impl IntoIterator<Item = T>) -> &Self {
         self.shared.lock().models = names.into_iter().map(Into::into).collect();
         self
@@ -217,8 +217,12 @@ async fn answer(
     body: Bytes,
 ) -> Response<axum::body::Body> {
     let path = uri.to_string();
-    if uri.path() == "/api/tags" {
-        return protocol::tags(&shared.lock().models);
+    if ["/api/tags", "/v1/models"].contains(&uri.path()) {
+        let models = shared.lock().models.clone();
+        // Only Ollama always has a list.
+        if !models.is_empty() || uri.path() == "/api/tags" {
+            return protocol::model_list(&models);
+        }
     }
     let Some(protocol) = Protocol::of_path(uri.path()) else {
         return protocol::plain_text(404, "no such path");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::Provider;
+use crate::{ModelConfig, Provider, list_models};
 
 /// Providers that can be used without further configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,11 +38,25 @@ pub fn detect_model(available: &AvailableProviders) -> Option<DetectedModel> {
     });
     by_key.or_else(|| {
         let models = available.ollama.as_deref()?;
-        // Ollama lists the most recently modified model first. Embedding and reranking models cannot chat.
-        let model = models.iter().find(|name| !name.contains("embed") && !name.contains("rerank"))?;
+        // Ollama lists the most recently modified model first.
+        let model = models.iter().find(|name| can_chat(name))?;
         let reason = format!("using {model} of the Ollama on this machine, because no provider's key is set");
         Some(DetectedModel { provider: Provider::Ollama, model: model.clone(), reason })
     })
+}
+
+/// Whether a model is not known to do something else than chat, by its name.
+fn can_chat(name: &str) -> bool {
+    let name = name.to_lowercase();
+    !["embed", "rerank", "whisper", "tts"].iter().any(|other| name.contains(other))
+}
+
+/// Asks the server of a model for its models. Returns the configured model if the server has it, else the first one that can
+/// chat; `None` if the server does not list its models within `timeout`.
+pub async fn first_listed_model(config: ModelConfig, timeout: Duration) -> Option<String> {
+    let wanted = config.model.clone();
+    let names = tokio::time::timeout(timeout, list_models(config)).await.ok()?.ok()?.names;
+    if names.contains(&wanted) { Some(wanted) } else { names.into_iter().find(|name| can_chat(name)) }
 }
 
 #[derive(Deserialize)]

@@ -16,10 +16,10 @@ mod summary;
 mod triads;
 
 pub use assistant::{Assistant, AttachmentSource};
-pub use detect::{AvailableProviders, DetectedModel, detect_model, probe_ollama};
+pub use detect::{AvailableProviders, DetectedModel, detect_model, first_listed_model, probe_ollama};
 pub use model::MAX_IMAGE_BYTES;
 pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
-pub use provider::{ServerModels, list_models};
+pub use provider::{ServerModels, list_models, server_label};
 pub use recall::Recall;
 pub use triads::{
     ArbiterConfig, Budget, ConfigProblem, MemoryEntry, Preset, Pressure, Role, SectionConfig, TriadConfig,

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    AgentError, ContentHash, IncompleteReply, MAX_TOOL_CHARS, Message, Part, RequestEvent, Role, TextDelta,
-    Usage, WaitStage,
+    AgentError, ContentHash, ContextLimit, IncompleteReply, MAX_TOOL_CHARS, Message, Part, RequestEvent,
+    Role, TextDelta, Usage, WaitStage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -177,6 +177,11 @@ pub(crate) struct ModelReply {
 pub(crate) trait Model: Send + Sync {
     /// The provider's name for the model.
     fn name(&self) -> &str;
+
+    /// The limit of the model's context. May ask the server. `None` if it is not known.
+    async fn context_limit(&self) -> Option<ContextLimit> {
+        None
+    }
 
     /// Sends the request and passes the reply to `handler` while it streams.
     ///

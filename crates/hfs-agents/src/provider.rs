@@ -24,7 +24,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Backoff, IncompleteReply, WaitStage, lock_unpoisoned};
+use hfs_core::{AgentError, Backoff, ContextLimit, IncompleteReply, WaitStage, lock_unpoisoned};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -38,6 +38,7 @@ use refusal::{Restrictions, Sent, TokenParameter};
 use reply::{Ending, ReplyBuilder};
 use server_error::ServerError;
 
+pub use error_mapper::server_label;
 pub use models::{ServerModels, list_models};
 pub(crate) use reply::without_tagged_thinking;
 
@@ -102,7 +103,7 @@ impl ProviderModel {
     pub fn new(config: ModelConfig) -> Self {
         let base_url = config.base_url.as_deref().unwrap_or(config.provider.default_base_url());
         let base_url = endpoint::parse_base(base_url);
-        let errors = ProviderErrorMapper::new(&config, base_url.as_ref());
+        let errors = ProviderErrorMapper::new(&config);
         let token_parameter = if config.provider == Provider::OpenAi && config.base_url.is_none() {
             TokenParameter::MaxCompletionTokens
         } else {
@@ -349,6 +350,11 @@ impl ProviderModel {
         for delta in reply.finish() {
             handler(StreamEvent::Delta(delta));
         }
+        if reply.streamed_thinking_as_text {
+            let message = "the reply began with thinking that its server did not mark, so it was shown as text; it is saved \
+                           as thinking";
+            handler(StreamEvent::LeftOut(message));
+        }
         match read {
             Ok(()) => self.finish(reply),
             Err(error) if reply.has_content() => Err(error.without_retry()),
@@ -587,6 +593,10 @@ pub(crate) fn takes_thinking_back(provider: Provider) -> bool {
 impl Model for ProviderModel {
     fn name(&self) -> &str {
         &self.config.model
+    }
+
+    async fn context_limit(&self) -> Option<ContextLimit> {
+        self.limit_of_context().await
     }
 
     async fn reply(

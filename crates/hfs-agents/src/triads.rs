@@ -22,8 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, CompletedMessage, PassthroughFields,
-    RequestEvent, Role as MessageRole, RunOutcome, RunRequest, RunSink, Store,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, CompletedMessage, ContextLimit,
+    PassthroughFields, RequestEvent, Role as MessageRole, RunOutcome, RunRequest, RunSink, Store,
 };
 use serde_json::{Map, Value, json};
 
@@ -308,6 +308,14 @@ impl Agent for Triads {
             summary.push_str(reason);
         }
         AgentDescription::new(ID, summary).with_model(Some(model.to_owned()))
+    }
+
+    /// That of the model that summarizes. The agents themselves are sent excerpts.
+    async fn context_limit(&self) -> Option<ContextLimit> {
+        match &self.models {
+            ConfiguredModels::Online { default, .. } => default.context_limit().await,
+            ConfiguredModels::Offline(_) => None,
+        }
     }
 
     async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {

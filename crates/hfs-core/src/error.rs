@@ -62,12 +62,32 @@ pub trait ErrorExt: Error {
 /// does not appear twice.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
+    let mut line = plain_reason(error);
     for cause in error_sources(error) {
         line.push_str(": ");
         line.push_str(&cause);
     }
     line
+}
+
+/// The text of an error. A reason of the operating system is written as a part of a sentence, and without its number:
+/// `no such file or directory`, not `No such file or directory (os error 2)`.
+#[must_use]
+pub fn plain_reason(error: &(impl Error + ?Sized)) -> String {
+    let text = error.to_string();
+    let Some((before, number)) = text.rsplit_once(" (os error ") else { return text };
+    let is_number = number.strip_suffix(')').is_some_and(|number| number.parse::<i64>().is_ok());
+    if !is_number {
+        return text;
+    }
+    let mut characters = before.chars();
+    match (characters.next(), characters.clone().next()) {
+        // Not an abbreviation.
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            std::iter::once(first.to_ascii_lowercase()).chain(characters).collect()
+        }
+        _ => before.to_owned(),
+    }
 }
 
 /// The sources of an error, outermost first, without repetitions (see [`error_chain`]).
@@ -79,7 +99,7 @@ pub fn error_sources(error: &dyn Error) -> Vec<String> {
     while let Some(source) = next {
         let text = source.to_string();
         if !parent.ends_with(&text) {
-            sources.push(text.clone());
+            sources.push(plain_reason(source));
             parent = text;
         }
         next = source.source();
@@ -96,6 +116,15 @@ mod tests {
     struct Layer {
         text: &'static str,
         source: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn a_reason_of_the_operating_system_is_part_of_a_sentence() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(plain_reason(&missing), "no such file or directory");
+        for text in ["File x (os error )", "Cannot do it", "x (os error two)"] {
+            assert_eq!(plain_reason(&std::io::Error::other(text)), text);
+        }
     }
 
     #[test]

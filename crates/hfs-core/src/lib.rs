@@ -78,7 +78,7 @@ pub use context_window::{
 };
 pub use delta::{DeltaKind, OutputDelta, ReplyDelta, TextDelta, append_delta, append_text, delta_for_part};
 pub use document::{DocumentBranch, SessionDocument};
-pub use error::{ErrorExt, ErrorKind, error_chain, error_sources};
+pub use error::{ErrorExt, ErrorKind, error_chain, error_sources, plain_reason};
 pub use event::{ClaimDecision, CustomEvent, Event, EventPayload, RunEnding, SectionDecision};
 pub use hooks::{Hooks, NoHooks, Verdict};
 pub use id::{BranchId, CheckpointId, MessageId, OperationId, ParseIdError, RunId, SessionId, ShortId};
@@ -97,7 +97,7 @@ pub use search::{
     SearchTerm, TermFrequency,
 };
 pub use session::{
-    Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, automatic_name,
+    Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, TIME_SEPARATOR, automatic_name,
     name_without_time,
 };
 pub use snapshot::{

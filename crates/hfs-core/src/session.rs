@@ -139,8 +139,8 @@ impl SessionRef {
 /// if there is one.
 const NAME_CHARS: usize = 30;
 
-/// Separates the two parts of an automatic name.
-const TIME_SEPARATOR: &str = " - ";
+/// Separates the title and the time in an automatic name.
+pub const TIME_SEPARATOR: &str = " - ";
 
 /// How much of the first message is read for a name. A secret that starts in the name ends within it.
 const READ_CHARS: usize = 8192;

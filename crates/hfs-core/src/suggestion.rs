@@ -23,6 +23,12 @@ pub enum WaitStage {
 pub enum Suggestion {
     /// List all sessions.
     ListSessions,
+    /// List the checkpoints of the session.
+    ListCheckpoints,
+    /// List the branches of the session.
+    ListBranches,
+    /// List the runs of the session.
+    ListRuns,
     /// Type a longer prefix of the id.
     LengthenId,
     /// Reload the session to see what was added, or fork and send the message there.

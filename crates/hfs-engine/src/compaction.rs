@@ -10,15 +10,11 @@ use hfs_core::{
     MessageRange, ModelContext, Part, Position, Role, RunId, RunRequest, Seq, SessionId, Store, StoreResult,
     Suggestion, Usage, estimate_tokens,
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{AgentContext, ContextBudget, read_context};
 use crate::reply_guard::ExchangeScope;
 use crate::{CompactionMode, Conversation, Engine, EngineError, Observer, Update};
-
-/// Key in the fields of a summary for what it replaces.
-const COMPACTION: &str = "compaction";
 
 /// A shorter conversation fits into the context of every model, so no server is asked for its limit.
 const SHORT_CONVERSATION: u64 = 3_000;
@@ -115,8 +111,6 @@ impl Engine {
             ..MessageDraft::new(Role::User, vec![Part::text(text)], self.clock().now())
         };
         draft.set_flag(MessageFlag::CompactSummary);
-        let replaced = json!({ "messages": found.messages, "tokens": found.tokens });
-        draft.extra.insert(COMPACTION.to_owned(), replaced);
 
         conversation.place = Some((session, Position { head: at.head + 1, ..at }));
         let stored = draft.clone();

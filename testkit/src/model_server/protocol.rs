@@ -84,8 +84,8 @@ pub(super) fn plain_text(status: u16, text: &str) -> Response {
     respond_with(status, "text/plain", Body::from(text.to_owned()))
 }
 
-/// Ollama's list of models.
-pub(super) fn tags(models: &[String]) -> Response {
+/// A list of models, as Ollama writes it. Other clients find it by the same names.
+pub(super) fn model_list(models: &[String]) -> Response {
     let models: Vec<Value> = models.iter().map(|name| json!({"name": name, "model": name})).collect();
     respond_with(200, "application/json", Body::from(json!({"models": models}).to_string()))
 }

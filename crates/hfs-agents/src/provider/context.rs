@@ -155,7 +155,7 @@ impl ProviderModel {
     }
 
     /// The limit; asks the server once if it is not known.
-    pub async fn context_limit(&self) -> Option<ContextLimit> {
+    pub async fn limit_of_context(&self) -> Option<ContextLimit> {
         if let Some(limit) = self.known_limit() {
             return Some(limit);
         }

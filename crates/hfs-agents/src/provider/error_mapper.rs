@@ -5,10 +5,11 @@
 use std::error::Error;
 use std::time::Duration;
 
-use hfs_core::{AgentError, Suggestion, WaitStage};
+use hfs_core::{AgentError, Suggestion, WaitStage, plain_reason};
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
 
+use super::endpoint::parse_base;
 use super::retry::{RetryAdvice, requested_delay, reset_delay};
 use super::server_error::{ServerError, html_words, is_html};
 use crate::{ApiKey, ModelConfig, Provider, Timeouts};
@@ -61,16 +62,19 @@ fn proxy_of(url: &Url) -> Option<String> {
     host_of(&Url::parse(&proxy.uri().to_string()).ok()?)
 }
 
+/// Display name of the server at `base_url`, or of the provider's own server.
+#[must_use]
+pub fn server_label(provider: Provider, base_url: Option<&str>) -> String {
+    let Some(base_url) = base_url else { return provider.title().to_owned() };
+    let kind = if provider == Provider::OpenAi { "OpenAI-compatible" } else { provider.title() };
+    let address = parse_base(base_url).as_ref().and_then(host_of);
+    format!("the {kind} server at {}", address.as_deref().unwrap_or("an unknown address"))
+}
+
 impl ProviderErrorMapper {
-    pub fn new(config: &ModelConfig, base_url: Option<&Url>) -> Self {
+    pub fn new(config: &ModelConfig) -> Self {
         let provider = config.provider;
-        let label = if config.base_url.is_none() {
-            provider.title().to_owned()
-        } else {
-            let kind = if provider == Provider::OpenAi { "OpenAI-compatible" } else { provider.title() };
-            let address = base_url.and_then(host_of);
-            format!("the {kind} server at {}", address.as_deref().unwrap_or("an unknown address"))
-        };
+        let label = server_label(provider, config.base_url.as_deref());
         let header_values = config.headers.iter().filter_map(|(_, value)| ApiKey::new(value));
         let secrets = config.key.clone().into_iter().chain(header_values).collect();
         Self { label, provider, secrets, timeouts: config.timeouts }
@@ -295,8 +299,7 @@ enum Cause {
 fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) -> Option<Cause> {
     let text = error.searchable();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let is_out_of_credit =
-        error.has_code(&["insufficient_quota", "insufficient_balance", "billing", "insufficient_credit"])
+    let is_out_of_credit = error.has_code(&["insufficient_quota", "insufficient_balance", "billing", "insufficient_credit"])
             || has(&[
                 "insufficient balance",
                 "insufficient_quota",
@@ -311,11 +314,15 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
                     "check your plan and billing",
                     "quota exceeded",
                     "requires more credits",
-                ]));
+                    "usage credits are required",
+                ]))
+            // A limit of hours or weeks; "not your usage limit" is one of seconds.
+            || (!has_delay && has(&["reached your"]) && has(&["usage limit"]));
     if status == Some(402) || is_out_of_credit {
         return Some(Cause::Billing);
     }
-    let is_too_long = error.has_code(&["context_length", "string_above_max_length"])
+    let is_too_long = status == Some(413)
+        || error.has_code(&["context_length", "string_above_max_length", "tokens_limit"])
         || has(&[
             "context length",
             "context window",
@@ -323,6 +330,9 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
             "context limit",
             "prompt is too long",
             "input is too long",
+            "input is too large",
+            "maximum model length",
+            "body too large",
             "reduce the length",
             "request too large",
             "exceeds the maximum number of tokens",
@@ -348,7 +358,16 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         "responsibleaipolicy",
         "data_inspection",
         "datainspection",
-    ]) || has(&["content management policy", "inappropriate content"]);
+        "invalid_prompt",
+    ]) || has(&[
+        "content management policy",
+        "inappropriate content",
+        "was flagged",
+        "been flagged",
+        "requires moderation",
+        "usage policy",
+        "usage policies",
+    ]);
     if is_filtered {
         return Some(Cause::Filter);
     }
@@ -366,6 +385,26 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         let is_key = status == Some(401) || names_key || error.message.is_empty();
         return Some(if is_key { Cause::Key } else { Cause::Permission });
     }
+    // LM Studio answers a wrong path with success.
+    if has(&["unexpected endpoint"]) {
+        return Some(Cause::Address);
+    }
+    let names_model = error.codes.iter().any(|code| code == "model")
+        || error.has_code(&["model_not", "invalid_model", "model_decommissioned"])
+        || has(&["no endpoints found"])
+        || (has(&["model"])
+            && has(&[
+                "not found",
+                "not exist",
+                "unknown model",
+                "no such model",
+                "not a valid model",
+                "invalid model",
+                "model is not supported",
+                "no models loaded",
+                "models are loaded",
+                "decommissioned",
+            ]));
     let is_invalid = error.has_code(&[
         "invalid_request",
         "invalid_argument",
@@ -384,12 +423,8 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         Some(408 | 409 | 425 | 429 | 498) => return None,
         Some(500..=599) | None if !is_invalid => return None,
         Some(404 | 405) | None if has(&["model"]) => Cause::Model,
+        _ if names_model => Cause::Model,
         Some(404 | 405) => Cause::Address,
-        _ if has(&["model"])
-            && has(&["not found", "not exist", "unknown model", "no such model", "not a valid model"]) =>
-        {
-            Cause::Model
-        }
         _ => Cause::Request,
     };
     Some(cause)
@@ -420,7 +455,7 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(deeper) = innermost.and_then(Error::source) {
         innermost = Some(deeper);
     }
-    innermost.map(ToString::to_string).unwrap_or_default()
+    innermost.map(|error| plain_reason(error)).unwrap_or_default()
 }
 
 /// The first error of a type among the sources of an error.
@@ -450,7 +485,7 @@ mod tests {
     const KEY: &str = "sk-abcdefghij";
 
     fn mapper() -> ProviderErrorMapper {
-        ProviderErrorMapper::new(&ModelConfig::new(Provider::OpenAi, "m", ApiKey::new(KEY)), None)
+        ProviderErrorMapper::new(&ModelConfig::new(Provider::OpenAi, "m", ApiKey::new(KEY)))
     }
 
     fn status_error(status: u16, body: &str) -> AttemptError {
@@ -472,7 +507,7 @@ mod tests {
     fn the_values_of_configured_headers_are_masked_like_the_key() {
         let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
         config.headers = vec![("x-token".into(), "secret-value-1".into())];
-        assert_eq!(ProviderErrorMapper::new(&config, None).sanitize("bad secret-value-1"), "bad [key]");
+        assert_eq!(ProviderErrorMapper::new(&config).sanitize("bad secret-value-1"), "bad [key]");
     }
 
     #[test]
@@ -538,6 +573,53 @@ mod tests {
             ),
             (404, error("The model `m` does not exist", ""), "invalid", Some(Suggestion::CheckModel)),
             (404, r#"{"detail": "Not Found"}"#.to_owned(), "invalid", Some(Suggestion::CheckBaseUrl)),
+            (
+                429,
+                error("you have reached your weekly usage limit, upgrade for higher limits", ""),
+                "denied",
+                billing(),
+            ),
+            (429, error("Usage credits are required for long context requests.", ""), "denied", billing()),
+            (404, error("No endpoints found for m.", ""), "invalid", Some(Suggestion::CheckModel)),
+            (
+                400,
+                error("Invalid model name passed in model=m. Call `/v1/models`.", "400"),
+                "invalid",
+                Some(Suggestion::CheckModel),
+            ),
+            (
+                400,
+                error("The requested model is not supported.", "model_not_supported"),
+                "invalid",
+                Some(Suggestion::CheckModel),
+            ),
+            (
+                400,
+                r#"{"error": {"message": "Multiple models are loaded. Specify one.", "param": "model"}}"#
+                    .to_owned(),
+                "invalid",
+                Some(Suggestion::CheckModel),
+            ),
+            (400, error("'max_tokens' is not supported with this model", ""), "invalid", None),
+            (413, error("Payload too large", ""), "invalid", Some(Suggestion::ReduceContext)),
+            (
+                400,
+                error("The prompt (length 9000) is longer than the maximum model length of 8192.", ""),
+                "invalid",
+                Some(Suggestion::ReduceContext),
+            ),
+            (
+                403,
+                error("m requires moderation. Your input was flagged for \"violence\".", ""),
+                "denied",
+                Some(Suggestion::RephraseMessage),
+            ),
+            (
+                200,
+                r#"{"error": "Unexpected endpoint or method. (POST /v1/chat/completions)"}"#.to_owned(),
+                "invalid",
+                Some(Suggestion::CheckBaseUrl),
+            ),
             (500, error("bad", "invalid_request_error"), "invalid", None),
             (422, r#"{"detail": [{"loc": ["body"], "msg": "Field required"}]}"#.to_owned(), "invalid", None),
         ] {
@@ -589,8 +671,7 @@ mod tests {
     fn only_the_host_of_a_base_url_is_named() {
         let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
         config.base_url = Some("http://me:secret@example.com:8080/v1?key=hidden".into());
-        let url = Url::parse(config.base_url.as_deref().unwrap()).unwrap();
-        let mapper = ProviderErrorMapper::new(&config, Some(&url));
+        let mapper = ProviderErrorMapper::new(&config);
         assert_eq!(mapper.label(), "the OpenAI-compatible server at example.com:8080");
     }
 }

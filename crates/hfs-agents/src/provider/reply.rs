@@ -23,7 +23,7 @@ impl Ending {
         let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
         // `stop_sequence` and `eos_token` are complete endings.
         if has(&["stop", "end_turn", "eos", "tool", "function_call"])
-            && !has(&["malformed", "error", "unexpected"])
+            && !has(&["malformed", "error", "unexpected", "missing", "too_many"])
         {
             Self::Complete
         } else if has(&["refus"]) {
@@ -51,6 +51,8 @@ impl Ending {
             "cancel",
             "malformed",
             "unexpected",
+            "missing",
+            "too_many",
             "insufficient",
             "timeout",
             "interrupt",
@@ -83,6 +85,8 @@ pub(super) struct ReplyBuilder {
     pub has_last_usage: bool,
     /// Tools that the model called although the request declares none.
     pub called_tools: Vec<String>,
+    /// Whether thinking was streamed as text, because its opening tag is missing.
+    pub streamed_thinking_as_text: bool,
     /// The last words that the server sent outside of its protocol.
     pub stray_text: Option<String>,
     /// The halves of characters at the ends of the payload that is being read.
@@ -230,6 +234,10 @@ impl ReplyBuilder {
             self.push_replacement(kind);
         }
         self.separate_unopened_thinking();
+        // Signed thinking goes back to its model as it is.
+        self.parts.retain(
+            |part| !matches!(part, Part::Thinking { text, signature: None } if text.trim().is_empty()),
+        );
         self.take_deltas()
     }
 
@@ -241,6 +249,7 @@ impl ReplyBuilder {
         };
         let Some(Part::Text { text }) = self.parts.get(index) else { return };
         let Some((thinking, reply)) = split_unopened_thinking(text) else { return };
+        self.streamed_thinking_as_text = !thinking.is_empty();
         let parts = [
             (!thinking.is_empty()).then(|| Part::Thinking { text: thinking.to_owned(), signature: None }),
             (!reply.is_empty()).then(|| Part::text(reply)),
@@ -297,6 +306,8 @@ enum TagState {
     Start,
     Thinking {
         closing: &'static str,
+        /// Whether words have arrived. Space before them is dropped: models that do not think send empty tags.
+        has_begun: bool,
     },
     /// After the closing tag; blank lines before the reply are dropped.
     AfterThinking,
@@ -322,15 +333,16 @@ impl TagSplitter {
                     });
                     if let Some((rest, closing)) = opened {
                         self.held = rest;
-                        self.state = TagState::Thinking { closing };
+                        self.state = TagState::Thinking { closing, has_begun: false };
                     } else if THINKING_TAGS.iter().any(|(opening, _)| opening.starts_with(trimmed)) {
                         return deltas;
                     } else {
                         self.state = TagState::Text;
                     }
                 }
-                TagState::Thinking { closing } => match self.held.split_once(closing) {
+                TagState::Thinking { closing, has_begun } => match self.held.split_once(closing) {
                     Some((thinking, rest)) => {
+                        let thinking = if has_begun { thinking } else { thinking.trim_start() };
                         deltas.push(TextDelta::thinking(thinking));
                         self.held = rest.to_owned();
                         self.state = TagState::AfterThinking;
@@ -343,7 +355,11 @@ impl TagSplitter {
                             })
                             .unwrap_or(0);
                         let held = self.held.split_off(self.held.len() - kept);
-                        deltas.push(TextDelta::thinking(std::mem::replace(&mut self.held, held)));
+                        let thinking = std::mem::replace(&mut self.held, held);
+                        let thinking = if has_begun { thinking.as_str() } else { thinking.trim_start() };
+                        self.state =
+                            TagState::Thinking { closing, has_begun: has_begun || !thinking.is_empty() };
+                        deltas.push(TextDelta::thinking(thinking));
                         return deltas;
                     }
                 },
@@ -408,7 +424,7 @@ mod tests {
     #[test]
     fn thinking_in_tags_at_the_beginning_is_separated_wherever_the_text_is_split() {
         let text = "\n<think>\nhm < 3 </th </think>\n\nAnswer <think>kept</think>";
-        let expected = ("\nhm < 3 </th ".to_owned(), "Answer <think>kept</think>".to_owned());
+        let expected = ("hm < 3 </th ".to_owned(), "Answer <think>kept</think>".to_owned());
         assert_eq!(split(&[text]), expected);
         let characters: Vec<String> = text.chars().map(String::from).collect();
         assert_eq!(split(&characters.iter().map(String::as_str).collect::<Vec<_>>()), expected);
@@ -471,6 +487,8 @@ mod tests {
                     "abort",
                     "MALFORMED_FUNCTION_CALL",
                     "UNEXPECTED_TOOL_CALL",
+                    "TOO_MANY_TOOL_CALLS",
+                    "MISSING_THOUGHT_SIGNATURE",
                     "OTHER",
                 ],
                 Ending::Incomplete(Failure),
@@ -555,6 +573,7 @@ mod tests {
             (&["</think>\n\nAnswer"], "", "Answer"),
             (&["hmm</thought>Answer"], "hmm", "Answer"),
             (&["hmm</think>"], "hmm", ""),
+            (&["<think>\n", "\n</think>", "\n\nAnswer"], "", "Answer"),
         ] {
             assert_eq!(parts_of(chunks), (thinking.to_owned(), reply.to_owned()), "{chunks:?}");
         }

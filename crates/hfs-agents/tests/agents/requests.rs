@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, TriadsConfig, list_models};
+use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, TriadsConfig, first_listed_model, list_models};
 use hfs_core::{
     Agent as _, AgentError, ContentHash, ErrorExt as _, LimitSource, MessageDraft, ModelContext, Part,
     RequestEvent, Role, Suggestion, Timestamp, WaitStage,
@@ -550,4 +550,27 @@ async fn pings_do_not_prolong_the_wait_for_a_token_for_ever() {
     let error = outcome.unwrap_err();
     assert!(error.to_string().contains("no answer within 300ms"), "{error}");
     assert_eq!(server.requests().len(), 1, "a request that may have been paid for is not repeated");
+}
+
+#[tokio::test]
+async fn the_first_model_of_a_server_that_can_chat_replaces_one_that_it_does_not_have() {
+    let server = ModelServer::start();
+    server.models(["nomic-embed-text", "qwen3:4b", "llama3:8b"]);
+    let chosen = async |name: &str| {
+        let model = ModelConfig { model: name.to_owned(), ..config(&server, Protocol::OpenAi) };
+        first_listed_model(model, Duration::from_secs(5)).await
+    };
+    assert_eq!(chosen("gpt-9").await.as_deref(), Some("qwen3:4b"));
+    assert_eq!(chosen("llama3:8b").await.as_deref(), Some("llama3:8b"));
+    server.models(["nomic-embed-text"]);
+    assert_eq!(chosen("gpt-9").await, None);
+}
+
+#[tokio::test]
+async fn the_parts_that_triads_summarize_fit_the_context_of_their_model() {
+    let server = ModelServer::start();
+    let model = ModelConfig { context_tokens: Some(5_000), ..config(&server, Protocol::OpenAi) };
+    let triads = triads_on(model, TriadsConfig::SMALL);
+    assert_eq!(triads.context_limit().await.map(|limit| limit.tokens), Some(5_000));
+    assert_eq!(triads.describe().context, ModelContext::Unused, "their agents are sent excerpts");
 }

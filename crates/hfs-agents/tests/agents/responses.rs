@@ -5,7 +5,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, RetryPolicy, Timeouts};
-use hfs_core::{AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Part, Suggestion, Usage};
+use hfs_core::{
+    AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Part, RequestEvent, Suggestion, Usage,
+};
 use serde_json::{Value, json};
 use testkit::model_server::{RawResponse, RawServer};
 
@@ -522,9 +524,28 @@ async fn thinking_is_separated_from_the_reply() {
         content("\n\nAnswer"),
         stop("stop"),
     ]))]);
-    let (_, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
+    let (sink, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
     let thinking = Part::Thinking { text: "hm".into(), signature: None };
     assert_eq!(outcome.unwrap().message.parts, [thinking, Part::text("Answer")], "only a closing tag");
+    let events = sink.events.lock().unwrap();
+    let notice = events.iter().filter_map(RequestEvent::read).map(|event| event.describe()).next();
+    assert!(notice.is_some_and(|notice| notice.contains("saved as thinking")), "{events:?}");
+    drop(events);
+    check_all(vec![
+        openai_stream("empty tags", &[content("<think>\n"), content("\n</think>\n\nAnswer"), stop("stop")]),
+        openai_stream(
+            "the whole reply again at the end",
+            &[
+                content("An"),
+                content("swer"),
+                json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Answer"}}]}),
+            ],
+        ),
+    ]
+    .into_iter()
+    .map(|case| case.text("Answer"))
+    .collect())
+    .await;
     check_all(vec![
         openai_stream("nothing else", &[delta(json!({"reasoning_content": "hm"})), stop("stop")])
             .thinking("hm")
@@ -1031,6 +1052,10 @@ async fn a_gemini_stream_is_read_however_the_server_writes_it() {
             .error(ErrorKind::Unavailable, &["The model is overloaded."]),
         gemini("permanent error", &[json!({"error": {"code": 400, "message": "bad", "status": "INVALID_ARGUMENT"}})])
             .error(ErrorKind::Invalid, &["bad"]),
+        gemini("too many calls of tools", &[candidate("Partial", Some("TOO_MANY_TOOL_CALLS"))])
+            .text("Partial")
+            .usage(5, 7)
+            .incomplete(IncompleteReason::Failure, &["TOO_MANY_TOOL_CALLS"]),
         gemini("closed", &[candidate("Partial", None)]).text("Partial").error(ErrorKind::Unavailable, &["ended"]),
     ])
     .await;

@@ -125,6 +125,9 @@ impl ErrorExt for StoreError {
     fn suggestion(&self) -> Option<Suggestion> {
         match self {
             Self::NotFound { what: "session", .. } => Some(Suggestion::ListSessions),
+            Self::NotFound { what: "checkpoint", .. } => Some(Suggestion::ListCheckpoints),
+            Self::NotFound { what: "branch", .. } => Some(Suggestion::ListBranches),
+            Self::NotFound { what: "run", .. } => Some(Suggestion::ListRuns),
             Self::Ambiguous { .. } => Some(Suggestion::LengthenId),
             Self::HeadMismatch { .. } => Some(Suggestion::ReloadOrFork),
             Self::Locked { .. } => Some(Suggestion::WaitOrFork),

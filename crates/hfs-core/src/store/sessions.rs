@@ -67,8 +67,9 @@ pub trait SessionStore {
     /// `NotFound`.
     fn get_session(&self, id: SessionId) -> StoreResult<SessionSummary>;
 
-    /// Resolves a reference. [`SessionRef::Named`] is tried as a full id, then as an exact name, then as a prefix of a
-    /// short or full id, in any letter case; an empty text finds nothing. [`SessionRef::Recent`] counts only the
+    /// Resolves a reference. [`SessionRef::Named`] is tried as a full id, then as an exact name, then as the title of
+    /// an automatic name, as lists show it, then as a prefix of a short or full id, in any letter case; an empty text
+    /// finds nothing. [`SessionRef::Recent`] counts only the
     /// sessions of `project`, if one is given. If `trashed` is set, searches only the trash, else only the other
     /// sessions.
     ///

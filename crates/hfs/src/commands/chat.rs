@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hfs_acp::DecidedBy;
 use hfs_core::{
-    AgentError, ContextUpdate, DeltaKind, EventPayload, Message, OutputDelta, Part, Project, ReplyDelta,
-    RequestEvent, Role, SessionId, TextDelta, ToolEvent, ToolInput, patched_files,
+    AgentError, ContextUpdate, DeltaKind, ErrorExt, EventPayload, Message, OutputDelta, Part, Project,
+    ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput, patched_files,
 };
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
@@ -262,8 +262,13 @@ fn report(
                     "the reply is incomplete; the part that arrived is kept: hfs session show {short}"
                 ));
             }
-            // A server that cannot be reached or refuses the request may have been chosen by a setting.
-            Err(context.name_settings(failure.into(), &[Key::Provider, Key::Model, Key::BaseUrl]))
+            // A server that cannot be reached or refuses the request may have been chosen by a setting, and so may a model
+            // that it does not have.
+            let keys: &[Key] = match failure.suggestion() {
+                Some(Suggestion::CheckModel) => &[Key::Model],
+                _ => &[Key::Provider, Key::Model, Key::BaseUrl],
+            };
+            Err(context.name_settings(failure.into(), keys))
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use hfs_agents::{ModelConfig, Provider, Role, ServerModels, list_models};
-use hfs_core::{ErrorExt, ErrorKind};
+use hfs_agents::{ModelConfig, Provider, Role, ServerModels, list_models, server_label};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::message::format_size;
-use crate::output::sanitize;
+use crate::output::{sanitize, suggestions};
 use crate::wiring;
 use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
 use crate::wiring::programs;
@@ -229,14 +229,22 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
     const NAME: &str = "server";
     /// How many names are shown.
     const MAX_NAMES: usize = 8;
-    let (provider, name) = (model.provider, model.model.clone());
+    let label = server_label(model.provider, model.base_url.as_deref());
+    let name = model.model.clone();
     Ok(match wiring::runtime()?.block_on(list_models(model)) {
         // Many servers answer requests without listing their models, so only a refused key is certain to fail later.
         Err(error) if error.kind() == ErrorKind::Denied => Check::failed(NAME, &error.into()),
         Err(error) => {
-            let document = CliError::from(error).document();
-            let detail = format!("{} does not list its models: {}", provider.title(), document.one_line());
-            Check::warning(NAME, detail, document.hint.unwrap_or_else(|| "check base_url and the key".into()))
+            let hint = match error.suggestion() {
+                // Nothing was sent. Many servers have no list, and reply all the same.
+                None
+                | Some(Suggestion::SendAgainLater | Suggestion::CheckBaseUrl | Suggestion::CheckModel) => {
+                    "it may reply all the same; if it does not, check base_url and the key".to_owned()
+                }
+                Some(suggestion) => suggestions::describe(&suggestion),
+            };
+            let detail = format!("it has no list of models: {}", CliError::from(error).document().one_line());
+            Check::warning(NAME, detail, hint)
         }
         Ok(ServerModels { names, context_tokens }) => {
             let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
@@ -245,17 +253,14 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
             let context = context_tokens
                 .map(|tokens| format!("; the context of {name} has {tokens} tokens"))
                 .unwrap_or_default();
-            let detail = format!(
-                "{} has {} models: {}{more}{context}",
-                provider.title(),
-                names.len(),
-                shown.join(", ")
-            );
+            let detail = format!("{} has {} models: {}{more}{context}", label, names.len(), shown.join(", "));
             let tagged = format!("{name}:latest");
-            if names.is_empty() || names.contains(&name) || names.contains(&tagged) {
-                Check::ok(NAME, detail)
-            } else {
-                Check::warning(NAME, detail, format!("{name:?} is not among them; set another with `model`"))
+            match names.first() {
+                Some(other) if !names.contains(&name) && !names.contains(&tagged) => {
+                    let hint = format!("{name} is not among them; choose one: hfs config set model {other}");
+                    Check::warning(NAME, detail, hint)
+                }
+                _ => Check::ok(NAME, detail),
             }
         }
     })

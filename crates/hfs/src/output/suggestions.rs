@@ -11,6 +11,9 @@ pub fn hint(error: &impl ErrorExt) -> Option<String> {
 pub fn describe(suggestion: &Suggestion) -> String {
     match suggestion {
         Suggestion::ListSessions => "`hfs session list --all` shows every session".into(),
+        Suggestion::ListCheckpoints => "`hfs checkpoint list SESSION` shows the session's checkpoints".into(),
+        Suggestion::ListBranches => "`hfs branch list SESSION` shows the session's branches".into(),
+        Suggestion::ListRuns => "`hfs run list SESSION` shows the session's runs".into(),
         Suggestion::LengthenId => "type more of the id".into(),
         Suggestion::ReloadOrFork => {
             "load the session again to see what was added, or fork it and send the message there".into()
@@ -46,7 +49,8 @@ pub fn describe(suggestion: &Suggestion) -> String {
         }
         Suggestion::CheckBaseUrl => "check base_url: `hfs doctor` asks the server for its models".into(),
         Suggestion::CheckModel => {
-            "check the model's name: `hfs doctor` lists the models of the server".into()
+            "choose another: `hfs doctor` (in the app: /model) lists the server's models, `hfs config set model NAME` uses one"
+                .into()
         }
         Suggestion::TrustCertificate => {
             "if you trust the server, set SSL_CERT_FILE to a PEM file with its certificate".into()

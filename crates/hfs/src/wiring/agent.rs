@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hfs_agents::{
     ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModels, Triads,
-    TriadsConfig, detect_model, probe_ollama,
+    TriadsConfig, detect_model, first_listed_model, probe_ollama, server_label,
 };
 use hfs_core::{Agent, ErrorKind};
 
@@ -24,6 +24,9 @@ use crate::permissions::{Asker, NobodyAsks, Permissions, UserPolicy};
 /// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
 /// this time.
 const OLLAMA_PROBE_TIMEOUT: Duration = Duration::from_millis(150);
+
+/// A start without a configured model waits at most this time for the list of a server that is.
+const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The settings that select the agent and its model.
 pub const SELECTING_KEYS: [Key; 6] =
@@ -154,8 +157,9 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
         let address = address.as_deref().unwrap_or(Provider::Ollama.default_base_url());
         detected.ollama = probe_ollama(address, OLLAMA_PROBE_TIMEOUT).await;
     }
-    let has_address = |provider| base_url_of(provider, settings, environment).is_some();
-    let model = choose_model(settings, &detected, has_address)?;
+    let address_of = |provider| base_url_of(provider, settings, environment);
+    let mut model = choose_model(settings, &detected, address_of)?;
+    choose_listed_model(&mut model, settings, environment).await?;
     if settings.agent == Some(AgentName::Triads) {
         let loaded = triads::load(&settings.triads, environment)?;
         return triads::with_models(loaded, model, settings, environment);
@@ -172,6 +176,27 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
             warnings: warning.into_iter().collect(),
         },
     })
+}
+
+/// Replaces the provider's default model by one that the server has, if a server is configured and no model is: servers
+/// at other addresses than the provider's own rarely have its models.
+async fn choose_listed_model(
+    choice: &mut ModelChoice,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<(), CliError> {
+    let ModelChoice::Model { provider, model, reason, .. } = choice else { return Ok(()) };
+    let Some(address) = base_url_of(*provider, settings, environment).filter(|_| settings.model.is_none())
+    else {
+        return Ok(());
+    };
+    let config = model_config(*provider, model.clone(), settings, environment)?;
+    if let Some(listed) = first_listed_model(config, LIST_TIMEOUT).await {
+        let label = server_label(*provider, Some(&address));
+        *reason = format!("using {listed} of {label}, which lists it; `model` is not set");
+        *model = listed;
+    }
+    Ok(())
 }
 
 /// The providers whose API key or address is in the environment, each with the variable. Ollama is detected by asking it.
@@ -326,35 +351,43 @@ fn needs_ollama(settings: &Settings, detected: &AvailableProviders) -> bool {
     }
 }
 
-/// Chooses the model. `has_address` says whether a provider's address is set, in the settings or in the environment.
+/// Chooses the model. `address_of` returns a provider's address if one is set, in the settings or in the environment.
 fn choose_model(
     settings: &Settings,
     detected: &AvailableProviders,
-    has_address: impl Fn(Provider) -> bool,
+    address_of: impl Fn(Provider) -> Option<String>,
 ) -> Result<ModelChoice, CliError> {
     if wants_recall(settings) {
         return Ok(ModelChoice::Offline { reason: "as configured".into() });
     }
     if let Some(provider) = configured_provider(settings) {
-        return configured_model(provider, settings, detected, has_address(provider));
+        return configured_model(provider, settings, detected, address_of(provider).as_deref());
     }
     if let Some(choice) = detect_model(detected) {
+        let address = address_of(choice.provider);
         let (model, warning) =
-            model_for(choice.provider, settings, Some(choice.model.clone()), has_address(choice.provider));
+            model_for(choice.provider, settings, Some(choice.model.clone()), address.is_some());
         let model = model.unwrap_or_else(|| choice.model.clone());
         let reason = if model == choice.model {
             choice.reason
         } else {
-            format!("using {model} of {}, as configured", choice.provider.title())
+            format!("using {model} of {}, as configured", server_label(choice.provider, address.as_deref()))
         };
         return Ok(ModelChoice::Model { provider: choice.provider, model, reason, warning });
     }
     let reason = "no provider's key is in the environment and no Ollama server answers on this machine";
-    if settings.agent == Some(AgentName::Assistant) {
+    // A search must not answer instead of the model that the user asked for. A project's model is only a wish.
+    let asked_for = settings.model.as_deref().filter(|_| !settings.model_from_project);
+    if settings.agent == Some(AgentName::Assistant) || asked_for.is_some() {
+        let what = asked_for.map_or_else(
+            || "no model is available".to_owned(),
+            |model| format!("no server is known for the model {}", sanitize::line(model)),
+        );
         return Err(CliError::with_hint(
             ErrorKind::Unavailable,
-            format!("no model is available: {reason}"),
-            "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or start Ollama",
+            format!("{what}: {reason}"),
+            "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, start Ollama, or name a server: \
+             hfs config set base_url URL",
         ));
     }
     Ok(ModelChoice::Offline { reason: format!("because {reason}") })
@@ -364,9 +397,10 @@ fn configured_model(
     provider: Provider,
     settings: &Settings,
     detected: &AvailableProviders,
-    has_address: bool,
+    address: Option<&str>,
 ) -> Result<ModelChoice, CliError> {
     let title = provider.title();
+    let has_address = address.is_some();
     let has_key = detected.keys.iter().any(|(with_key, _)| *with_key == provider);
     if !has_key && !has_address && settings.headers.is_empty() && provider.requires_key() {
         return Err(CliError::with_hint(
@@ -387,7 +421,7 @@ fn configured_model(
             "set one: hfs config set model NAME",
         )
     })?;
-    let reason = format!("using {model} of {title}, as configured");
+    let reason = format!("using {model} of {}, as configured", server_label(provider, address));
     Ok(ModelChoice::Model { provider, model, reason, warning })
 }
 
@@ -433,7 +467,7 @@ mod tests {
 
     /// The provider and the model, or no provider and the reason.
     fn chosen(settings: &Settings, detected: &AvailableProviders) -> (Option<Provider>, String) {
-        match choose_model(settings, detected, |_| settings.base_url.is_some()).unwrap() {
+        match choose_model(settings, detected, |_| settings.base_url.clone()).unwrap() {
             ModelChoice::Model { provider, model, .. } => (Some(provider), model),
             ModelChoice::Offline { reason } => (None, reason),
         }
@@ -464,13 +498,46 @@ mod tests {
         let (provider, reason) = chosen(&settings(|_| {}), &AvailableProviders::default());
         assert!(provider.is_none() && reason.contains("no provider's key"), "{reason}");
         let only_assistant = settings(|s| s.agent = Some(AgentName::Assistant));
-        assert!(choose_model(&only_assistant, &AvailableProviders::default(), |_| false).is_err());
+        assert!(choose_model(&only_assistant, &AvailableProviders::default(), |_| None).is_err());
+    }
+
+    #[test]
+    fn a_search_does_not_answer_instead_of_a_model_that_the_user_named() {
+        let named = settings(|s| s.model = Some("llama3".into()));
+        let error = choose_model(&named, &AvailableProviders::default(), |_| None).unwrap_err();
+        assert!(error.to_string().contains("no server is known for the model llama3"), "{error}");
+        let of_project = settings(|s| {
+            s.model = Some("llama3".into());
+            s.model_from_project = true;
+        });
+        assert_eq!(chosen(&of_project, &AvailableProviders::default()).0, None);
+    }
+
+    #[test]
+    fn the_reason_names_the_server_that_is_asked() {
+        let reason = |settings: &Settings| match choose_model(settings, &keys(&[Provider::OpenAi]), |_| {
+            settings.base_url.clone()
+        })
+        .unwrap()
+        {
+            ModelChoice::Model { reason, .. } | ModelChoice::Offline { reason } => reason,
+        };
+        let own = settings(|s| s.model = Some("gpt-9".into()));
+        assert_eq!(reason(&own), "using gpt-9 of OpenAI, as configured");
+        let server = settings(|s| {
+            s.model = Some("tiny".into());
+            s.base_url = Some("http://user:secret@127.0.0.1:8080/v1".into());
+        });
+        assert_eq!(
+            reason(&server),
+            "using tiny of the OpenAI-compatible server at 127.0.0.1:8080, as configured"
+        );
     }
 
     #[test]
     fn a_configured_provider_without_its_key_is_an_error_that_names_the_variable() {
         let gemini = settings(|s| s.provider = Some(Provider::Gemini));
-        let error = choose_model(&gemini, &AvailableProviders::default(), |_| false).unwrap_err();
+        let error = choose_model(&gemini, &AvailableProviders::default(), |_| None).unwrap_err();
         assert!(error.hint().unwrap().contains("GEMINI_API_KEY"));
     }
 
@@ -481,8 +548,7 @@ mod tests {
             s.model = Some("gpt-9".into());
             s.model_from_project = true;
         });
-        let ModelChoice::Model { provider, warning, .. } =
-            choose_model(&other, &detected, |_| false).unwrap()
+        let ModelChoice::Model { provider, warning, .. } = choose_model(&other, &detected, |_| None).unwrap()
         else {
             panic!()
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::cli::Hfs;
-use testkit::model_server::{ModelServer, Script, TlsServer};
+use testkit::model_server::{ModelServer, Protocol, Script, TlsServer};
 
 use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 
@@ -268,9 +268,63 @@ fn the_doctor_asks_the_server_for_its_models() {
             .env("HFS_MODEL", model)
     };
     let known = hfs("qwen3:4b").run(&["doctor"]).ok();
-    assert!(known.stdout.contains("Ollama has 2 models: llama3:8b, qwen3:4b"), "{}", known.describe());
+    assert!(known.stdout.contains("has 2 models: llama3:8b, qwen3:4b"), "{}", known.describe());
     let unknown = hfs("other").run(&["doctor"]).ok();
-    assert!(unknown.stdout.contains("\"other\" is not among them"), "{}", unknown.describe());
+    assert!(
+        unknown.stdout.contains("other is not among them; choose one: hfs config set model llama3:8b"),
+        "{}",
+        unknown.describe()
+    );
+}
+
+#[test]
+fn a_server_without_a_configured_model_is_asked_for_one_of_its_own() {
+    let server = ModelServer::start();
+    server.otherwise(|request| Script::text(&format!("from {}", request.model())));
+    server.models(["nomic-embed-text", "qwen3:4b", "llama3:8b"]);
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let _ = hfs.run(&["config", "set", "base_url", &server.url(Protocol::OpenAi)]).ok();
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert!(output.stdout.contains("from qwen3:4b"), "{}", output.describe());
+    let doctor = hfs.run(&["doctor"]).ok();
+    assert!(
+        doctor.stdout.contains("using qwen3:4b of the OpenAI-compatible server at"),
+        "{}",
+        doctor.describe()
+    );
+    let _ = hfs.run(&["config", "set", "model", "llama3:8b"]).ok();
+    let output = hfs.run(&["chat", "hi"]).ok();
+    assert!(output.stdout.contains("from llama3:8b"), "{}", output.describe());
+}
+
+#[test]
+fn a_model_that_no_server_is_known_for_is_an_error() {
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let output = hfs.run(&["chat", "--model", "llama3", "hi"]).fails_with(8);
+    assert!(output.stderr.contains("no server is known for the model llama3"), "{}", output.describe());
+    assert!(output.stderr.contains("hfs config set base_url URL"), "{}", output.describe());
+}
+
+#[test]
+fn a_missing_model_is_answered_by_how_to_choose_another_and_nothing_else() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::status(404, "The model `m` does not exist"));
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let _ = hfs.run(&["config", "set", "base_url", &server.url(Protocol::OpenAi)]).ok();
+    let output = hfs.run(&["chat", "--model", "m", "hi"]).fails_with(6);
+    assert!(output.stderr.contains("hfs config set model NAME"), "{}", output.describe());
+    assert!(!output.stderr.contains("unset base_url"), "{}", output.describe());
+}
+
+#[test]
+fn a_file_that_cannot_be_attached_is_refused_with_the_reason_in_words() {
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let output = hfs.run(&["chat", "--file", "missing.png", "hi"]).fails_with(6);
+    assert!(
+        output.stderr.contains("cannot attach missing.png: no such file or directory\n"),
+        "{}",
+        output.describe()
+    );
 }
 
 #[test]
@@ -364,7 +418,7 @@ fn the_doctor_asks_the_servers_of_all_models_that_triads_use() {
     let servers = output.stdout.lines().filter(|line| line.contains("has 2 models")).count();
     assert_eq!(servers, 2, "{}", output.describe());
     assert!(output.stdout.contains("using llama3:8b"), "{}", output.describe());
-    assert!(output.stdout.contains("\"absent\" is not among them"), "{}", output.describe());
+    assert!(output.stdout.contains("absent is not among them"), "{}", output.describe());
 }
 
 #[test]
