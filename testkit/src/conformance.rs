@@ -242,6 +242,7 @@ macro_rules! store_conformance {
                 a_cursor_of_another_list_is_invalid
                 a_session_is_found_by_its_id_a_prefix_of_it_or_its_name
                 a_name_takes_precedence_over_an_id_prefix
+                a_session_is_found_by_the_title_that_lists_show
                 an_ambiguous_reference_lists_the_candidates
                 a_reference_by_age_counts_from_the_newest_session
                 a_trashed_session_is_found_only_in_the_trash

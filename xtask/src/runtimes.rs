@@ -15,6 +15,9 @@ pub struct Options {
     /// Only this language (may be repeated)
     #[arg(long, value_name = "LANGUAGE")]
     only: Vec<Language>,
+    /// Print only the paths. hfs, which installs what it builds, uses this.
+    #[arg(long, hide = true)]
+    paths_only: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,7 +46,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
             Err(missing) => bail!("cannot build the {} interpreter: {missing}", language.name()),
         }
     }
-    eprintln!("install them with: hfs plugin runtime install {}", folder(workspace).display());
+    if !options.paths_only {
+        eprintln!("install them with: hfs plugin runtime install {}", folder(workspace).display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

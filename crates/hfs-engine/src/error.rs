@@ -1,5 +1,5 @@
 use hfs_core::{
-    AgentError, ErrorExt, ErrorKind, MessageDraft, OperationKind, SessionId, StoreError, Suggestion,
+    AgentError, ErrorExt, ErrorKind, MessageDraft, OperationKind, Seq, SessionId, StoreError, Suggestion,
 };
 
 /// Error of an engine operation.
@@ -32,6 +32,16 @@ pub enum EngineError {
         /// Whether deletions of checkpoints, which cannot be undone, were skipped.
         skipped_prune: bool,
     },
+    /// The branch has no message with this number.
+    #[error("there is no message {seq}: the branch {branch} ends at message {head}")]
+    NoMessage {
+        /// The number.
+        seq: Seq,
+        /// Name of the branch.
+        branch: String,
+        /// Number of its newest message.
+        head: Seq,
+    },
     /// The conversation has no messages, so it cannot have a checkpoint or a reply.
     #[error("the conversation has no messages yet")]
     EmptyConversation,
@@ -57,6 +67,7 @@ impl ErrorExt for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
+            Self::NoMessage { .. } => ErrorKind::NotFound,
             Self::NothingToReverse { .. } | Self::NotReversible { .. } | Self::EmptyConversation => {
                 ErrorKind::Conflict
             }
@@ -70,6 +81,7 @@ impl ErrorExt for EngineError {
             Self::Store(error) => error.suggestion(),
             Self::NotReversible { session, .. } => Some(Suggestion::TrashSession(*session)),
             Self::NothingToReverse { .. }
+            | Self::NoMessage { .. }
             | Self::EmptyConversation
             | Self::Runtime { .. }
             | Self::Background { .. } => None,

@@ -102,6 +102,20 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Whether the sessions of the file are in the store.
+    #[must_use]
+    pub const fn is_imported(&self) -> bool {
+        match self {
+            Self::AlreadyImported { .. } | Self::NothingNew { .. } | Self::Unchanged => true,
+            Self::NoTranscripts
+            | Self::NoSession
+            | Self::NoMessages
+            | Self::NotImported(_)
+            | Self::InTrash { .. }
+            | Self::Purged => false,
+        }
+    }
+
     /// Suggests how the user can make the import possible; `None` if there is no way.
     #[must_use]
     pub const fn suggestion(&self) -> Option<Suggestion> {

@@ -275,8 +275,7 @@ impl Engine {
             RewindTarget::Message { branch, seq } => {
                 let from = store.get_branch(branch)?;
                 if seq > from.head {
-                    let reference = format!("{seq} of branch {:?}, which ends at {}", from.name, from.head);
-                    return Err(StoreError::NotFound { what: "message", reference }.into());
+                    return Err(EngineError::NoMessage { seq, branch: from.name, head: from.head });
                 }
                 (self.state_at(&from, seq)?, from, seq)
             }

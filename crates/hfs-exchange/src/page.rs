@@ -51,6 +51,25 @@ pub(crate) struct BranchRange {
     pub until: Seq,
 }
 
+impl BranchRange {
+    /// Whether the branch continues after the range, on a branch that the page does not show.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.until < self.branch.head
+    }
+
+    /// The branch's name, where it forked, and where the range ends if the branch continues.
+    pub(crate) fn title(&self, escape: impl Fn(&str) -> String) -> String {
+        let mut title = escape(&self.branch.name);
+        if let Some(parent) = &self.parent {
+            title += &format!(", {}", fork_origin(parent, &self.branch, &escape));
+        }
+        if self.is_cut() {
+            title += &format!(", up to message {} of {}", self.until, self.branch.head);
+        }
+        title
+    }
+}
+
 /// The contents of a page, except for the messages.
 pub(crate) struct PageContents {
     pub session: Session,
@@ -144,8 +163,13 @@ impl PageContents {
 
     /// The session's summary as pairs of a label and a value.
     pub(crate) fn summary(&self, metadata: ExportMetadata<'_>) -> Vec<(&'static str, String)> {
-        let mut summary =
-            vec![("Exported", format_time(metadata.exported_at)), ("Messages", self.messages.to_string())];
+        let all: u64 = self.branches.iter().map(|branch| branch.head.saturating_sub(branch.forked_at)).sum();
+        let messages = if self.messages < all {
+            format!("{} of {all}; the others are on other branches", self.messages)
+        } else {
+            self.messages.to_string()
+        };
+        let mut summary = vec![("Exported", format_time(metadata.exported_at)), ("Messages", messages)];
         summary.extend(self.token_summary());
         if self.duration_ms > 0 {
             summary.push(("Duration", format_duration(self.duration_ms)));
@@ -176,6 +200,11 @@ impl PageContents {
                 .push(("Cache reads", format!("{} tokens{}", tokens.cache_reads, of(tokens.cache_counted))));
         }
         summary
+    }
+
+    /// Whether the page shows a place of a branch's own history.
+    pub(crate) fn shows(&self, branch: BranchId, seq: Seq) -> bool {
+        self.ranges.iter().any(|range| range.branch.id == branch && seq <= range.until)
     }
 
     /// The checkpoints directly after this message of this branch.
@@ -330,7 +359,9 @@ fn negotiation(snapshot: &RunSnapshot) -> Table {
 }
 
 fn usage(title: &'static str, counts: &BTreeMap<String, TokenCount>) -> Table {
-    let rows = counts.iter().map(|(name, count)| {
+    // A model that replies alone has no phases.
+    let is_named = |(name, _): &(&String, &TokenCount)| counts.len() > 1 || !name.is_empty();
+    let rows = counts.iter().filter(is_named).map(|(name, count)| {
         let tokens = |part: fn(Usage) -> u64| count.total(part).describe(|tokens| tokens.to_string());
         let (prompt, completion) =
             (tokens(|usage| usage.prompt_tokens), tokens(|usage| usage.completion_tokens));

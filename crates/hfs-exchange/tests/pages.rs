@@ -224,3 +224,48 @@ fn a_checkpoint_before_a_branchs_own_messages_is_on_both_pages() {
         assert!(section.contains("Checkpoint 7 (manual): before it"), "{section}");
     }
 }
+
+#[test]
+fn a_page_of_one_branch_says_what_it_leaves_out_and_links_to_nothing_else() {
+    let mut document = hostile_document();
+    let main = document.branches[0].branch.clone();
+    assert!(main.head > 1);
+    let aside = Branch {
+        id: BranchId::generate(),
+        name: "aside".into(),
+        parent: Some(main.id),
+        forked_at: 1,
+        head: 1,
+        ..main.clone()
+    };
+    let checkpoint = |number, seq| Checkpoint {
+        id: CheckpointId::generate(),
+        session: document.session.id,
+        number,
+        branch: main.id,
+        seq,
+        trigger: Trigger::Manual,
+        label: None,
+        pinned: false,
+        created_at: Timestamp::UNIX_EPOCH,
+        state_hash: ContentHash::from_bytes([0; 32]),
+        cost: StateCost { state_bytes: 0, stored_bytes: 0 },
+    };
+    document.checkpoints =
+        [checkpoint(1, 1), checkpoint(2, main.head)].map(|found| (found, CheckpointState::default())).into();
+    document.session.current_branch = aside.id;
+    document.branches.push(DocumentBranch { branch: aside, messages: Vec::new() });
+    let place = format!("Branch main, up to message 1 of {}", main.head);
+    let counted = format!("1 of {}; the others are on other branches", main.head);
+    let mut page = Vec::new();
+    write_html(&document, options(BranchSelection::Current), &mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    let text = markdown(&document, BranchSelection::Current);
+    for page in [&page, &text] {
+        assert!(page.contains(&place) && page.contains(&counted), "{page}");
+    }
+    let targets = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    let missing: Vec<&str> = targets.filter(|target| !page.contains(&format!("id=\"{target}\""))).collect();
+    assert_eq!(missing, [] as [&str; 0]);
+    assert!(page.contains("href=\"#checkpoint-1\"") && page.contains("Checkpoint 2"), "{page}");
+}

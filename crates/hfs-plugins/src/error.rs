@@ -232,7 +232,8 @@ pub enum InvalidPlugin {
     )]
     CapabilityNotListed(Export),
     /// The manifest lists a capability that the code does not have.
-    #[error("its manifest lists the capability {}, but its code does not implement it", .0.as_str())]
+    #[error("its manifest lists the capability {}, but its code does not implement it; remove one or add the other",
+        .0.as_str())]
     CapabilityNotImplemented(Capability),
     /// The manifest lists the capability `hooks`, but the source has no hook function.
     #[error(

@@ -1,9 +1,11 @@
 //! The command line: one clap definition for parsing, help and shell completions.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::RangedI64ValueParser;
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::builder::{RangedI64ValueParser, StyledStr};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use hfs_core::Timestamp;
 use jiff::Zoned;
 
@@ -43,6 +45,43 @@ pub struct Cli {
     /// Command to run. Without a command, the terminal app opens.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Parses the command line. The error for an unknown command suggests commands and settings of that name.
+///
+/// # Errors
+/// As clap, including for `--help` and `--version`.
+pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments).map_err(|mut error| {
+        if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+            && error.get(ContextKind::SuggestedSubcommand).is_none()
+        {
+            let tips = commands_named(word).into_iter().map(StyledStr::from).collect::<Vec<_>>();
+            if !tips.is_empty() {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+            }
+        }
+        error
+    })
+}
+
+/// What a user may have meant by the name of a command that does not exist: a command of another, such as `session list` by
+/// `list`, or a setting.
+fn commands_named(word: &str) -> Vec<String> {
+    let cli = Cli::command();
+    let mut groups = Vec::new();
+    for group in cli.get_subcommands() {
+        let mut inner = group.get_subcommands();
+        if let Some(command) = inner.find(|command| {
+            command.get_name() == word || command.get_all_aliases().any(|alias| alias == word)
+        }) {
+            groups.push(format!("hfs {} {}", group.get_name(), command.get_name()));
+        }
+    }
+    let setting =
+        [word, word.strip_suffix('s').unwrap_or(word)].into_iter().find_map(|name| Key::parse(name).ok());
+    let setting = setting.map(|key| format!("hfs config set {} VALUE", key.name()));
+    groups.into_iter().chain(setting).map(|command| format!("did you mean `{command}`?")).collect()
 }
 
 /// Options of every command.
@@ -257,7 +296,16 @@ impl AgentArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    #[test]
+    fn an_unknown_command_suggests_the_commands_and_settings_of_its_name() {
+        let text = |word: &str| parse(["hfs", word]).unwrap_err().to_string();
+        assert!(text("list").contains("did you mean `hfs session list`?"), "{}", text("list"));
+        assert!(text("list").contains("did you mean `hfs plugin list`?"), "{}", text("list"));
+        assert!(text("models").contains("did you mean `hfs config set model VALUE`?"), "{}", text("models"));
+        assert!(text("serch").contains("search"), "{}", text("serch"));
+        assert!(!text("xyzzy").contains("did you mean"), "{}", text("xyzzy"));
+    }
 
     #[test]
     fn the_clap_definition_is_valid() {

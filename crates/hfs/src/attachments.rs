@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use hfs_agents::MAX_IMAGE_BYTES;
-use hfs_core::{Attachment, ContentHash};
+use hfs_core::{Attachment, ContentHash, plain_reason};
 use hfs_engine::{OutgoingAttachment, OutgoingMessage, SendError};
 
 use crate::environment::Environment;
@@ -146,7 +146,7 @@ enum Content {
 
 /// Reads a file. The error is the reason in one line.
 fn read(path: &Path) -> Result<Content, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let metadata = std::fs::metadata(path).map_err(|error| plain_reason(&error))?;
     if metadata.is_dir() {
         return Err("it is a folder; name its files".to_owned());
     }
@@ -155,8 +155,8 @@ fn read(path: &Path) -> Result<Content, String> {
     }
     let limit = MAX_TEXT_BYTES.max(MAX_IMAGE_BYTES);
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let file = File::open(path).map_err(|error| plain_reason(&error))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| plain_reason(&error))?;
     let too_large = |what: &str, limit: u64| {
         format!("it has {}, and {what} may have at most {}", size(metadata.len()), size(limit))
     };
@@ -253,7 +253,7 @@ mod tests {
         assert!(reason(b"%PDF-1.7").contains("pdftotext"));
         assert!(reason(b"\0\x01binary").contains("neither text"));
         assert!(reason(b"RIFF\0\0\0\0WAVE").contains("neither text"));
-        for (name, part) in [("none.txt", "No such file"), (".", "folder"), ("/dev/null", "regular")] {
+        for (name, part) in [("none.txt", "no such file"), (".", "folder"), ("/dev/null", "regular")] {
             let error = attach("", &[name.to_owned()], &environment).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(name), "{error}");
         }

@@ -89,13 +89,13 @@ impl Context {
         })
     }
 
-    /// The context that results from a change of the user's file.
+    /// The context in which `option` sets this value.
     ///
     /// # Errors
     /// If the value is not valid.
-    pub fn with_override(self, key: Key, text: &str) -> Result<Self, CliError> {
+    pub fn with_override(self, key: Key, option: &'static str, text: &str) -> Result<Self, CliError> {
         let mut overrides = self.global.overrides();
-        overrides.push(Override { key, option: "VALUE", text: text.to_owned() });
+        overrides.push(Override { key, option, text: text.to_owned() });
         let config = Config::load(&self.config_paths, &self.environment, &overrides)?;
         Ok(Self { settings: config.settings(), config, ..self })
     }
@@ -230,6 +230,10 @@ impl Context {
 
     /// Adds to an error which of these settings were set, where, and how to unset them.
     pub fn name_settings(&self, error: CliError, keys: &[Key]) -> CliError {
+        // An error about a setting names it already.
+        if matches!(error, CliError::Config(_)) {
+            return error;
+        }
         let settings: Vec<String> = keys.iter().filter_map(|key| self.how_to_unset(*key)).collect();
         if settings.is_empty() {
             return error;

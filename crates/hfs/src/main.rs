@@ -26,11 +26,10 @@ use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
 use mimalloc::MiMalloc;
 
-use crate::args::{Cli, Command, GlobalArgs};
+use crate::args::{Command, GlobalArgs};
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config as config_command, doctor, export,
     handoff, history, import, permissions as permissions_command, plugin, recall, run as run_command, search,
@@ -71,7 +70,7 @@ fn main() -> ExitCode {
 
 /// Runs the command. An error has been reported already, and is returned as the exit code.
 fn run(arguments: &[OsString], environment: Environment) -> Result<Outcome, ExitCode> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match args::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => return Err(report_usage(&error, arguments)),
     };
@@ -163,7 +162,7 @@ fn report_usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
     // The message quotes arguments. clap styles it, so the arguments are made harmless, and not the message.
     let harmless = arguments.iter().map(|argument| sanitize::line(&argument.to_string_lossy()));
-    match Cli::try_parse_from(harmless) {
+    match args::parse(harmless) {
         Err(error) => drop(error.print()),
         // Only the removed characters were wrong.
         Ok(_) => eprint(&sanitize::block(&error.render().to_string())),

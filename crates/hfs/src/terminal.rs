@@ -221,11 +221,12 @@ impl ConfigurationFiles {
 
     /// The current configuration, with this model if there is one.
     fn context_with_model(&self, model: Option<&str>) -> Result<Context, CliError> {
-        let mut global = self.global.clone();
-        if let Some(model) = model {
-            global.agent_args.model = Some(model.to_owned());
+        let context = Context::new(self.global.clone(), self.environment.clone(), false)?
+            .with_store(Arc::clone(&self.store));
+        match model {
+            Some(model) => context.with_override(Key::Model, "this session", model),
+            None => Ok(context),
         }
-        Ok(Context::new(global, self.environment.clone(), false)?.with_store(Arc::clone(&self.store)))
     }
 
     fn engine(&self, context: &Context) -> Result<Engine, CliError> {
@@ -274,8 +275,8 @@ impl ConfigurationFiles {
         *lock_unpoisoned(&self.session_model) = model.map(str::to_owned);
         let agent = engine.agent().describe();
         let name = agent.model.unwrap_or(agent.name);
-        let note = if let Some(model) = model {
-            format!("{name} replies in this session; `/config model {model}` keeps it for all")
+        let note = if model.is_some() {
+            format!("{name} replies until you leave this session")
         } else {
             format!("{name} replies again")
         };
@@ -292,7 +293,7 @@ impl ConfigurationFiles {
         let effect = effect_of(key);
         if effect == Effect::Engine && before.overriding_origin(key).is_none() {
             // A value with which no agent can be built is not saved: the app could not start with it.
-            wiring::runtime()?.block_on(build_agent(&base()?.with_override(key, &text)?))?;
+            wiring::runtime()?.block_on(build_agent(&base()?.with_override(key, "VALUE", &text)?))?;
         }
         refuse_unusable(key, &text, &before)?;
         let value = set_in_file(&before.config_paths.user, key, &text)?;

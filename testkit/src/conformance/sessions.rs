@@ -344,6 +344,25 @@ pub fn a_name_takes_precedence_over_an_id_prefix(fixture: &Fixture<'_>) {
     assert_eq!(find(fixture, &one.to_string()).unwrap(), called_like_an_id);
 }
 
+pub fn a_session_is_found_by_the_title_that_lists_show(fixture: &Fixture<'_>) {
+    let named = |name: &str, automatic_name| {
+        let draft = SessionDraft { automatic_name, ..fixture.drafts.session(name) };
+        fixture.store.create_session(&draft).unwrap().id
+    };
+    let automatic = named("Fix 100% of _it - 2026-02-01_14-30", true);
+    named("Fix 100% of _it - 2026 - 2026-02-01_14-30", true);
+    named("Written - 2026-02-01_14-30", false);
+    named("Fix 100% of _it - 20260-02-01_14-30", true);
+    assert_eq!(find(fixture, "Fix 100% of _it").unwrap(), automatic);
+    expect_kind(find(fixture, "Written"), ErrorKind::NotFound);
+    expect_kind(find(fixture, "Fix 100% of"), ErrorKind::NotFound);
+    let exact = named("Fix 100% of _it", false);
+    assert_eq!(find(fixture, "Fix 100% of _it").unwrap(), exact, "a name takes precedence");
+    named("Twice - 2026-02-01_14-30", true);
+    named("Twice - 2026-02-02_14-30", true);
+    expect_kind(find(fixture, "Twice"), ErrorKind::Conflict);
+}
+
 pub fn an_ambiguous_reference_lists_the_candidates(fixture: &Fixture<'_>) {
     let one = fixture.session("same name");
     let other = fixture.session("same name");

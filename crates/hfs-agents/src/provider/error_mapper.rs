@@ -455,7 +455,7 @@ fn innermost(error: &reqwest::Error) -> String {
     while let Some(deeper) = innermost.and_then(Error::source) {
         innermost = Some(deeper);
     }
-    innermost.map(|error| plain_reason(error)).unwrap_or_default()
+    innermost.map(plain_reason).unwrap_or_default()
 }
 
 /// The first error of a type among the sources of an error.

@@ -527,10 +527,15 @@ async fn thinking_is_separated_from_the_reply() {
     let (sink, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
     let thinking = Part::Thinking { text: "hm".into(), signature: None };
     assert_eq!(outcome.unwrap().message.parts, [thinking, Part::text("Answer")], "only a closing tag");
-    let events = sink.events.lock().unwrap();
-    let notice = events.iter().filter_map(RequestEvent::read).map(|event| event.describe()).next();
-    assert!(notice.is_some_and(|notice| notice.contains("saved as thinking")), "{events:?}");
-    drop(events);
+    let notice = sink
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(RequestEvent::read)
+        .map(|event| event.describe())
+        .next();
+    assert!(notice.as_ref().is_some_and(|notice| notice.contains("saved as thinking")), "{notice:?}");
     check_all(vec![
         openai_stream("empty tags", &[content("<think>\n"), content("\n</think>\n\nAnswer"), stop("stop")]),
         openai_stream(

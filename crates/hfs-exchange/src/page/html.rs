@@ -93,8 +93,11 @@ fn write_timeline(contents: &PageContents, out: &mut dyn Write) -> std::io::Resu
             for checkpoint in checkpoints {
                 let number = checkpoint.number;
                 let title = checkpoint_title(checkpoint, escape_html);
-                let title =
-                    if shown { format!("<a href=\"#checkpoint-{number}\">{title}</a>") } else { title };
+                let title = if contents.shows(checkpoint.branch, checkpoint.seq) {
+                    format!("<a href=\"#checkpoint-{number}\">{title}</a>")
+                } else {
+                    title
+                };
                 writeln!(out, "<li>{title}, after message {}</li>", checkpoint.seq)?;
             }
             writeln!(out, "</ol>")?;
@@ -111,9 +114,8 @@ fn write_section(
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
     let branch = &range.branch;
-    let from = range.parent.as_ref().map(|parent| format!(", {}", fork_origin(parent, branch, escape_html)));
-    let (name, from) = (escape_html(&branch.name), from.unwrap_or_default());
-    writeln!(out, "<section id=\"branch-{}\">\n<h2>Branch {name}{from}</h2>", branch.id)?;
+    let title = range.title(escape_html);
+    writeln!(out, "<section id=\"branch-{}\">\n<h2>Branch {title}</h2>", branch.id)?;
     let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
         for checkpoint in contents.checkpoints_at(branch.id, seq) {
             writeln!(

@@ -7,7 +7,7 @@ use hfs_core::{Message, MessageDraft, MessageStatus, Part};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
-    for_each_run, fork_origin, format_time, serialized_name, tables, tool_call,
+    for_each_run, format_time, serialized_name, tables, tool_call,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -26,7 +26,7 @@ pub fn write_markdown(
     writeln!(out, "# {}\n", escape_markdown(&contents.session.name))?;
     writeln!(out, "## Conversation\n")?;
     for range in &contents.ranges {
-        if contents.ranges.len() > 1 || range.parent.is_some() {
+        if contents.ranges.len() > 1 || range.parent.is_some() || range.is_cut() {
             write_branch_heading(range, out)?;
         }
         let write_checkpoints = |seq, out: &mut dyn Write| -> std::io::Result<()> {
@@ -52,10 +52,7 @@ pub fn write_markdown(
 }
 
 fn write_branch_heading(range: &BranchRange, out: &mut dyn Write) -> std::io::Result<()> {
-    let branch = &range.branch;
-    let from =
-        range.parent.as_ref().map(|parent| format!(", {}", fork_origin(parent, branch, escape_markdown)));
-    writeln!(out, "## Branch {}{}\n", escape_markdown(&branch.name), from.unwrap_or_default())
+    writeln!(out, "## Branch {}\n", range.title(escape_markdown))
 }
 
 fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportError> {

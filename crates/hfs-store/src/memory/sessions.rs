@@ -353,6 +353,10 @@ impl Data {
             .map(|row| &row.session)
             .filter(|session| !text.is_empty() && session.name == text)
             .collect();
+        if found.is_empty() && !text.is_empty() {
+            let titled = self.newest_first(filter).map(|row| &row.session);
+            found = titled.filter(|session| session.automatic_name && session.title() == text).collect();
+        }
         if found.is_empty() && !typed.is_empty() {
             found = self
                 .newest_first(filter)

@@ -3,7 +3,7 @@
 use hfs_core::{
     BranchId, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Purged, Session,
     SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, ShortId,
-    StoreError, StoreResult, Timestamp,
+    StoreError, StoreResult, TIME_SEPARATOR, Timestamp,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -429,6 +429,9 @@ fn find_by_text(conn: &Connection, text: &str, state: i64) -> Result<SessionId> 
         }
     }
     let mut found = candidates(conn, "name = ?2", state, [text.to_owned().into()])?;
+    if found.is_empty() {
+        found = candidates_by_title(conn, text, state)?;
+    }
     if found.is_empty() && ShortId::is_prefix_shaped(&typed) {
         // `{` is the character after `z`.
         let end = format!("{typed}{{");
@@ -448,6 +451,20 @@ fn find_by_text(conn: &Connection, text: &str, state: i64) -> Result<SessionId> 
         }
         .into()),
     }
+}
+
+/// The newest sessions with an automatic name whose title is `text` (see `Session::title`), at most [`CANDIDATES`].
+fn candidates_by_title(conn: &Connection, text: &str, state: i64) -> Result<Vec<(SessionId, String)>> {
+    let prefix = format!("{text}{TIME_SEPARATOR}");
+    // `:` is the character after `9`. The range uses the index of names.
+    let end = format!("{prefix}:");
+    candidates(
+        conn,
+        "name >= ?2 AND name < ?3 AND automatic_name AND substr(name, length(?2) + 1) GLOB \
+            '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]_[0-9][0-9]-[0-9][0-9]'",
+        state,
+        [prefix.into(), end.into()],
+    )
 }
 
 /// The newest sessions that match a condition, at most [`CANDIDATES`].

@@ -332,10 +332,8 @@ pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
         )
     });
     if let Some(prompt) = &plan.prompt {
-        text.push(format!(
-            "Your message after that point is put into the input: \"{}\"",
-            truncate(&sanitize_line(&prompt.content.text()), 120)
-        ));
+        text.push("Your message after that point is put into the input:".to_owned());
+        text.push(truncate(&sanitize_line(&prompt.content.text()), 120));
     }
     let title = match plan.target {
         RewindTarget::Checkpoint(_) => "Rewind to this checkpoint?",

@@ -14,7 +14,7 @@ use crate::render::RenderContext;
 use crate::text::{Fragment, sanitize_line, truncate, wrap};
 use crate::theme::Theme;
 
-const KEYS: [(&str, &str); 21] = [
+const KEYS: [(&str, &str); 22] = [
     ("Enter", "send; during a reply, send after it"),
     ("Alt+Enter, Ctrl+J", "new line"),
     ("Ctrl+G", "open your editor"),
@@ -23,6 +23,7 @@ const KEYS: [(&str, &str); 21] = [
     ("Esc", "stop the reply"),
     ("Esc Esc", "rewind to a checkpoint"),
     ("Ctrl+C Ctrl+C", "quit"),
+    ("Ctrl+D", "quit, if the input is empty"),
     ("Ctrl+Z", "suspend; fg resumes"),
     ("PgUp PgDn, wheel", "scroll"),
     ("Ctrl+Home Ctrl+End", "oldest loaded, newest"),

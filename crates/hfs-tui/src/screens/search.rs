@@ -16,7 +16,7 @@ use crate::editor::{Editor, KeyMode};
 use crate::modal::draw_field;
 use crate::protocol::{Request, ScreenMsg, Timer, UiResult};
 use crate::render::RenderContext;
-use crate::text::{Fragment, display_width, fitting_name, fitting_suffix, sanitize_line};
+use crate::text::{Fragment, display_width, fitting_name, fitting_suffix, sanitize_line, truncate};
 
 /// Maximum number of hits per query.
 const LIMIT: u32 = 100;
@@ -234,7 +234,12 @@ fn draw_hit(buffer: &mut Buffer, area: Rect, render: &RenderContext, hit: &Searc
     let snippet_area = Rect { x: area.x + 2, y: area.y + 1, width: area.width.saturating_sub(2), height: 1 };
     let mut snippet = snippet_fragments(hit, render);
     shorten_before_match(&mut snippet, usize::from(snippet_area.width), render);
-    let spans = snippet.into_iter().map(|fragment| Span::styled(fragment.text, fragment.style));
+    let mut room = usize::from(snippet_area.width);
+    let spans = snippet.into_iter().map(|fragment| {
+        let text = truncate(&fragment.text, room);
+        room = room.saturating_sub(display_width(&text));
+        Span::styled(text, fragment.style)
+    });
     canvas::line(buffer, snippet_area, &Line::from(spans.collect::<Vec<_>>()));
 }
 

@@ -275,8 +275,10 @@ struct SecretsJson {
 }
 
 pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
-    let from_extension = || ExportFormat::from_extension(args.output.as_deref()?);
-    let format = args.format.or_else(from_extension).unwrap_or(ExportFormat::Json);
+    let format = match args.format {
+        Some(format) => format,
+        None => format_of_output(args, context)?,
+    };
     check_branch_options(args, format)?;
     if let (true, Some(directory)) = (args.all, &args.output) {
         return all::run(args, format, &context.environment.working_directory.join(directory), context);
@@ -299,6 +301,25 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
         Some(path) if path == Path::new("-") => export.to_stdout(context),
         Some(path) => export.to_file(&context.environment.working_directory.join(path), false, context),
         None => export.to_file(&context.home.exports(), true, context),
+    }
+}
+
+/// The format that the output's extension selects, or JSON for an output without one.
+///
+/// # Errors
+/// `Usage` for an extension that stands for no format: the file would not contain what its name says.
+fn format_of_output(args: &ExportArgs, context: &Context) -> Result<ExportFormat, CliError> {
+    let Some(output) = &args.output else { return Ok(ExportFormat::Json) };
+    if let Some(format) = ExportFormat::from_extension(output) {
+        return Ok(format);
+    }
+    let is_folder = || args.all || context.environment.working_directory.join(output).is_dir();
+    match output.extension() {
+        Some(extension) if !is_folder() => Err(CliError::Usage {
+            message: format!("no format has the extension .{}", sanitize::line(&extension.to_string_lossy())),
+            hint: "use .json, .md or .html, or choose a format with --format".into(),
+        }),
+        _ => Ok(ExportFormat::Json),
     }
 }
 

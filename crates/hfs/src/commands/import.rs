@@ -418,10 +418,10 @@ impl Report {
                 text += &format!("skipped {file}: {reason}\n");
             }
         }
-        text + &self.summary()
+        text + &self.summary(verbose)
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, verbose: bool) -> String {
         let new = self.imported.iter().filter(|session| !session.updated).count();
         let updated = self.imported.len() - new;
         let messages: u64 = self.imported.iter().map(|session| session.messages).sum();
@@ -432,8 +432,17 @@ impl Report {
         if updated > 0 {
             counts.push(format!("{updated} updated"));
         }
-        if !self.skipped.is_empty() {
-            counts.push(format!("{} skipped", self.skipped.len()));
+        let known = self.skipped.iter().filter(|skipped| skipped.reason.is_imported()).count();
+        if known > 0 {
+            counts.push(format!("{known} imported before"));
+        }
+        // A user may have expected something of these files, so the option that gives the reasons is named.
+        match self.skipped.len() - known {
+            0 => {}
+            others => {
+                let reasons = if verbose { "" } else { " (-v says why)" };
+                counts.push(format!("{others} skipped{reasons}"));
+            }
         }
         if !self.failed.is_empty() {
             counts.push(format!("{} failed", self.failed.len()));

@@ -33,6 +33,14 @@ impl ValueOrigin {
             Self::File { .. } | Self::Variable(_) | Self::Default => false,
         }
     }
+
+    /// The value in `hfs config set KEY VALUE`.
+    pub const ARGUMENT: Self = Self::CommandLine("VALUE");
+
+    /// The beginning of a message about a value. The user has just typed an argument, so it is not named.
+    fn prefix(&self) -> String {
+        if *self == Self::ARGUMENT { String::new() } else { format!("{self}: ") }
+    }
 }
 
 impl fmt::Display for ValueOrigin {
@@ -54,12 +62,12 @@ pub enum ConfigError {
     #[error("cannot write the configuration {}", path.display())]
     Write { path: PathBuf, source: io::Error },
     /// A file is not YAML, or not a mapping.
-    #[error("{origin}: {message}")]
+    #[error("{}{message}", origin.prefix())]
     Syntax { origin: ValueOrigin, message: String },
-    #[error("{origin}: {key} is {found}; expected {expected}")]
+    #[error("{}{key} is {found}; expected {expected}", origin.prefix())]
     InvalidValue { origin: ValueOrigin, key: String, found: String, expected: String },
     /// A value that looks like a secret. The message does not repeat it.
-    #[error("{origin}: {key} is refused: {reason}")]
+    #[error("{}{key} is refused: {reason}", origin.prefix())]
     Secret { origin: ValueOrigin, key: String, reason: SecretReason },
     #[error("there is no setting {key:?}")]
     UnknownKey { key: String, most_similar: Option<&'static str> },

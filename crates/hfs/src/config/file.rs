@@ -22,9 +22,6 @@ use super::value::{RawValue, SpannedValue, Value};
 /// Larger files are refused. The limit also stops a read from a device that never ends.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The origin of the value in `hfs config set KEY VALUE`.
-const VALUE_ARGUMENT: ValueOrigin = ValueOrigin::CommandLine("VALUE");
-
 /// First line of a new file.
 const HEADER: &str = "# Settings of hfs; `hfs config list` shows all of them.\n";
 
@@ -279,11 +276,11 @@ pub fn set_in_file(path: &Path, key: Key, text: &str) -> Result<Value, ConfigErr
 /// If the value is not valid, or is a secret.
 pub fn check_argument(key: Key, text: &str) -> Result<Value, ConfigError> {
     // `parse_text` accepts secrets, because environment variables may contain them. A file must not.
-    refuse_secret(key.name(), text, &VALUE_ARGUMENT)?;
+    refuse_secret(key.name(), text, &ValueOrigin::ARGUMENT)?;
     if hfs_secrets::contains_mark(text) {
-        return Err(secret_error(key.name(), &VALUE_ARGUMENT, SecretReason::Mask));
+        return Err(secret_error(key.name(), &ValueOrigin::ARGUMENT, SecretReason::Mask));
     }
-    parse_text(key, text, &VALUE_ARGUMENT)
+    parse_text(key, text, &ValueOrigin::ARGUMENT)
 }
 
 /// Removes a key from a file, and replaces the file atomically. Returns `false` if the file does not set the key.

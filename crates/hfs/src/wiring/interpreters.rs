@@ -123,7 +123,7 @@ fn build(language: Language, source: &Path) -> Result<PathBuf, CliError> {
     };
     // Not `cargo xtask`, which would compile xtask without a word.
     let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--package", "xtask", "--"]).args(xtask_arguments(language));
+    cargo.args(["run", "--package", "xtask", "--"]).args(xtask_arguments(language)).arg("--paths-only");
     cargo.current_dir(source).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().map_err(|error: io::Error| failed(format!("cannot run cargo: {error}")))?;
     if !output.status.success() {

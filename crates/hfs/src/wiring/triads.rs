@@ -71,7 +71,7 @@ pub fn value_to_save(key: Key, text: &str, environment: &Environment) -> Result<
     if key != Key::Triads {
         return Ok(text.to_owned());
     }
-    let origin = ValueOrigin::CommandLine("VALUE");
+    let origin = ValueOrigin::ARGUMENT;
     let loaded = load(&TriadsSetting { text: text.to_owned(), origin, from_project: false }, environment)?;
     Ok(loaded.path.map_or_else(|| text.to_owned(), |path| path.to_string_lossy().into_owned()))
 }

@@ -280,7 +280,7 @@ fn the_doctor_asks_the_server_for_its_models() {
 #[test]
 fn a_server_without_a_configured_model_is_asked_for_one_of_its_own() {
     let server = ModelServer::start();
-    server.otherwise(|request| Script::text(&format!("from {}", request.model())));
+    server.otherwise(|request| Script::text(format!("from {}", request.model())));
     server.models(["nomic-embed-text", "qwen3:4b", "llama3:8b"]);
     let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let _ = hfs.run(&["config", "set", "base_url", &server.url(Protocol::OpenAi)]).ok();

@@ -166,6 +166,8 @@ fn the_first_value_creates_the_file_and_invalid_values_are_refused() {
     let text = std::fs::read_to_string(path.stdout.trim_end()).unwrap();
     assert!(text.starts_with('#') && text.ends_with("temperature: 0.5\n"), "{text}");
     let _ = hfs.run(&["config", "set", "temperatur", "0.5"]).fails_with(3);
+    let output = hfs.run(&["config", "set", "theme", "purple"]).fails_with(6);
+    assert!(output.stderr.starts_with("error: theme is \"purple\"; expected"), "{}", output.describe());
     // The model is not set and has no default.
     let _ = hfs.run(&["config", "get", "model"]).fails_with(3);
     let _ = hfs.run(&["config", "set", "store.url", "postgres://me:pw@host/db"]).fails_with(5);
@@ -240,6 +242,10 @@ fn an_error_that_a_setting_causes_names_it_and_says_how_to_unset_it() {
     assert!(output.stderr.contains("config.yaml:2"), "{}", output.describe());
     let output = hfs.command(&["session", "list"]).env("HFS_STORE", "ftp://x").run();
     assert!(output.stderr.contains("unset HFS_STORE"), "{}", output.describe());
+    write(&hfs, "model: m\nbase_url: http://127.0.0.1:1\n", "");
+    let output = hfs.run(&["chat", "--triads", "nope", "hello"]);
+    assert!(output.stderr.contains("--triads: triads is \"nope\""), "{}", output.describe());
+    assert!(!output.stderr.contains("unset"), "another setting: {}", output.describe());
     write(&hfs, "agent: assistant\nprovider: openai\n", "");
     let error =
         hfs.command(&["chat", "hello", "--json"]).env("HFS_AGENT", "").run().fails_with(5).json_error();

@@ -416,10 +416,11 @@ fn impossible_operations_fail_with_the_exit_code_of_their_kind() {
     let _ = hfs.run(&["checkpoint", "create", "work", "same"]).ok();
     let before = state_of_work(&hfs);
     for (arguments, code, message) in [
-        (&["rewind", "work", "9"][..], 3, "no checkpoint"),
+        (&["rewind", "work", "9"][..], 3, "hfs checkpoint list"),
+        (&["rewind", "work", "seq:99"], 3, "there is no message 99: the branch main ends at message"),
         (&["rewind", "nowhere", "1"], 3, "no session"),
         (&["checkpoint", "show", "work", "seq:1"], 3, "no checkpoint"),
-        (&["branch", "switch", "work", "nowhere"], 3, "no branch"),
+        (&["branch", "switch", "work", "nowhere"], 3, "hfs branch list"),
         (&["rewind", "work", "same"], 4, "fits 2 checkpoints"),
         (&["branch", "create", "work", "main"], 4, "main"),
         (&["redo", "work"], 4, "nothing to redo"),

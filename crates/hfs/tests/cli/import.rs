@@ -26,12 +26,34 @@ fn a_damaged_file_does_not_stop_the_import_of_others() {
     1 session imported, 2 failed (4 messages)
     --- stderr
     error: cannot read [project]/missing.json
-      because: No such file or directory (os error 2)
+      because: no such file or directory
     error: [project]/bad.json is not a transcript that hfs can read: it contains neither JSON records nor a known database
     hint: set the format with --format if you know it; `hfs import --help` lists the formats
     ");
     let list = hfs.run(&["session", "list", "--all", "--json"]).ok().json();
     assert_eq!(list["sessions"][0]["messages"], 4);
+}
+
+#[test]
+fn the_summary_separates_known_sessions_from_files_that_were_skipped() {
+    let hfs = hfs();
+    std::fs::create_dir(hfs.project().join("folder")).unwrap();
+    write(&hfs, "folder/good.json", &conversation(2));
+    std::fs::write(hfs.project().join("folder/notes.md"), "# mine\n").unwrap();
+    let first = hfs.run(&["import", "folder"]).ok();
+    assert!(
+        first.stdout.ends_with("1 session imported, 1 skipped (-v says why) (2 messages)\n"),
+        "{}",
+        first.describe()
+    );
+    let again = hfs.run(&["import", "folder"]).ok();
+    assert_eq!(again.stdout, "0 sessions imported, 1 imported before, 1 skipped (-v says why)\n");
+    let verbose = hfs.run(&["import", "folder", "-v"]).ok();
+    assert!(
+        verbose.stdout.ends_with("0 sessions imported, 1 imported before, 1 skipped\n"),
+        "{}",
+        verbose.describe()
+    );
 }
 
 #[test]

@@ -47,6 +47,16 @@ fn a_new_plugin_is_checked_installed_approved_and_works() {
 }
 
 #[test]
+fn an_existing_folder_is_not_changed_by_a_new_plugin() {
+    let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
+    let folder = new_plugin(&hfs, "mine", &["--lang", "python"]);
+    edit_file(&folder, "plugin.py", |_| "# mine\n".to_owned());
+    let output = hfs.run(&["plugin", "new", "mine", "--lang", "python"]).fails_with(4);
+    assert!(output.stderr.contains("exists already; nothing was changed"), "{}", output.describe());
+    assert_eq!(fs::read_to_string(folder.join("plugin.py")).unwrap(), "# mine\n");
+}
+
+#[test]
 fn a_check_reports_the_part_that_fails_and_its_source_line() {
     for (language, name, file) in BOTH {
         let Some(hfs) = hfs_with_interpreter(language) else { return };
@@ -145,6 +155,13 @@ fn dev_reloads_a_plugin_when_its_files_change() {
         edit_file(&folder, file, |text| format!("{text}\n)\n"));
         terminal.wait_for("does not run");
         terminal.wait_for(&format!("{file}:"));
+        // What does not run passes no message.
+        terminal.type_text("a message");
+        terminal.press(Key::Enter);
+        let screen = terminal.wait_until("a second explanation", |screen| {
+            screen.contents().matches("the plugin does not run").count() == 2
+        });
+        assert!(!screen.contents().contains("passes unchanged"));
         edit_file(&folder, file, |text| text.replace("\n)\n", "\n").replace("Goodbye", "Welcome"));
         terminal
             .wait_until("a second load", |screen| screen.contents().matches("reloaded mine in").count() == 2);

@@ -108,6 +108,10 @@ fn a_session_is_found_by_id_short_id_name_and_recency() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "first"]).ok();
     let _ = hfs.run(&["chat", "second"]).ok();
+    // The list shows automatic names without their times.
+    let listed = hfs.run(&["session", "list"]).ok();
+    assert!(listed.stdout.contains("  second  "), "{}", listed.describe());
+    assert!(shown(&hfs, "second")["session"]["name"].as_str().unwrap().starts_with("second - "));
     let _ = hfs.run(&["session", "rename", "@-1", "The  first\none"]).ok();
     let first = shown(&hfs, "The first one");
     let id = first["session"]["id"].as_str().unwrap();

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -152,8 +152,14 @@ fn create(directory: &Path, language: SourceLanguage, compiled: bool) -> Result<
     let manifest = templates.iter().find(|(path, _)| *path == MANIFEST_FILE).map(|(_, text)| fill_in(text));
     // The manifest's parser decides whether the name is valid.
     Manifest::from_yaml(&manifest.unwrap_or_default()).map_err(|error| invalid(directory, error))?;
-    fs::create_dir(directory)
-        .map_err(|error| CliError::io(format!("create the directory {}", directory.display()), error))?;
+    fs::create_dir(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => CliError::with_hint(
+            ErrorKind::Conflict,
+            format!("{} exists already; nothing was changed", directory.display()),
+            "choose another name, or remove it first",
+        ),
+        _ => CliError::io(format!("create the directory {}", directory.display()), error),
+    })?;
     for (path, text) in templates {
         // The files of the SDK are not templates, and may contain the word NAME by chance.
         let text = if path.starts_with("hfs-plugin/") { (*text).to_owned() } else { fill_in(text) };
@@ -580,8 +586,11 @@ fn describe_verdict(verdict: Verdict) -> String {
 }
 
 const DEV_HELP: &str = "\
-Type a user message to see what the plugin does with it. /NAME TEXT runs a command, /widgets draws the widgets, /log shows
-the plugin's log, /reload reloads the plugin, /quit exits.";
+Type a message to see what the plugin does with it.
+/NAME TEXT runs a command, /widgets draws the widgets, /log shows the log, /reload reloads, /quit exits.";
+
+/// Introduces the reason why the plugin is not tried.
+const NOT_RUNNING: &str = "the plugin does not run";
 
 /// An event in the loop of `plugin dev`.
 enum DevEvent {
@@ -606,7 +615,7 @@ fn watch_directory(
     events: Sender<DevEvent>,
 ) -> Result<notify::RecommendedWatcher, CliError> {
     let watch_error = |error: notify::Error| {
-        CliError::io(format!("watch {}", directory.display()), std::io::Error::other(error))
+        CliError::io(format!("watch {}", directory.display()), io::Error::other(error))
     };
     let handle = move |event: notify::Result<notify::Event>| {
         // Ignore read accesses, because the host itself reads the files when it loads the plugin.
@@ -623,7 +632,7 @@ fn watch_directory(
 /// Reads standard input on a thread that ends with the process, because a blocking read cannot be cancelled.
 fn read_lines(events: Sender<DevEvent>) {
     thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
             if events.send(DevEvent::Line(line)).is_err() {
                 return;
             }
@@ -709,8 +718,18 @@ impl DevSession<'_> {
                 self.runtime.block_on(self.sandbox.plugins.on_start(self.sandbox.session));
                 self.print_notices()
             }
-            Err(error) => self.print(&format!("does not run: {error}\n")),
+            Err(error) => self.print(&format!("{NOT_RUNNING}: {error}\n")),
         }
+    }
+
+    /// Prints why the plugin does not run. Returns `false` if it runs.
+    fn explain_if_stopped(&self) -> Result<bool, CliError> {
+        let plugin = self.sandbox.status()?;
+        if plugin.state == PluginState::Active {
+            return Ok(false);
+        }
+        self.print(&format!("{NOT_RUNNING}: {}\n", plugin.reason))?;
+        Ok(true)
     }
 
     fn handle_line(&self, line: &str) -> Result<(), CliError> {
@@ -720,6 +739,7 @@ impl DevSession<'_> {
                 let lines = plugins.log(&self.sandbox.status()?.name, 20)?;
                 lines.iter().try_for_each(|line| self.print(&format!("{line}\n")))?;
             }
+            Some(_) | None if self.explain_if_stopped()? => return Ok(()),
             Some("widgets") => self.print_widgets()?,
             Some(command) => {
                 let (name, arguments) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
