@@ -9,16 +9,16 @@ use crate::{fields, hfs};
 fn imported() -> Hfs {
     let hfs = hfs();
     let reply = |id: &str, parent: &str, at: &str, model: &str, content: Value, usage: Value| {
-        json!({"uuid": id, "parentUuid": parent, "sessionId": "s", "type": "assistant", "timestamp": at, "cwd": "/work/app",
+        json!({"uuid": id, "parentUuid": parent, "sessionId": "s", "type": "assistant", "timestamp": at, "cwd": "/home/me/app",
             "message": {"role": "assistant", "id": id, "model": model, "content": content, "usage": usage}})
     };
     let text = json!([{"type": "text", "text": "done"}]);
     let edit = json!([{"type": "tool_use", "id": "t", "name": "Edit",
-        "input": {"file_path": "/work/app/a.rs", "old_string": "x", "new_string": "y"}}]);
+        "input": {"file_path": "/home/me/app/a.rs", "old_string": "x", "new_string": "y"}}]);
     let usage = json!({"input_tokens": 100, "cache_read_input_tokens": 1_000_000, "cache_creation_input_tokens": 0, "output_tokens": 50});
     let lines = [
         json!({"uuid": "1", "parentUuid": null, "sessionId": "s", "type": "user", "timestamp": "2026-01-02T12:00:00Z",
-            "cwd": "/work/app", "message": {"role": "user", "content": "fix it"}}),
+            "cwd": "/home/me/app", "message": {"role": "user", "content": "fix it"}}),
         reply("2", "1", "2026-01-02T12:01:00Z", "claude-sonnet-4-5", edit, usage),
         reply(
             "3",
@@ -84,7 +84,7 @@ fn groups_are_days_projects_agents_and_tools_and_may_be_limited_in_time() {
     assert_eq!(keys(&["--by", "day", "--tool", "claude-code"]), ["2026-01-02", "2026-01-05"]);
     assert_eq!(keys(&["--by", "day", "--tool", "claude-code", "--since", "2026-01-04"]), ["2026-01-05"]);
     assert_eq!(keys(&["--by", "agent"]), ["claude-code", "recall"]);
-    assert!(keys(&["--by", "project", "--project", "work/app"]).contains(&"/work/app".to_owned()));
+    assert!(keys(&["--by", "project", "--project", "me/app"]).contains(&"/home/me/app".to_owned()));
     let text = hfs.run(&["stats", "--by", "model"]).ok();
     assert!(
         text.stdout.contains("unknown") && text.stderr.contains("prices as published by"),
