@@ -208,7 +208,6 @@ macro_rules! store_conformance {
                 better_matches_come_first
                 updating_the_index_can_be_stopped_and_resumed
                 all_words_must_occur_in_any_order
-                a_search_for_any_word_needs_one_match
                 a_phrase_matches_adjacent_words
                 words_joined_by_punctuation_match_adjacent_words
                 a_star_matches_the_rest_of_a_word
@@ -221,6 +220,7 @@ macro_rules! store_conformance {
                 changed_and_deleted_messages_leave_no_forms_and_parts
                 candidates_have_any_of_the_terms
                 candidates_are_selected_by_sessions_and_not_from_the_trash
+                a_question_may_have_many_terms
                 any_text_is_a_valid_query
             }
             sessions {

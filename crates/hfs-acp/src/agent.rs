@@ -20,9 +20,9 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use hfs_core::{
-    Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, EventPayload,
-    IncompleteReason, IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest, RunSink,
-    SessionOpening, ToolEvent, Usage, lock_unpoisoned,
+    Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, DecidedBy,
+    EventPayload, IncompleteReason, IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest,
+    RunSink, SessionOpening, ToolEvent, Usage, lock_unpoisoned,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -34,7 +34,7 @@ use crate::connection::{Connection, PendingCall, TurnInput, TurnQueue};
 use crate::conversation_text::{ConversationText, conversation_text};
 use crate::launch::Launch;
 use crate::memory::SessionMemory;
-use crate::permission::{ActionKind, DecidedBy, Decision, PermissionPolicy, PermissionQuestion, response};
+use crate::permission::{ActionKind, Decision, PermissionPolicy, PermissionQuestion, response};
 use crate::turn::{TurnLimits, TurnRecorder, current_model};
 
 /// How long an agent may take to start. Some check for updates first.
@@ -546,8 +546,16 @@ impl AcpAgent {
             sent_as_text: conversation.map_or(0, |conversation| conversation.messages),
             left_out: conversation.map_or(0, |conversation| conversation.left_out),
         });
-        let between = running.connection.take_between_turns(&session.id);
-        between.updates.into_iter().for_each(|update| recorder.report(update));
+        let (between, dropped) = running.connection.take_between_turns(&session.id);
+        between.into_iter().for_each(|update| recorder.report(update));
+        if dropped > 0 {
+            recorder.emit(&ToolEvent::NoticeReceived {
+                agent: agent.to_owned(),
+                severity: "warning".to_owned(),
+                title: format!("{dropped} updates that arrived between two turns were too many to keep"),
+                description: None,
+            });
+        }
         let blocks = inner.prompt(&running, conversation, prompt).await;
         let queue = running.connection.begin_turn(&session.id);
         let prompt_request = PromptRequest::new(session.id.clone(), blocks);

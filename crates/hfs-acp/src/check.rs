@@ -76,7 +76,7 @@ pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
     Ok(AgentReport::new(&initialized))
 }
 
-/// Like [`report`], and opens a session in a directory: only then most agents notice that nobody has logged in.
+/// Like [`report`], and opens a session in a directory: only then do most agents notice that the user has not logged in.
 ///
 /// # Errors
 /// See [`AcpError`]. The report is returned even if no session can be opened, with the error.

@@ -27,10 +27,12 @@ use crate::rpc::{
 
 /// Updates of a turn that may wait to be recorded.
 pub const MAX_WAITING: usize = 100_000;
-/// Their size.
+/// Bytes of updates that may wait, in all turns together.
 pub const MAX_WAITING_BYTES: usize = 256 << 20;
-/// Updates that arrive between two turns and are kept for the next one. More are counted only.
+/// Updates that arrive between two turns and are kept for the next one, and their bytes, for all sessions together. More are
+/// counted only.
 const MAX_BETWEEN_TURNS: usize = 1_000;
+const MAX_BYTES_BETWEEN_TURNS: usize = 16 << 20;
 /// How long an agent that has closed its output may take to end, so that the error says how it ended.
 const STATUS_WAIT: Duration = Duration::from_secs(1);
 /// Characters of a line that the log quotes.
@@ -97,13 +99,35 @@ impl Drop for Replay {
     }
 }
 
-/// Updates that arrived between two turns.
+/// Updates that arrived between two turns, of all sessions.
 #[derive(Debug, Default)]
-pub struct BetweenTurns {
-    /// The updates, oldest first.
-    pub updates: Vec<Value>,
-    /// How many more there were.
-    pub dropped: usize,
+struct BetweenTurns {
+    /// Session, update, and the bytes of the update, oldest first.
+    updates: Vec<(String, Value, usize)>,
+    bytes: usize,
+    /// Number of updates that were not kept.
+    dropped: usize,
+}
+
+impl BetweenTurns {
+    fn add(&mut self, session: String, update: Value, bytes: usize) {
+        let all = self.bytes.saturating_add(bytes);
+        if self.updates.len() < MAX_BETWEEN_TURNS && all <= MAX_BYTES_BETWEEN_TURNS {
+            self.updates.push((session, update, bytes));
+            self.bytes = all;
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Takes the updates of a session.
+    fn take(&mut self, session: &str) -> Vec<Value> {
+        let (taken, kept) = std::mem::take(&mut self.updates).into_iter().partition(|(of, ..)| of == session);
+        self.updates = kept;
+        let taken: Vec<(String, Value, usize)> = taken;
+        self.bytes -= taken.iter().map(|(.., bytes)| bytes).sum::<usize>();
+        taken.into_iter().map(|(_, update, _)| update).collect()
+    }
 }
 
 /// Where the updates of a session go.
@@ -135,7 +159,7 @@ struct State {
     last_id: u64,
     waiting_calls: HashMap<u64, oneshot::Sender<Result<Value, CallEnd>>>,
     routes: HashMap<String, Route>,
-    between_turns: HashMap<String, BetweenTurns>,
+    between_turns: BetweenTurns,
     /// Lines for the agent; `None` after the connection was closed.
     output: Option<mpsc::UnboundedSender<Vec<u8>>>,
     /// Why the connection has ended.
@@ -257,13 +281,18 @@ impl Connection {
 
     /// Ignores the updates of a session, which its agent replays, until the result is dropped.
     pub fn begin_replay(&self, session: &str) -> Replay {
-        lock_unpoisoned(&self.shared.state).routes.insert(session.to_owned(), Route::Replay);
+        let mut state = lock_unpoisoned(&self.shared.state);
+        // The rest of an earlier replay, which was cancelled.
+        state.between_turns.take(session);
+        state.routes.insert(session.to_owned(), Route::Replay);
+        drop(state);
         Replay { session: session.to_owned(), shared: Arc::clone(&self.shared) }
     }
 
-    /// Takes the updates of a session that arrived between two turns.
-    pub fn take_between_turns(&self, session: &str) -> BetweenTurns {
-        lock_unpoisoned(&self.shared.state).between_turns.remove(session).unwrap_or_default()
+    /// Takes the updates of a session that arrived between two turns, and the number of updates that were not kept.
+    pub fn take_between_turns(&self, session: &str) -> (Vec<Value>, usize) {
+        let between = &mut lock_unpoisoned(&self.shared.state).between_turns;
+        (between.take(session), std::mem::take(&mut between.dropped))
     }
 
     /// Why the connection has ended; `None` if it has not.
@@ -436,12 +465,7 @@ impl Shared {
             }
             (Some(Route::Replay), TurnInput::Update(_)) => Ok(()),
             (None, TurnInput::Update(update)) => {
-                let between = state.between_turns.entry(session).or_default();
-                if between.updates.len() < MAX_BETWEEN_TURNS {
-                    between.updates.push(update);
-                } else {
-                    between.dropped += 1;
-                }
+                state.between_turns.add(session, update, bytes);
                 Ok(())
             }
             (None | Some(Route::Replay), TurnInput::Permission { id, .. }) => {
@@ -537,4 +561,23 @@ async fn read_lines(
     }
     shared.end(reason);
     process.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_between_turns_are_bounded_for_all_sessions_together() {
+        let mut between = BetweenTurns::default();
+        for number in 0..MAX_BETWEEN_TURNS + 5 {
+            between.add(format!("s{}", number % 3), Value::from(number), 10);
+        }
+        assert_eq!((between.updates.len(), between.dropped), (MAX_BETWEEN_TURNS, 5));
+        let first = between.take("s0");
+        assert_eq!((first.first(), first.len()), (Some(&Value::from(0)), MAX_BETWEEN_TURNS.div_ceil(3)));
+        assert_eq!(between.bytes, 10 * between.updates.len());
+        between.add("s".into(), Value::Null, MAX_BYTES_BETWEEN_TURNS);
+        assert_eq!(between.dropped, 6);
+    }
 }

@@ -118,10 +118,12 @@ impl EnvironmentSecrets {
                 found.iter().filter_map(|secret| value.get(secret.start..secret.end)).collect()
             };
             for text in parts {
+                // As it is in plain text, and between the quotes of a JSON string.
                 let in_json = serde_json::to_string(text).unwrap_or_default();
-                let in_json = in_json.trim_matches('"').to_owned();
-                if in_json.len() >= MIN_SECRET_BYTES {
-                    secrets.push((in_json, hfs_secrets::mark(name)));
+                let in_json = in_json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                let forms = std::iter::once(text).chain(in_json.filter(|form| *form != text));
+                for form in forms.filter(|form| form.len() >= MIN_SECRET_BYTES) {
+                    secrets.push((form.to_owned(), hfs_secrets::mark(name)));
                 }
             }
         }
@@ -179,5 +181,18 @@ mod tests {
         let masked: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(masked["output"], "MY_API_KEY=[redacted: MY_API_KEY]");
         assert_eq!(masked["path"], "/usr/local/bin:/usr/bin");
+    }
+
+    #[test]
+    fn a_secret_with_quotes_is_masked_in_plain_text_and_leaves_json_valid() {
+        let value = "\"Zq7-very-long-one\"";
+        let secrets = EnvironmentSecrets::new(&[("MY_API_KEY".to_owned(), value.to_owned())]);
+        let mut line = serde_json::to_vec(&serde_json::json!({ "output": value })).unwrap();
+        assert!(secrets.mask(&mut line));
+        let masked: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(masked["output"], "[redacted: MY_API_KEY]");
+        let mut plain = format!("key={value}").into_bytes();
+        assert!(secrets.mask(&mut plain));
+        assert_eq!(plain, b"key=[redacted: MY_API_KEY]");
     }
 }

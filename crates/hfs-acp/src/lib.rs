@@ -31,7 +31,7 @@ pub use check::{AgentReport, LoginMethod, check, report};
 pub use error::AcpError;
 pub use launch::{Launch, environment};
 pub use permission::{
-    ActionKind, DecidedBy, Decision, FileChange, ParseActionKindError, PermissionPolicy, PermissionQuestion,
+    ActionKind, Decision, FileChange, ParseActionKindError, PermissionPolicy, PermissionQuestion,
 };
 pub use rpc::{RpcError, RpcErrorCode};
 #[cfg(unix)]

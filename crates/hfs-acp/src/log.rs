@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::launch::EnvironmentSecrets;
 
-/// A full log is renamed, and replaces the one before it.
+/// A log of this size is renamed; the previous renamed log is replaced.
 const MAX_BYTES: u64 = 1 << 20;
 /// Pieces of output that wait for a slow disk. More are dropped and counted.
 const MAX_WAITING: usize = 64;

@@ -44,7 +44,7 @@ impl SessionMemory {
     /// Whether the session contains exactly what the branch has before the last message of `history`.
     pub fn holds(&self, branch: BranchId, history: &[Message]) -> bool {
         let Some((prompt, earlier)) = history.split_last() else { return false };
-        if branch != self.branch || prompt.seq != self.through + 1 {
+        if branch != self.branch || self.through.checked_add(1) != Some(prompt.seq) {
             return false;
         }
         let mut newest = self.through;

@@ -9,7 +9,7 @@ use agent_client_protocol_schema::v1::{
     SelectedPermissionOutcome, ToolCallContent, ToolKind,
 };
 use async_trait::async_trait;
-use hfs_core::ToolInput;
+use hfs_core::{DecidedBy, ToolInput};
 use serde_json::Value;
 
 /// What a tool call does, as its agent classifies it.
@@ -166,35 +166,6 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
-/// Who made a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecidedBy {
-    /// The options of this run.
-    Options,
-    /// An earlier decision that holds for all such questions.
-    Remembered,
-    /// The user.
-    User,
-    /// Nobody could be asked.
-    NoTerminal,
-    /// The turn was cancelled.
-    Cancelled,
-}
-
-impl DecidedBy {
-    /// Name in events.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Options => "options",
-            Self::Remembered => "remembered",
-            Self::User => "user",
-            Self::NoTerminal => "no_terminal",
-            Self::Cancelled => "cancelled",
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use agent_client_protocol_schema::v1::{
     ContentBlock, ToolCallContent, ToolCallStatus, ToolCallUpdate, ToolKind,
 };
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use crate::permission::ActionKind;
@@ -106,8 +107,8 @@ impl ToolCallState {
     }
 
     pub fn kind(&self) -> ActionKind {
-        let kind = self.fields.get("kind").cloned();
-        kind.and_then(|kind| serde_json::from_value::<ToolKind>(kind).ok()).unwrap_or_default().into()
+        let kind = self.fields.get("kind");
+        kind.and_then(|kind| ToolKind::deserialize(kind).ok()).unwrap_or_default().into()
     }
 
     /// Name of the tool. An agent that does not name it at least says what kind it is.
@@ -118,8 +119,8 @@ impl ToolCallState {
     }
 
     pub fn status(&self) -> ToolCallStatus {
-        let status = self.fields.get("status").cloned();
-        status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default()
+        let status = self.fields.get("status");
+        status.and_then(|status| ToolCallStatus::deserialize(status).ok()).unwrap_or_default()
     }
 
     /// The arguments, if they are known.
@@ -145,7 +146,7 @@ impl ToolCallState {
 
     fn content(&self) -> Vec<ToolCallContent> {
         let items = self.fields.get(CONTENT).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| serde_json::from_value(item.clone()).ok()).collect()
+        items.filter_map(|item| ToolCallContent::deserialize(item).ok()).collect()
     }
 
     fn content_text(&self) -> String {

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use agent_client_protocol_schema::v1::{
-    ContentBlock, ContentChunk, Notice, Plan, RequestPermissionRequest, SessionUpdate, ToolCallStatus,
-    UsageUpdate,
+    ContentBlock, ContentChunk, Notice, Plan, PlanEntryStatus, RequestPermissionRequest, SessionUpdate,
+    ToolCallStatus, UsageUpdate,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
     Attachment, CompletedMessage, ContentHash, ContextLimit, ContextUpdate, DeltaKind, EventPayload,
-    LimitSource, Part, PassthroughFields, PlanStep, ReplyDelta, Role, RunSink, TextDelta, ToolEnding,
-    ToolEvent, append_delta,
+    LimitSource, Part, PassthroughFields, PlanStep, PlanStepStatus, ReplyDelta, Role, RunSink, TextDelta,
+    ToolEnding, ToolEvent, append_delta,
 };
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::memory::message_fingerprint;
@@ -117,7 +118,7 @@ impl<'a> TurnRecorder<'a> {
 
     /// Records an update.
     pub fn update(&mut self, update: Value) {
-        match serde_json::from_value(update.clone()) {
+        match SessionUpdate::deserialize(&update) {
             // What a subagent does is part of its call, not of the conversation.
             Ok(
                 SessionUpdate::AgentMessageChunk(_)
@@ -470,7 +471,7 @@ impl<'a> TurnRecorder<'a> {
             title: title.to_owned(),
             kind: kind.to_string(),
             allowed: decision.allowed,
-            by: decision.by.as_str().to_owned(),
+            by: decision.by,
             option,
         });
     }
@@ -479,7 +480,12 @@ impl<'a> TurnRecorder<'a> {
         let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
         let steps = plan.entries.iter().map(|entry| PlanStep {
             content: entry.content.clone(),
-            status: word(serde_json::to_value(&entry.status).unwrap_or_default()),
+            status: match entry.status {
+                PlanEntryStatus::Pending => PlanStepStatus::Pending,
+                PlanEntryStatus::InProgress => PlanStepStatus::InProgress,
+                PlanEntryStatus::Completed => PlanStepStatus::Completed,
+                _ => PlanStepStatus::Unknown,
+            },
             priority: word(serde_json::to_value(&entry.priority).unwrap_or_default()),
         });
         self.emit(&ToolEvent::PlanUpdated { agent: self.agent(), steps: steps.collect() });

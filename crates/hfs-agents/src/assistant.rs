@@ -137,7 +137,7 @@ impl Agent for Assistant {
     }
 
     async fn context_limit(&self) -> Option<ContextLimit> {
-        self.model.limit_of_context().await
+        self.model.context_limit().await
     }
 
     async fn summarize(&self, request: RunRequest) -> Result<RunOutcome, AgentError> {

@@ -45,14 +45,14 @@ pub fn detect_model(available: &AvailableProviders) -> Option<DetectedModel> {
     })
 }
 
-/// Whether a model is not known to do something else than chat, by its name.
+/// Whether a model can chat, judging by its name: models for embeddings, reranking and speech cannot.
 fn can_chat(name: &str) -> bool {
     let name = name.to_lowercase();
     !["embed", "rerank", "whisper", "tts"].iter().any(|other| name.contains(other))
 }
 
-/// Asks the server of a model for its models. Returns the configured model if the server has it, else the first one that can
-/// chat; `None` if the server does not list its models within `timeout`.
+/// Chooses among the models that the configured server lists: the configured one if it is listed, else the first one that
+/// can chat. Returns `None` if the server does not list its models within `timeout`.
 pub async fn first_listed_model(config: ModelConfig, timeout: Duration) -> Option<String> {
     let wanted = config.model.clone();
     let names = tokio::time::timeout(timeout, list_models(config)).await.ok()?.ok()?.names;

@@ -128,7 +128,8 @@ pub(crate) enum StreamEvent<'a> {
         stage: WaitStage,
         limit: Duration,
     },
-    /// A part of the conversation is not sent, because the model does not accept it.
+    /// What the user should know about the request: a part of the conversation is not sent, because the model does not
+    /// accept it, or a part of the reply is saved in another way than it was shown.
     LeftOut(&'a str),
 }
 

@@ -596,7 +596,10 @@ impl Model for ProviderModel {
     }
 
     async fn context_limit(&self) -> Option<ContextLimit> {
-        self.limit_of_context().await
+        if self.known_limit().is_none() {
+            self.ask_for_limit().await;
+        }
+        self.known_limit()
     }
 
     async fn reply(

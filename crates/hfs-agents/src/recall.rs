@@ -1,7 +1,7 @@
 //! The offline agent. It answers from the user's saved sessions, without a model.
 //!
-//! A question becomes a [`Query`]; [`retrieve`] finds the best [`Passage`]s and removes near-duplicates; this module renders them as Markdown with citations. The same question to the same store
-//! always gets the same answer.
+//! A question becomes a [`Query`]; [`retrieve`] finds the best [`Passage`]s and removes near-duplicates; this module
+//! renders them as Markdown with citations. The same question to the same store always gets the same answer.
 
 mod query;
 mod retrieval;
@@ -21,7 +21,7 @@ pub(crate) use query::Query;
 pub(crate) use retrieval::{Passage, Retrieved, retrieve};
 
 /// Agent id in events and messages.
-pub(crate) const ID: &str = "recall";
+pub(crate) const ID: &str = hfs_retrieval::RECALL_AGENT;
 const MAX_QUOTED_PASSAGES: usize = 5;
 
 /// Instructions to set up a model, as Markdown. Every answer without a model contains them.
@@ -181,8 +181,7 @@ fn answer_paragraphs(found: &SearchOutcome) -> Vec<String> {
             format!("{MODEL_SETUP_HELP}\n"),
         ];
     }
-    let most_terms = retrieved.passages.iter().map(|passage| passage.snippet.terms.len()).max().unwrap_or(0);
-    let opening = if 2 * most_terms <= query.terms.len() && query.terms.len() > 2 {
+    let opening = if retrieved.abstained {
         format!("Nothing in your saved sessions has most of {searched}. The closest matches:\n\n")
     } else {
         format!("From your saved sessions, for {searched}:\n\n")

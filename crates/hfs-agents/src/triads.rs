@@ -45,7 +45,7 @@ pub use config::{
 pub use runtime::MemoryEntry;
 
 /// Agent id in messages.
-const ID: &str = "triads";
+const ID: &str = hfs_retrieval::TRIADS_AGENT;
 
 /// The models of the agents.
 #[derive(Clone)]

@@ -131,7 +131,7 @@ pub trait RunSink: Send + Sync {
     /// Waits until everything before this call is durable.
     ///
     /// # Errors
-    /// The store could not save it; it keeps trying.
+    /// Returns the store's error. The engine continues to retry.
     async fn persist(&self) -> Result<(), NotPersisted>;
 
     /// Replaces the memory of `agent`. Checkpoints at later events contain it.

@@ -136,6 +136,14 @@ impl ContextUpdate {
         }
     }
 
+    /// How full the context is, and what was left out.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let limit = self.limit.map(|limit| format!(" of {}", limit.tokens)).unwrap_or_default();
+        let left_out = self.describe_left_out().map(|text| format!("; {text}")).unwrap_or_default();
+        format!("about {}{limit} tokens{left_out}", self.tokens)
+    }
+
     /// What was left out, as a sentence without a period. `None` if everything is sent.
     #[must_use]
     pub fn describe_left_out(&self) -> Option<String> {
@@ -158,7 +166,8 @@ impl ContextUpdate {
 }
 
 /// A number with a comma between groups of three digits.
-fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -174,6 +183,13 @@ fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
     use crate::{Role, Timestamp};
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        for (number, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), expected);
+        }
+    }
 
     #[test]
     fn tokens_are_estimated_by_the_script_of_the_text() {

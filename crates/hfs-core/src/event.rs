@@ -3,10 +3,11 @@
 //! An event is serialized with its `type` and its fields. The set of types is open: agents emit types of their own, and
 //! an event of an unknown type is kept with all its fields (see [`CustomEvent`]).
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentStatus, MessageId, RunId, Timestamp, Usage};
+use crate::{AgentStatus, ContextUpdate, MessageId, RequestEvent, RunId, Timestamp, ToolEvent, Usage};
 
 /// An event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,7 +167,39 @@ pub struct CustomEvent {
     pub fields: Map<String, Value>,
 }
 
+impl CustomEvent {
+    /// Describes the event in one line, without its type. An event that hfs does not know is described by the JSON of its
+    /// fields.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let payload = EventPayload::Custom(self.clone());
+        let words = ToolEvent::read(&payload)
+            .map(|event| event.describe())
+            .or_else(|| RequestEvent::read(&payload).map(|event| event.describe()))
+            .or_else(|| ContextUpdate::read(&payload).map(|update| update.describe()));
+        words.unwrap_or_else(|| serde_json::to_string(&self.fields).unwrap_or_default())
+    }
+}
+
 impl EventPayload {
+    /// The event of a value whose serialized field `type` is the event's type.
+    pub(crate) fn from_tagged(event: &impl Serialize) -> Option<Self> {
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(event) else { return None };
+        let kind = fields.shift_remove("type")?.as_str()?.to_owned();
+        Some(Self::custom(kind, fields))
+    }
+
+    /// The value that [`from_tagged`](Self::from_tagged) made this event of. Only events whose type begins with one of the prefixes
+    /// are read.
+    pub(crate) fn to_tagged<T: DeserializeOwned>(&self, prefixes: &[&str]) -> Option<T> {
+        match self {
+            Self::Custom(event) if prefixes.iter().any(|prefix| event.kind.starts_with(prefix)) => {
+                serde_json::from_value(serde_json::to_value(event).ok()?).ok()
+            }
+            _ => None,
+        }
+    }
+
     /// Types that hfs-core interprets.
     pub const KINDS: [&str; 16] = [
         "run.started",

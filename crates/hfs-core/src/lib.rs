@@ -41,7 +41,6 @@ mod delta;
 mod document;
 mod error;
 mod event;
-mod event_words;
 mod hooks;
 mod id;
 mod import;
@@ -74,7 +73,7 @@ pub use checkpoint::{
 };
 pub use context::{MessageFlag, split_context};
 pub use context_window::{
-    ContextLimit, ContextUpdate, LimitSource, MAX_TOOL_CHARS, ModelContext, estimate_tokens,
+    ContextLimit, ContextUpdate, LimitSource, MAX_TOOL_CHARS, ModelContext, estimate_tokens, grouped,
 };
 pub use delta::{DeltaKind, OutputDelta, ReplyDelta, TextDelta, append_delta, append_text, delta_for_part};
 pub use document::{DocumentBranch, SessionDocument};
@@ -113,6 +112,6 @@ pub use store::{
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
-pub use tool_event::{PlanStep, SessionOpening, ToolEnding, ToolEvent};
+pub use tool_event::{DecidedBy, PlanStep, PlanStepStatus, SessionOpening, ToolEnding, ToolEvent};
 pub use tool_input::{DiffLine, ToolInput, diff_lines, patched_files};
 pub use widget::{Node, Slot, Tone};

@@ -1,7 +1,6 @@
 //! Events about the requests to a model, for front ends that show what a run waits for.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{EventPayload, WaitStage};
 
@@ -82,20 +81,13 @@ impl RequestEvent {
     /// The event to emit.
     #[must_use]
     pub fn payload(&self) -> Option<EventPayload> {
-        let Ok(Value::Object(mut fields)) = serde_json::to_value(self) else { return None };
-        let kind = fields.shift_remove("type")?.as_str()?.to_owned();
-        Some(EventPayload::custom(kind, fields))
+        EventPayload::from_tagged(self)
     }
 
     /// Reads an event that [`payload`](Self::payload) created. `None` for any other event.
     #[must_use]
     pub fn read(payload: &EventPayload) -> Option<Self> {
-        match payload {
-            EventPayload::Custom(event) if event.kind.starts_with("request.") => {
-                serde_json::from_value(serde_json::to_value(event).ok()?).ok()
-            }
-            _ => None,
-        }
+        payload.to_tagged(&["request."])
     }
 }
 

@@ -17,14 +17,10 @@ pub struct SearchQuery {
     /// Words that must all occur, `"quoted phrases"`, and `word*` for a prefix. All other characters are literal, so
     /// every text is a valid query. See [`terms`](Self::terms).
     pub text: String,
-    /// Match messages with any of the words instead of all. Messages with more of them rank higher.
-    pub any_word: bool,
     /// Search only the sessions that this filter selects: by default all that are not in the trash.
     pub sessions: SessionFilter,
     /// Search only this session.
     pub session: Option<SessionId>,
-    /// Exclude this session.
-    pub except_session: Option<SessionId>,
     /// Search only messages of this role.
     pub role: Option<Role>,
     /// Search only messages with this time or later.
@@ -136,7 +132,8 @@ pub struct SearchResults {
 /// A search for messages that may answer a question. Their ranking is left to the caller.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CandidateQuery {
-    /// The terms of the question. A candidate has at least one of them.
+    /// The terms of the question. A candidate has at least one of them. A store that finds more candidates than it
+    /// returns chooses among them by the first 32 terms.
     pub terms: Vec<SearchTerm>,
     /// Search only the sessions that this filter selects: by default all that are not in the trash.
     pub sessions: SessionFilter,

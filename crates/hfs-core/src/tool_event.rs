@@ -31,13 +31,44 @@ pub enum SessionOpening {
     New,
 }
 
+/// Who decided about a question of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecidedBy {
+    /// The options of this run.
+    Options,
+    /// An earlier decision that holds for all such questions.
+    Remembered,
+    /// The user.
+    User,
+    /// There is no terminal to ask the user on.
+    NoTerminal,
+    /// The turn was cancelled.
+    Cancelled,
+}
+
+/// How far a step of a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanStepStatus {
+    /// It was not begun.
+    Pending,
+    /// The agent works on it.
+    InProgress,
+    /// It is done.
+    Completed,
+    /// A status of another version.
+    #[serde(other)]
+    Unknown,
+}
+
 /// A step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
     /// What is to be done.
     pub content: String,
-    /// `pending`, `in_progress` or `completed`.
-    pub status: String,
+    /// How far it is.
+    pub status: PlanStepStatus,
     /// `high`, `medium` or `low`.
     #[serde(default)]
     pub priority: String,
@@ -117,8 +148,8 @@ pub enum ToolEvent {
         kind: String,
         /// Whether the agent may act.
         allowed: bool,
-        /// Who decided: `options`, `remembered`, `user`, `no_terminal` or `cancelled`.
-        by: String,
+        /// Who decided.
+        by: DecidedBy,
         /// The agent's id of the chosen option.
         option: Option<String>,
     },
@@ -156,22 +187,76 @@ impl ToolEvent {
     /// The event to emit.
     #[must_use]
     pub fn payload(&self) -> Option<EventPayload> {
-        let Ok(Value::Object(mut fields)) = serde_json::to_value(self) else { return None };
-        let kind = fields.shift_remove("type")?.as_str()?.to_owned();
-        Some(EventPayload::custom(kind, fields))
+        EventPayload::from_tagged(self)
     }
 
     /// Reads an event that [`payload`](Self::payload) created. `None` for any other event.
     #[must_use]
     pub fn read(payload: &EventPayload) -> Option<Self> {
-        const PREFIXES: [&str; 6] = ["session.", "tool.", "permission.", "plan.", "notice.", "agent.updated"];
-        match payload {
-            EventPayload::Custom(event) if PREFIXES.iter().any(|prefix| event.kind.starts_with(prefix)) => {
-                serde_json::from_value(serde_json::to_value(event).ok()?).ok()
+        payload.to_tagged(&["session.", "tool.", "permission.", "plan.", "notice.", "agent.updated"])
+    }
+
+    /// Describes the event in one line, without its agent.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::SessionOpened { session, how, .. } => match how {
+                SessionOpening::Continued => format!("continued its session {session}"),
+                SessionOpening::Resumed => format!("resumed its session {session}"),
+                SessionOpening::Transcript => format!("read its session {session} from a transcript"),
+                SessionOpening::New => format!("began its session {session}"),
+            },
+            Self::ToolStarted { call, name, title, .. } => describe_call(call, name, title),
+            Self::ToolEnded { call, name, title, ending, duration_ms, .. } => {
+                let ending = match ending {
+                    ToolEnding::Completed => "completed",
+                    ToolEnding::Failed => "failed",
+                    ToolEnding::Unfinished => "unfinished",
+                };
+                format!("{} {ending} after {duration_ms} ms", describe_call(call, name, title))
             }
-            _ => None,
+            Self::PermissionRequested { call, title, kind, .. } => {
+                format!("may it {}?", describe_action(call, title, kind))
+            }
+            Self::PermissionDecided { call, title, kind, allowed, by, .. } => {
+                let decision = if *allowed { "allowed" } else { "refused" };
+                let by = match by {
+                    DecidedBy::User => " by you",
+                    DecidedBy::Remembered => ", as you decided before",
+                    DecidedBy::Options => " by an option of the command",
+                    DecidedBy::NoTerminal => ", because there was no terminal to ask on",
+                    DecidedBy::Cancelled => ", because the run was cancelled",
+                };
+                format!("{decision}{by}: {}", describe_action(call, title, kind))
+            }
+            Self::PlanUpdated { steps, .. } => {
+                let with_status = |status| steps.iter().filter(move |step| step.status == status);
+                let done = with_status(PlanStepStatus::Completed).count();
+                let current = with_status(PlanStepStatus::InProgress).next();
+                let current = current.map(|step| format!("; now: {}", step.content)).unwrap_or_default();
+                format!("{done} of {} steps are done{current}", steps.len())
+            }
+            Self::NoticeReceived { title, description: Some(more), .. } => format!("{title}: {more}"),
+            Self::NoticeReceived { title, description: None, .. } => title.clone(),
+            Self::AgentUpdated { update, .. } => update.to_string(),
         }
     }
+}
+
+/// The tool of a call, and what the agent calls it.
+fn describe_call(call: &str, name: &str, title: &str) -> String {
+    match (name, title) {
+        ("", "") => call.to_owned(),
+        ("", title) => title.to_owned(),
+        (name, title) if title.is_empty() || title == name => name.to_owned(),
+        (name, title) => format!("{name}: {title}"),
+    }
+}
+
+/// What a permission is about.
+fn describe_action(call: &str, title: &str, kind: &str) -> String {
+    let title = if title.is_empty() { call } else { title };
+    if kind.is_empty() { title.to_owned() } else { format!("{kind} ({title})") }
 }
 
 #[cfg(test)]
@@ -217,14 +302,14 @@ mod tests {
                 title: "ls".into(),
                 kind: "execute".into(),
                 allowed: true,
-                by: "user".into(),
+                by: DecidedBy::User,
                 option: Some("allow".into()),
             },
             ToolEvent::PlanUpdated {
                 agent: agent(),
                 steps: vec![PlanStep {
                     content: "test".into(),
-                    status: "pending".into(),
+                    status: PlanStepStatus::Pending,
                     priority: "high".into(),
                 }],
             },
@@ -240,5 +325,73 @@ mod tests {
             assert_eq!(ToolEvent::read(&event.payload().unwrap()), Some(event));
         }
         assert_eq!(ToolEvent::read(&EventPayload::PhaseStarted { phase: "x".into() }), None);
+    }
+
+    fn described(event: &ToolEvent) -> String {
+        let payload = event.payload().unwrap();
+        assert_eq!(ToolEvent::read(&payload).as_ref(), Some(event));
+        let EventPayload::Custom(custom) = payload else { panic!("{payload:?}") };
+        custom.describe()
+    }
+
+    #[test]
+    fn events_of_tools_are_described_in_words() {
+        let (agent, call, kind) = (|| "claude".to_owned(), || "1".to_owned(), || "execute".to_owned());
+        let (name, title) = (|| "Bash".to_owned(), || "ls -l".to_owned());
+        let started = ToolEvent::ToolStarted {
+            agent: agent(),
+            call: call(),
+            name: name(),
+            title: title(),
+            kind: kind(),
+        };
+        assert_eq!(described(&started), "Bash: ls -l");
+        let ended = |name: String, title: String| {
+            let ending = ToolEnding::Failed;
+            ToolEvent::ToolEnded { agent: agent(), call: call(), name, title, ending, duration_ms: 1200 }
+        };
+        assert_eq!(described(&ended(name(), title())), "Bash: ls -l failed after 1200 ms");
+        assert_eq!(described(&ended(String::new(), String::new())), "1 failed after 1200 ms");
+        let requested =
+            ToolEvent::PermissionRequested { agent: agent(), call: call(), title: title(), kind: kind() };
+        assert_eq!(described(&requested), "may it execute (ls -l)?");
+        let decided = |allowed, by| ToolEvent::PermissionDecided {
+            agent: agent(),
+            call: call(),
+            title: title(),
+            kind: kind(),
+            allowed,
+            by,
+            option: None,
+        };
+        assert_eq!(described(&decided(true, DecidedBy::User)), "allowed by you: execute (ls -l)");
+        assert_eq!(
+            described(&decided(false, DecidedBy::NoTerminal)),
+            "refused, because there was no terminal to ask on: execute (ls -l)"
+        );
+        let step =
+            |content: &str, status| PlanStep { content: content.into(), status, priority: String::new() };
+        let steps = vec![
+            step("read", PlanStepStatus::Completed),
+            step("write", PlanStepStatus::InProgress),
+            step("test", PlanStepStatus::Pending),
+        ];
+        let plan = ToolEvent::PlanUpdated { agent: agent(), steps };
+        assert_eq!(described(&plan), "1 of 3 steps are done; now: write");
+    }
+
+    #[test]
+    fn other_events_are_described_by_their_fields() {
+        for (kind, fields) in [
+            ("tool.used", serde_json::json!({"tool": "grep"})),
+            ("tool.started", serde_json::json!({"id": 3})),
+            ("permission.decided", serde_json::json!({"title": "x"})),
+            ("plan.updated", serde_json::json!({"steps": 1})),
+            ("context.updated", serde_json::json!({})),
+        ] {
+            let custom =
+                crate::CustomEvent { kind: kind.into(), fields: fields.as_object().cloned().unwrap() };
+            assert_eq!(custom.describe(), fields.to_string(), "{kind}");
+        }
     }
 }

@@ -321,7 +321,7 @@ impl OpenReply {
         };
         let saved = self.retry(timeout, |store| match recorder {
             Some(recorder) => {
-                // Nobody waits for the hooks any more.
+                // The exchange that would wait for the hooks was dropped.
                 recorder.with_turn(Turn::check_all);
                 self.save_turn(store).1
             }

@@ -64,8 +64,8 @@ pub struct StatsQuery<'a> {
     pub group: &'a dyn Fn(&SessionSummary, &Message) -> Option<String>,
     /// The price of a model's tokens at a time, in US dollars, if it is known.
     pub price: &'a dyn Fn(&str, Usage, Timestamp) -> Option<f64>,
-    /// Called with the number of sessions read so far; stops the count if it returns false.
-    pub progress: &'a mut dyn FnMut(u64) -> bool,
+    /// Called with the number of sessions read so far.
+    pub progress: &'a mut dyn FnMut(u64),
 }
 
 /// A group while messages are added.
@@ -146,9 +146,10 @@ pub fn collect_stats(store: &dyn Store, query: StatsQuery<'_>) -> StoreResult<St
         for summary in &page.items {
             let id = summary.session.id;
             // The list is ordered by the time of the last change, newest first.
-            if since.is_some_and(|since| summary.session.updated_at < since) || !progress(read) {
+            if since.is_some_and(|since| summary.session.updated_at < since) {
                 break 'pages;
             }
+            progress(read);
             read += 1;
             let counted = for_each_own_message(store, id, &mut |message| {
                 let content = &message.content;
@@ -260,7 +261,7 @@ mod tests {
             filter: SessionFilter::default(),
             group: &|_, message| Some(message.content.model.clone().unwrap_or_default()),
             price: &|model, usage, _| (model == "priced").then(|| usage.total() as f64),
-            progress: &mut |_| true,
+            progress: &mut |_| {},
         };
         collect_stats(store, query).unwrap()
     }

@@ -17,6 +17,8 @@ use crate::source::{Links, open_file};
 pub(crate) struct Database {
     connection: Connection,
     name: String,
+    /// Size of its files.
+    bytes: u64,
     _copy: Option<TemporaryFolder>,
 }
 
@@ -27,28 +29,26 @@ impl Database {
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let database = Self::open_unchecked(source)?;
         // rusqlite panics at the name of a column that is not valid UTF-8.
-        if database.has_valid_names().map_err(|error| source.damaged(error.to_string()))? {
-            Ok(database)
-        } else {
-            Err(source.damaged("the names of its tables and columns are not valid UTF-8"))
-        }
+        database.check_names().map_err(|error| {
+            source.damaged(match error {
+                rusqlite::Error::FromSqlConversionFailure(..) => {
+                    "the names of its tables and columns are not valid UTF-8".to_owned()
+                }
+                error => error.to_string(),
+            })
+        })?;
+        Ok(database)
     }
 
-    fn has_valid_names(&self) -> rusqlite::Result<bool> {
+    fn check_names(&self) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare("select name, tbl_name, sql from sqlite_master")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             for index in 0..3 {
-                if row
-                    .get_ref(index)?
-                    .as_bytes_or_null()
-                    .is_ok_and(|text| text.is_some_and(|text| str::from_utf8(text).is_err()))
-                {
-                    return Ok(false);
-                }
+                row.get_ref(index)?.as_str_or_null()?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Opens the database also if its names are damaged. Only queries that name their columns may then be made with
@@ -58,7 +58,8 @@ impl Database {
         if let Some(salvaged) = source.salvaged_database() {
             let connection = Connection::open(salvaged.path());
             let connection = connection.map_err(|error| source.damaged(error.to_string()))?;
-            return Ok(Self { connection, name: source.name(), _copy: None });
+            let bytes = size_of(&salvaged.path()).map_err(io)?;
+            return Ok(Self { connection, name: source.name(), bytes, _copy: None });
         }
         let compressed = source.is_compressed()?;
         let (path, copy) = match source.path() {
@@ -76,6 +77,7 @@ impl Database {
                 (copy, Some(folder))
             }
         };
+        let bytes = size_of(&path).map_err(io)?;
         // A copy is opened for writing, because SQLite recovers its write-ahead log.
         let opened = if copy.is_some() {
             Connection::open(&path)
@@ -86,7 +88,7 @@ impl Database {
             Connection::open_with_flags(format!("file:{}?immutable=1", uri_path(&path)), flags)
         };
         let connection = opened.map_err(|error| source.damaged(error.to_string()))?;
-        Ok(Self { connection, name: source.name(), _copy: copy })
+        Ok(Self { connection, name: source.name(), bytes, _copy: copy })
     }
 
     /// Names of the tables.
@@ -124,7 +126,7 @@ impl Database {
         let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(damaged)?;
         // Damaged pages may refer to each other, so that there is no last row.
-        let mut left = size_of(&self.connection).map_err(damaged)?;
+        let mut left = self.bytes;
         while let Some(row) = rows.next().map_err(damaged)? {
             left = left.checked_sub(1).ok_or_else(|| ImportError::Damaged {
                 path: self.name.clone(),
@@ -156,7 +158,7 @@ impl SalvagedDatabase {
         let mut copy = Connection::open(salvaged.path()).map_err(damaged)?;
         let transaction = copy.transaction().map_err(damaged)?;
         for table in database.tables()? {
-            if !table.starts_with("sqlite_") && !copy_table(&database.connection, &transaction, &table) {
+            if !table.starts_with("sqlite_") && !copy_table(&database, &transaction, &table) {
                 salvaged.incomplete.push(table);
             }
         }
@@ -182,8 +184,13 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// The rows of a table may be larger than its file by this factor: text in UTF-16 is read as UTF-8, and the default of a column that
+/// was added later is in no row of the file.
+const MAX_GROWTH: u64 = 4;
+
 /// Copies a table without its constraints. Returns whether all rows were copied.
-fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
+fn copy_table(database: &Database, to: &Connection, table: &str) -> bool {
+    let from = &database.connection;
     let name = quoted(table);
     let Ok(columns) = columns_of(from, table) else { return false };
     // Only types that determine how values are compared are kept: other text could be anything.
@@ -214,10 +221,16 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
         let mut copy_all = || -> rusqlite::Result<()> {
             let mut select = from.prepare(&format!("select * from {name}"))?;
             let mut rows = select.query([])?;
-            let mut left = size_of(from)?;
+            let mut left = database.bytes.saturating_mul(MAX_GROWTH);
             while let Some(row) = rows.next()? {
                 // Pages that refer to each other would be read again and again.
-                left = left.checked_sub(1).ok_or(rusqlite::Error::InvalidQuery)?;
+                let bytes = (0..columns.len()).try_fold(1, |bytes, index| {
+                    Ok::<u64, rusqlite::Error>(match row.get_ref(index)? {
+                        ValueRef::Text(value) | ValueRef::Blob(value) => bytes + value.len() as u64,
+                        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => bytes,
+                    })
+                })?;
+                left = left.checked_sub(bytes).ok_or(rusqlite::Error::InvalidQuery)?;
                 copy(row, 0)?;
             }
             Ok(())
@@ -280,10 +293,10 @@ fn copy_table(from: &Connection, to: &Connection, table: &str) -> bool {
     }
 }
 
-/// Size of a database in bytes.
-fn size_of(connection: &Connection) -> rusqlite::Result<u64> {
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
-    Ok(number("page_count")?.saturating_mul(number("page_size")?))
+/// Size of a database with its write-ahead log, in bytes.
+fn size_of(path: &Path) -> io::Result<u64> {
+    let log = fs::metadata(wal_path(path)).map_or(0, |metadata| metadata.len());
+    Ok(fs::metadata(path)?.len() + log)
 }
 
 /// Names and types of a table's columns.
@@ -388,6 +401,79 @@ fn uri_path(path: &Path) -> String {
 mod tests {
     use super::*;
 
+    /// A database with a table without row ids whose pages at three levels have one child each, several times. There are more rows
+    /// to read than could ever be copied.
+    fn database_with_nested_repeated_pages(path: &Path) {
+        let database = Connection::open(path).unwrap();
+        database
+            .execute_batch(
+                "pragma page_size = 512; create table t (x text, primary key (x)) without rowid; begin",
+            )
+            .unwrap();
+        let mut insert = database.prepare("insert into t values (?1)").unwrap();
+        for id in 0..8_000 {
+            insert.execute([format!("a somewhat longer text {id:05}")]).unwrap();
+        }
+        drop(insert);
+        database.execute_batch("commit").unwrap();
+        let root: usize =
+            database.query_row("select rootpage from sqlite_master", [], |row| row.get(0)).unwrap();
+        drop(database);
+        let mut bytes = fs::read(path).unwrap();
+        let number = |bytes: &[u8], at: usize| {
+            usize::from(u16::from_be_bytes(*bytes.get(at..).unwrap().first_chunk().unwrap()))
+        };
+        // Pages with children, without the root. The last of them have the pages with rows below them.
+        let pages: Vec<usize> = (0..bytes.len() / 512)
+            .filter(|page| bytes.get(page * 512) == Some(&2) && page + 1 != root)
+            .take(5)
+            .collect();
+        let chain: Vec<usize> = std::iter::once(root - 1).chain(pages).collect();
+        for pair in chain.windows(2) {
+            let [page, child] = pair else { unreachable!() };
+            let cells: Vec<usize> = (0..number(&bytes, page * 512 + 3))
+                .map(|cell| page * 512 + number(&bytes, page * 512 + 12 + 2 * cell))
+                .collect();
+            let child = u32::try_from(child + 1).unwrap().to_be_bytes();
+            for at in cells {
+                bytes.get_mut(at..at + 4).unwrap().copy_from_slice(&child);
+            }
+        }
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_repeated_pages_is_not_larger_than_a_few_times_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        database_with_nested_repeated_pages(&path);
+        let size = fs::metadata(&path).unwrap().len();
+        let salvaged = SalvagedDatabase::new(&Source::file(&path)).unwrap();
+        assert_eq!(salvaged.incomplete, ["t"]);
+        let copied = fs::metadata(salvaged.path()).unwrap().len();
+        assert!((size..2 * MAX_GROWTH * size).contains(&copied), "{copied} bytes of {size}");
+    }
+
+    #[test]
+    fn all_rows_of_a_table_without_row_ids_are_salvaged_in_any_encoding() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let database = Connection::open(&path).unwrap();
+        database
+            .execute_batch("pragma encoding = 'UTF-16'; create table t (x text primary key) without rowid")
+            .unwrap();
+        for id in 0..2_000 {
+            database.execute("insert into t values (?1)", [format!("{id}{}", "日本語".repeat(40))]).unwrap();
+        }
+        database.execute_batch("alter table t add column y text default 'a text that is in no row'").unwrap();
+        drop(database);
+        let salvaged = SalvagedDatabase::new(&Source::file(&path)).unwrap();
+        assert!(salvaged.incomplete.is_empty());
+        let copy = Connection::open(salvaged.path()).unwrap();
+        let count = copy.query_row("select count(*) from t", [], |row| row.get::<_, u64>(0));
+        assert_eq!(count, Ok(2_000));
+    }
+
     /// A database in which all children of the page at the root of the table are the first one.
     fn database_with_repeated_pages(path: &Path) {
         let database = Connection::open(path).unwrap();
@@ -445,6 +531,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let error = Database::open(&Source::file(&path)).map(drop).unwrap_err();
         assert!(matches!(error, ImportError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("not valid UTF-8"), "{error}");
         let salvaged = SalvagedDatabase::new(&Source::file(&path)).unwrap();
         let copy = Connection::open(salvaged.path()).unwrap();
         let row = copy.query_row("select * from t", [], |row| Ok((row.get(0)?, row.get(1)?)));

@@ -148,7 +148,8 @@ pub fn discover_unless_known(
             let is_known = is_known(&source);
             (source, is_known)
         });
-        match if is_known { None } else { reason_to_skip(&source) } {
+        let reason = if is_known { None } else { reason_to_skip(&source) };
+        match reason {
             Some(reason) => discovery.skip(file, reason),
             None => discovery.sources.push(source),
         }

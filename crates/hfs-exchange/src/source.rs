@@ -282,7 +282,7 @@ impl Source {
 }
 
 /// Increased when a reader finds something else in the same file.
-pub(crate) const READERS_VERSION: u32 = 5;
+pub(crate) const READERS_VERSION: u32 = 6;
 /// Number of bytes at the end of a file that identify its state. The times of a file may be too coarse to show a change.
 const TAIL_BYTES: u64 = 4096;
 /// Maximum depth of a folder that is imported as a whole.
@@ -310,7 +310,7 @@ fn hash_metadata(hasher: &mut blake3::Hasher, path: &Path, metadata: &Metadata) 
 }
 
 /// Identifies the state of a companion and of the file about it.
-pub(crate) fn companion_state(path: &Path) -> io::Result<[u8; 32]> {
+fn companion_state(path: &Path) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     hash_metadata(&mut hasher, path, &std::fs::symlink_metadata(path)?);
     let about = uncompressed_path(path).with_extension("meta.json");

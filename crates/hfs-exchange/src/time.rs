@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Larger numbers are milliseconds: as seconds they would lie beyond the year 5000.
 const SECONDS_LIMIT: f64 = 1.0e11;
 
-/// Smaller numbers of seconds, which lie before the year 1974, are no times of a conversation but, for example, counts of seconds
+/// Smaller numbers of seconds, which lie before March 1973, are no times of a conversation but, for example, counts of seconds
 /// since its beginning.
 const SECONDS_MINIMUM: f64 = 1.0e8;
 
@@ -39,7 +39,7 @@ pub(crate) fn parse_in(text: &str, zone: &TimeZone) -> Option<Timestamp> {
 
 /// Converts a number of seconds, or of milliseconds if it is too large for seconds.
 pub(crate) fn from_number(number: f64) -> Option<Timestamp> {
-    let seconds = if number.abs() > SECONDS_LIMIT { number / 1e3 } else { number };
+    let seconds = if number > SECONDS_LIMIT { number / 1e3 } else { number };
     if !(SECONDS_MINIMUM..=SECONDS_LIMIT).contains(&seconds) {
         return None;
     }

@@ -2,8 +2,9 @@
 //!
 //! A process that is killed cannot remove its temporary files. Each of them is therefore locked as long as its process
 //! uses it, and the operating system releases the lock when the process ends, however it ends. What can be locked is
-//! abandoned: creating a temporary file or folder removes the abandoned ones in the same place. The alternative, removing
-//! what is old, keeps private text for hours and removes the files of a process that takes longer.
+//! abandoned: the first temporary file or folder that a process creates in a place removes the abandoned ones there. The
+//! alternative, removing what is older than an hour, keeps private text that long and removes the files of a process that
+//! takes longer.
 //!
 //! A new file looks abandoned until it is locked. Its creator therefore checks that it is still there after it has locked
 //! it, and else creates another one.
@@ -213,7 +214,7 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 pub fn lock_for_replacing(path: &Path) -> io::Result<File> {
     let file =
         private_options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
-    match file.lock() {
+    match wait_for_lock(&file) {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
         _ => Ok(file),
     }
@@ -240,8 +241,12 @@ pub fn create_private_folders(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// The folders from which this process has removed the abandoned files.
+static CLEANED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
 /// Removes the temporary files and folders of processes that have ended. What cannot be removed stays.
 pub fn remove_abandoned(folder: &Path) {
+    mark_as_cleaned(folder);
     let Ok(entries) = fs::read_dir(non_empty(folder)) else { return };
     for entry in entries.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
@@ -252,11 +257,16 @@ pub fn remove_abandoned(folder: &Path) {
 
 /// Like [`remove_abandoned`], once for each folder, since a process may create many files in a large folder.
 fn remove_abandoned_once(folder: &Path) {
-    static CLEANED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    if CLEANED.lock().unwrap_or_else(PoisonError::into_inner).insert(path) {
+    if mark_as_cleaned(folder) {
         remove_abandoned(folder);
     }
+}
+
+/// Returns whether this process has not removed the abandoned files of the folder before.
+fn mark_as_cleaned(folder: &Path) -> bool {
+    let folder = non_empty(folder);
+    let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    CLEANED.lock().unwrap_or_else(PoisonError::into_inner).insert(path)
 }
 
 fn remove_if_abandoned(path: &Path) -> io::Result<()> {
@@ -285,14 +295,19 @@ fn is_abandoned(handle: &File, metadata: &Metadata) -> bool {
 
 /// Locks a new file or folder. Returns false if another process has removed it.
 fn lock_new(handle: &File, path: &Path) -> io::Result<bool> {
+    // An error means that the file system has no locks, or none for folders. Other processes then go by its age.
+    let _ = wait_for_lock(handle);
+    Ok(is_at(&handle.metadata()?, path))
+}
+
+/// Waits for a lock, also after a signal has interrupted the wait.
+fn wait_for_lock(handle: &File) -> io::Result<()> {
     loop {
         match handle.lock() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The file system has no locks, or none for folders. Other processes then go by its age.
-            Ok(()) | Err(_) => break,
+            result => return result,
         }
     }
-    Ok(is_at(&handle.metadata()?, path))
 }
 
 /// Opens a file or folder whatever it is: without following a link, and without waiting for the writer of a pipe.
@@ -380,6 +395,12 @@ mod tests {
     fn a_large_folder_is_searched_once() {
         let parent = tempfile::tempdir().unwrap();
         drop(TemporaryFile::create_in(parent.path()).unwrap());
+        let abandoned = abandon(parent.path());
+        drop(TemporaryFile::create_in(parent.path()).unwrap());
+        assert!(abandoned.iter().all(|path| path.exists()));
+
+        let parent = tempfile::tempdir().unwrap();
+        remove_abandoned(parent.path());
         let abandoned = abandon(parent.path());
         drop(TemporaryFile::create_in(parent.path()).unwrap());
         assert!(abandoned.iter().all(|path| path.exists()));

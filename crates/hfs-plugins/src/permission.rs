@@ -59,12 +59,10 @@ impl fmt::Display for Permission {
 
 /// What a path in a manifest stands for.
 fn folder_in_words(folder: &str) -> String {
-    match folder.strip_prefix("~/").map(|rest| rest.trim_matches('/')) {
-        Some(rest) if !rest.is_empty() => {
-            format!("the folder {rest} of your home directory and in its subfolders ({folder})")
-        }
-        Some(_) => "your home directory and in its subfolders".to_owned(),
-        None if folder == "~" => "your home directory and in its subfolders".to_owned(),
+    let in_home = if folder == "~" { Some("") } else { folder.strip_prefix("~/") };
+    match in_home.map(|rest| rest.trim_matches('/')) {
+        Some("") => "your home directory and in its subfolders".to_owned(),
+        Some(rest) => format!("the folder {rest} of your home directory and in its subfolders ({folder})"),
         None => format!("the folder {folder} of this computer and in its subfolders"),
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use hfs_core::SearchHit;
 
 use crate::patterns::{AnalyzedText, Pattern};
+use crate::words::words;
 
 /// Number of words of a snippet before its first match, and from the start of that match to the end.
 const WORDS_BEFORE: usize = 6;
@@ -76,12 +77,12 @@ const PASSAGE_BYTES: usize = 420;
 const PASSAGE_BYTES_BEFORE: usize = 100;
 
 /// The part of a text with the most terms by weight. `places` are indices of words and of terms, in order.
-pub(crate) fn passage(text: &AnalyzedText<'_>, places: &[(usize, usize)], weights: &[f64]) -> String {
-    let whole = text.text();
+pub(crate) fn passage(whole: &str, places: &[(usize, usize)], weights: &[f64]) -> String {
     if whole.len() <= PASSAGE_BYTES {
         return whole.trim().to_owned();
     }
-    let start_of = |place: &(usize, usize)| text.words().get(place.0).map_or(0, |word| word.range.start);
+    let words = words(whole);
+    let start_of = |place: &(usize, usize)| words.get(place.0).map_or(0, |word| word.range.start);
     let (mut first, mut best) = (0, f64::MIN);
     for (index, place) in places.iter().enumerate() {
         let end = start_of(place) + PASSAGE_BYTES - PASSAGE_BYTES_BEFORE;

@@ -28,5 +28,7 @@ pub use index_text::{IndexText, RUN_SEPARATOR};
 pub use patterns::{AnalyzedText, Pattern, patterns, patterns_of};
 pub use question::{Question, QuestionTerm};
 pub use ranking::{RankedMessage, RankedSession, Ranking, rank};
-pub use recall::{RecallQuery, Recalled, RecalledPassage, RecalledSession, recall};
+pub use recall::{
+    RECALL_AGENT, RecallQuery, Recalled, RecalledPassage, RecalledSession, TRIADS_AGENT, recall,
+};
 pub use words::{Part, Word, WordKind, identifier_runs, stem, words};

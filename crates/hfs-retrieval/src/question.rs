@@ -100,7 +100,8 @@ impl Question {
     }
 }
 
-/// Whether a pair is a term of its own. The last character of a run is none unless it is the whole run.
+/// Whether a pair is a term of its own. The last character of a run is not, unless the run has only this
+/// character.
 fn is_term(words: &[Word], index: usize) -> bool {
     let end = |index: usize| words.get(index).map(|word| word.range.end);
     index.checked_sub(1).and_then(end) != end(index)

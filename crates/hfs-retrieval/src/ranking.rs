@@ -12,7 +12,7 @@ use hfs_core::{CandidateMessage, CandidateSession, Candidates, Timestamp};
 use crate::excerpt::passage;
 use crate::patterns::{AnalyzedText, Pattern};
 use crate::question::{Question, QuestionTerm, is_stop_word};
-use crate::words::{self, Word, WordKind};
+use crate::words::{self, Part, Word, WordKind};
 
 /// Saturation of frequencies and influence of the length, as in BM25, for whole sessions and for windows.
 const SESSION_BM25: Bm25 = Bm25 { k1: 0.9, b: 0.4 };
@@ -24,6 +24,10 @@ const ADJACENT: f64 = 0.6;
 /// Weight of two terms within [`NEAR_WORDS`] of each other, stop words not counted.
 const NEAR: f64 = 0.4;
 const NEAR_WORDS: usize = 3;
+/// Weight of the words of a message for its place among all messages, in proportion to the score of its session.
+const OWN_WORDS: f64 = 2.0;
+/// Factor for the words of a message that has only thinking, calls and output of tools.
+const WITHOUT_TEXT: f64 = 0.5;
 /// Size of the window in which the terms are looked for to decide whether the question is answered at all.
 const ANSWER_WINDOW: u32 = 4;
 /// For that decision, messages without any of the terms are added, so that in a small store a term that all messages have
@@ -147,7 +151,7 @@ pub fn rank<'c>(question: &Question, candidates: &'c Candidates, max_messages: u
         .take(max_messages)
         .filter_map(|(score, session, index)| {
             let found = session.messages.get(index)?;
-            let text = passage(&AnalyzedText::new(&found.text), &found.word_places, &weights.message);
+            let text = passage(&found.text, &found.word_places, &weights.message);
             Some(RankedMessage { session: session.session, candidate: found.candidate, text, score })
         })
         .collect();
@@ -170,7 +174,7 @@ struct TermFinder<'q> {
     by_stem: HashMap<&'q str, usize>,
     /// First bytes of stems. Only the end of a word changes, so others need not be stemmed.
     first_bytes: BTreeSet<u8>,
-    /// Terms that a single word does not show: parts of identifiers and prefixes.
+    /// Terms that neither a word nor its stem shows: phrases, prefixes and sequences of parts of identifiers.
     others: Vec<usize>,
 }
 
@@ -207,21 +211,10 @@ impl<'q> TermFinder<'q> {
         let analyzed = AnalyzedText::new(&text);
         let (mut places, mut word_places) = (Vec::new(), Vec::new());
         let mut counts = vec![0.0; self.terms.len()];
-        let others: Vec<(usize, usize)> = self
-            .others
-            .iter()
-            .filter_map(|term| Some((*term, self.terms.get(*term)?)))
-            .flat_map(|(index, term)| {
-                analyzed.find(&term.patterns).into_iter().map(move |range| (range.start, index))
-            })
-            .collect();
+        let mut found = self.terms_at_words(&analyzed).into_iter().peekable();
         let mut position = 0;
         for (index, word) in analyzed.words().iter().enumerate() {
-            let single = self.term_of(&analyzed, word);
-            let at_word =
-                single.into_iter().chain(others.iter().filter(|(at, _)| *at == index).map(|(_, term)| *term));
-            let mut previous = None;
-            for term in at_word.filter(|term| previous.replace(*term) != Some(*term)) {
+            while let Some((_, term)) = found.next_if(|(at, _)| *at == index) {
                 places.push((position, term));
                 word_places.push((index, term));
                 if let Some(count) = counts.get_mut(term) {
@@ -235,6 +228,26 @@ impl<'q> TermFinder<'q> {
         let words = float(analyzed.words().len());
         let has_text_part = !candidate.message.content.text().trim().is_empty();
         Found { candidate, text, words, places, word_places, counts, has_text_part }
+    }
+
+    /// The terms at each word: the index of the word and that of the term. A term counts once at a word, even if the
+    /// word and several parts of it match.
+    fn terms_at_words(&self, text: &AnalyzedText<'_>) -> BTreeSet<(usize, usize)> {
+        let words = text.words().iter().enumerate();
+        let mut found: BTreeSet<(usize, usize)> =
+            words.filter_map(|(index, word)| Some((index, self.term_of(text, word)?))).collect();
+        found.extend(
+            text.runs().iter().flatten().filter_map(|part| Some((part.word, self.term_of_part(part)?))),
+        );
+        for (index, term) in self.others.iter().filter_map(|index| Some((*index, self.terms.get(*index)?))) {
+            found.extend(text.find(&term.patterns).into_iter().map(|range| (range.start, index)));
+        }
+        found
+    }
+
+    fn term_of_part(&self, part: &Part) -> Option<usize> {
+        let by_stem = |stem: &str| self.by_stem.get(stem).copied();
+        by_stem(&part.folded).or_else(|| by_stem(part.stem.as_deref()?))
     }
 
     fn term_of(&self, text: &AnalyzedText<'_>, word: &Word) -> Option<usize> {
@@ -251,12 +264,8 @@ impl<'q> TermFinder<'q> {
     }
 }
 
-fn float(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
-}
-
-fn float64(number: u64) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+fn float(number: impl TryInto<u32>) -> f64 {
+    f64::from(number.try_into().unwrap_or(u32::MAX))
 }
 
 /// Statistics of the searched messages, and the weights of the terms.
@@ -280,8 +289,8 @@ impl Weights {
         candidates: &Candidates,
         found: &[(&CandidateSession, Vec<Found<'_>>)],
     ) -> Self {
-        let sessions = float64(candidates.sessions).max(float(found.len()));
-        let messages = float64(candidates.messages).max(1.0);
+        let sessions = float(candidates.sessions).max(float(found.len()));
+        let messages = float(candidates.messages).max(1.0);
         let dates: HashMap<_, Vec<bool>> = found
             .iter()
             .map(|(session, _)| {
@@ -297,8 +306,8 @@ impl Weights {
         for term in 0..question.terms.len() {
             let frequency = candidates.frequencies.get(term).copied().unwrap_or_default();
             let dated = dates.values().filter(|dates| dates.get(term) == Some(&true)).count();
-            let with = float64(frequency.messages).min(messages);
-            session.push(idf(sessions, float64(frequency.sessions).max(float(dated))));
+            let with = float(frequency.messages).min(messages);
+            session.push(idf(sessions, float(frequency.sessions).max(float(dated))));
             message.push(idf(messages, with));
             presence.push(idf(messages + BACKGROUND_MESSAGES, with));
             for (size, weights) in WINDOWS.iter().zip(&mut windows) {
@@ -307,7 +316,7 @@ impl Weights {
                 weights.push(idf(messages, messages * share));
             }
         }
-        let words = float64(candidates.words).max(1.0);
+        let words = float(candidates.words).max(1.0);
         Self {
             sessions,
             words_per_session: words / sessions.max(1.0),
@@ -343,19 +352,18 @@ fn score_session<'f, 'c>(
 ) -> Scored<'f, 'c> {
     let no_dates = Vec::new();
     let dates = weights.dates.get(&session.session).unwrap_or(&no_dates);
-    let relative_length = float64(session.words) / weights.words_per_session.max(1.0);
+    let relative_length = float(session.words) / weights.words_per_session.max(1.0);
     let mut score = 0.0;
     for (term, weight) in weights.session.iter().enumerate() {
         let dated = if dates.get(term) == Some(&true) { 1.0 } else { 0.0 };
         let count: f64 = messages.iter().filter_map(|message| message.counts.get(term)).sum();
         score += SESSION_BM25.score(*weight, count + dated, relative_length);
     }
-    // Each message's own score, and the best of the windows that contain it.
-    let mut message_scores: Vec<f64> = messages
+    let message_scores: Vec<f64> = messages
         .iter()
         .map(|message| {
             let score = window_score(weights, &weights.message, std::slice::from_ref(message), 1);
-            if message.has_text_part { score } else { score / 2.0 }
+            OWN_WORDS * if message.has_text_part { score } else { WITHOUT_TEXT * score }
         })
         .collect();
     for (size, term_weights) in WINDOWS.iter().zip(&weights.windows) {
@@ -383,7 +391,6 @@ fn score_session<'f, 'c>(
             .sum();
         confidence = confidence.max(covered / total);
     }
-    message_scores.iter_mut().for_each(|score| *score *= 2.0);
     Scored { session, messages, score, message_scores, confidence }
 }
 
@@ -485,5 +492,38 @@ impl SessionPairs {
             }
         }
         near
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hfs_core::{BranchId, Message, MessageDraft};
+
+    use super::*;
+
+    /// How often each term of the question occurs in the text.
+    fn counts(question: &str, text: &str) -> Vec<f64> {
+        let branch = BranchId::generate();
+        let content = MessageDraft::user(text, Timestamp::UNIX_EPOCH);
+        let candidate = CandidateMessage {
+            branch,
+            branch_name: "main".into(),
+            message: Message { branch, seq: 1, content },
+        };
+        let question = Question::parse(question);
+        TermFinder::new(&question.terms).find(&candidate).counts
+    }
+
+    #[test]
+    fn other_forms_of_a_word_are_counted_in_identifiers_too() {
+        assert_eq!(counts("servers", "call getServers, then stopServer; a server"), [3.0]);
+        assert_eq!(counts("server errors", "an HTTPServerError"), [1.0, 1.0]);
+        assert_eq!(counts("servers", "ServerServers"), [1.0]);
+    }
+
+    #[test]
+    fn a_term_is_counted_once_at_a_word() {
+        assert_eq!(counts("1 v1", "v1"), [1.0, 1.0]);
+        assert_eq!(counts("v1 1", "v1 v1"), [2.0, 2.0]);
     }
 }

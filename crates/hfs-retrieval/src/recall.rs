@@ -10,10 +10,10 @@ use crate::ranking::{Ranking, rank};
 /// Below this confidence, nothing is taken to answer the question. `cargo xtask bench recall` reports how many questions
 /// with and without an answer are below it.
 const MIN_CONFIDENCE: f64 = 0.42;
-/// Agents whose replies may quote saved sessions. Such replies only repeat other messages.
-const QUOTING_AGENTS: [&str; 2] = ["recall", "triads"];
-/// The name of the model in replies of such agents if no model was used.
-const NO_MODEL: &str = "recall";
+/// Id of the agent that answers from the saved sessions, and the name of its model in replies of other agents.
+pub const RECALL_AGENT: &str = "recall";
+/// Id of the agent of triads, which answers like [`RECALL_AGENT`] if no model is set up.
+pub const TRIADS_AGENT: &str = "triads";
 
 /// A question to the saved sessions.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -115,11 +115,11 @@ pub fn recall(store: &(impl SearchIndex + ?Sized), query: &RecallQuery) -> Store
     })
 }
 
-/// Whether the message is an answer that quotes saved sessions.
+/// Whether the message is an answer that quotes saved sessions. Such an answer only repeats other messages.
 ///
 /// Replies of the recall agent name no model. Replies of triads quote only if no model was set up, and then name the
 /// recall agent as their model.
 fn is_quoting_answer(message: &Message) -> bool {
-    message.content.agent.as_deref().is_some_and(|agent| QUOTING_AGENTS.contains(&agent))
-        && message.content.model.as_deref().is_none_or(|model| model == NO_MODEL)
+    message.content.agent.as_deref().is_some_and(|agent| [RECALL_AGENT, TRIADS_AGENT].contains(&agent))
+        && message.content.model.as_deref().is_none_or(|model| model == RECALL_AGENT)
 }

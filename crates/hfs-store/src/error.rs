@@ -153,6 +153,10 @@ pub(crate) fn conflict(message: impl Into<String>) -> Error {
     StoreError::Conflict { message: message.into() }.into()
 }
 
+/// The message of the error when a turn is continued without the final message of its reply.
+pub(crate) const NO_FINAL_MESSAGE: &str =
+    "a turn continues after the final message of its reply, and there is none";
+
 /// The message of the conflict when a branch that is undone would be continued.
 pub(crate) fn undone_branch(name: &str) -> String {
     format!("branch {name:?} is undone; switch to it to continue it")

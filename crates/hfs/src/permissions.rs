@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hfs_acp::{ActionKind, DecidedBy, Decision, PermissionPolicy, PermissionQuestion};
-use hfs_core::{Clock as _, ErrorKind, SystemClock};
+use hfs_acp::{ActionKind, Decision, PermissionPolicy, PermissionQuestion};
+use hfs_core::{Clock as _, DecidedBy, ErrorKind, SystemClock};
 use hfs_files::Durability;
 use serde::Deserialize;
 
@@ -81,7 +81,8 @@ impl PermissionRule {
     pub fn for_question(question: &PermissionQuestion, project: &Path, allowed: bool) -> Option<Self> {
         let project_text = project.to_str()?.to_owned();
         let command = match question.kind {
-            ActionKind::Execute => Some(question.command()?),
+            // The end of such a command would be read as "with any further arguments".
+            ActionKind::Execute => Some(question.command().filter(|command| !command.ends_with(" *"))?),
             ActionKind::Read | ActionKind::Edit | ActionKind::Delete | ActionKind::Move => {
                 if !is_inside_project(question, project) {
                     return None;
@@ -89,7 +90,7 @@ impl PermissionRule {
                 None
             }
             ActionKind::Search | ActionKind::Think | ActionKind::Fetch => None,
-            // Changing to a mode that asks no questions, and tools of which only the title is known.
+            // Not offered: a mode may ask no questions, and of other tools only the title is known.
             ActionKind::SwitchMode | ActionKind::Other => return None,
         };
         Some(Self {
@@ -195,11 +196,14 @@ impl Permissions {
     /// If the file exists and cannot be read.
     pub fn read(&self) -> Result<Vec<PermissionRule>, CliError> {
         let mut text = String::new();
-        match File::open(&self.path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text)) {
+        match File::open(&self.path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
+        {
             Ok(_) => {}
             Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(CliError::io(format!("read {}", self.path.display()), error)),
         }
+        // A shorter text could be valid, and the rest would be lost with the next decision.
+        let is_cut = text.len() as u64 > MAX_FILE_BYTES;
         let invalid = |reason: String| {
             CliError::with_hint(
                 ErrorKind::Invalid,
@@ -207,6 +211,9 @@ impl Permissions {
                 "correct the file, or remove it; hfs then asks again",
             )
         };
+        if is_cut {
+            return Err(invalid(format!("it has more than {} MiB", MAX_FILE_BYTES >> 20)));
+        }
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         let document: Document = serde_saphyr::from_str_with_options(&text, options)
             .map_err(|error| invalid(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
@@ -307,16 +314,16 @@ pub enum Answer {
 /// Asks the user.
 #[async_trait]
 pub trait Asker: Send + Sync {
-    /// The answer; `None` if nobody can be asked. `covers` says what an answer "always" would cover; `None` if it is not
+    /// The answer; `None` if there is no terminal to ask on. `covers` says what an answer "always" would cover; `None` if it is not
     /// offered.
     async fn ask(&self, question: &PermissionQuestion, covers: Option<String>) -> Option<Answer>;
 }
 
 /// Without a user, the answer is no.
-pub struct NobodyAsks;
+pub struct NeverAsks;
 
 #[async_trait]
-impl Asker for NobodyAsks {
+impl Asker for NeverAsks {
     async fn ask(&self, _question: &PermissionQuestion, _covers: Option<String>) -> Option<Answer> {
         None
     }
@@ -329,6 +336,22 @@ pub struct UserPolicy {
     /// The directory that the agent works in, without links.
     pub project: PathBuf,
     pub asker: Arc<dyn Asker>,
+    /// Held while a question is open, so that an answer "always" also holds for the questions that wait.
+    pub open_question: tokio::sync::Mutex<()>,
+}
+
+impl UserPolicy {
+    /// The stored decision about a question, if there is one.
+    async fn remembered(&self, question: &PermissionQuestion) -> Option<bool> {
+        let (permissions, project, asked) =
+            (self.permissions.clone(), self.project.clone(), question.clone());
+        let decided = tokio::task::spawn_blocking(move || {
+            // A file that cannot be read decides nothing, so the user is asked.
+            let rules = permissions.read().unwrap_or_default();
+            rules.iter().rev().find(|rule| rule.covers(&asked, &project)).map(|rule| rule.allowed)
+        });
+        decided.await.ok().flatten()
+    }
 }
 
 #[async_trait]
@@ -337,14 +360,11 @@ impl PermissionPolicy for UserPolicy {
         if self.allowed.contains(question.kind) {
             return Decision { allowed: true, by: DecidedBy::Options };
         }
-        let (permissions, project, asked) =
-            (self.permissions.clone(), self.project.clone(), question.clone());
-        let remembered = tokio::task::spawn_blocking(move || {
-            // A file that cannot be read decides nothing, so the user is asked.
-            let rules = permissions.read().unwrap_or_default();
-            rules.iter().rev().find(|rule| rule.covers(&asked, &project)).map(|rule| rule.allowed)
-        });
-        if let Ok(Some(allowed)) = remembered.await {
+        if let Some(allowed) = self.remembered(question).await {
+            return Decision { allowed, by: DecidedBy::Remembered };
+        }
+        let _open_question = self.open_question.lock().await;
+        if let Some(allowed) = self.remembered(question).await {
             return Decision { allowed, by: DecidedBy::Remembered };
         }
         let rule = PermissionRule::for_question(question, &self.project, true);
@@ -410,6 +430,7 @@ mod tests {
             permissions: Permissions { path: home.join(FILE) },
             project: project.canonicalize().unwrap(),
             asker: Arc::clone(&asker) as Arc<dyn Asker>,
+            open_question: tokio::sync::Mutex::default(),
         };
         (policy, asker)
     }
@@ -432,6 +453,38 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let (silent, _) = policy(home.path(), elsewhere.path(), None, "");
         assert_eq!(silent.decide(&run).await.by, DecidedBy::NoTerminal);
+    }
+
+    #[tokio::test]
+    async fn an_always_is_not_offered_for_a_command_that_would_be_read_as_a_wildcard() {
+        let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (asking, asker) = policy(home.path(), project.path(), Some(Answer::Always { allowed: true }), "");
+        let wildcard = question(ActionKind::Execute, Some("rm -f *"), None);
+        assert_eq!(asking.decide(&wildcard).await, Decision { allowed: true, by: DecidedBy::User });
+        assert_eq!(*asker.1.lock().unwrap(), [None]);
+        let (silent, _) = policy(home.path(), project.path(), None, "");
+        let other = question(ActionKind::Execute, Some("rm -f -r /home"), None);
+        assert_eq!(silent.decide(&other).await.by, DecidedBy::NoTerminal);
+    }
+
+    #[tokio::test]
+    async fn an_always_also_decides_the_questions_that_wait_for_the_answer() {
+        let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (asking, asker) = policy(home.path(), project.path(), Some(Answer::Always { allowed: true }), "");
+        let run = question(ActionKind::Execute, Some("cargo test"), None);
+        let (first, second) = tokio::join!(asking.decide(&run), asking.decide(&run));
+        let by_user = [first, second].iter().filter(|decision| decision.by == DecidedBy::User).count();
+        assert!(first.allowed && second.allowed && by_user == 1, "{first:?} {second:?}");
+        assert_eq!(asker.1.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_an_error_and_is_not_replaced_by_a_part_of_it() {
+        let home = tempfile::tempdir().unwrap();
+        let permissions = Permissions { path: home.path().join(FILE) };
+        let rules = "#".repeat(usize::try_from(MAX_FILE_BYTES).unwrap());
+        std::fs::write(&permissions.path, format!("version: 1\nrules: []\n{rules}\n")).unwrap();
+        assert!(permissions.read().unwrap_err().to_string().contains("more than 4 MiB"));
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! The prices of models, from a table that is part of the program.
 
+use std::sync::LazyLock;
+
 use hfs_core::{Timestamp, Usage};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -19,13 +21,25 @@ struct Price {
     cache_write: Option<f64>,
 }
 
+/// The lines of the table, with the name of the model.
+static PRICES: LazyLock<Vec<(&str, Price)>> = LazyLock::new(|| {
+    let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('\t'))
+        .filter_map(|(model, rest)| Some((model, parse_price(rest)?)))
+        .collect()
+});
+
 /// What a model's tokens cost in US dollars; `None` if the model's price is not known.
 pub fn cost(model: &str, usage: Usage, at: Timestamp) -> Option<f64> {
-    let prices: Vec<Price> = price_lines(model).collect();
+    let name = base_name(model);
+    let listed = PRICES.iter().map(|(listed, _)| *listed).filter(|listed| is_version_of(name, listed));
+    let listed = listed.max_by_key(|listed| listed.len())?;
+    let prices = || PRICES.iter().filter(|(model, _)| *model == listed).map(|(_, price)| price);
     let day = at.known().map(|at| at.to_jiff().to_zoned(TimeZone::UTC).date());
     let is_valid = |price: &&Price| day.is_none_or(|day| price.from <= day);
-    let newest = prices.iter().filter(is_valid).max_by_key(|price| price.from);
-    let price = newest.or_else(|| prices.iter().min_by_key(|price| price.from))?;
+    let newest = prices().filter(is_valid).max_by_key(|price| price.from);
+    let price = newest.or_else(|| prices().min_by_key(|price| price.from))?;
     // Where a provider names no price for its cache, it charges that of the input.
     let parts = [
         (Some(usage.uncached_tokens()), price.input),
@@ -38,23 +52,17 @@ pub fn cost(model: &str, usage: Usage, at: Timestamp) -> Option<f64> {
     Some(dollars / 1e6)
 }
 
-/// The lines of the table for a model.
-fn price_lines(model: &str) -> impl Iterator<Item = Price> {
-    let name = base_name(model);
-    let lines = move || TABLE.lines().filter(|line| !line.starts_with('#')).map(|line| line.split('\t'));
-    let listed = lines().filter_map(|mut fields| fields.next()).filter(|listed| is_version_of(name, listed));
-    let listed = listed.max_by_key(|listed| listed.len());
-    lines().filter_map(move |mut fields| {
-        let is_listed = fields.next() == listed && listed.is_some();
-        is_listed.then(|| parse_price(&mut fields)).flatten()
+/// Parses the columns of a line after the model.
+fn parse_price(columns: &str) -> Option<Price> {
+    let [from, input, output, read, write] = columns.split('\t').collect::<Vec<_>>().try_into().ok()?;
+    let optional = |text: &str| text.parse().ok();
+    Some(Price {
+        from: from.parse().ok()?,
+        input: input.parse().ok()?,
+        output: output.parse().ok()?,
+        cache_read: optional(read),
+        cache_write: optional(write),
     })
-}
-
-fn parse_price<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Option<Price> {
-    let from = fields.next()?.parse().ok()?;
-    let mut number = || fields.next()?.parse().ok();
-    let (input, output) = (number()?, number()?);
-    Some(Price { from, input, output, cache_read: number(), cache_write: number() })
 }
 
 /// The name of a model without the gateway or region that it is reached through, such as `anthropic/` or `us.anthropic.`.
@@ -85,11 +93,10 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table_can_be_read() {
-        for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
-            let mut fields = line.split('\t');
-            let model = fields.next().unwrap();
-            assert!(parse_price(&mut fields).is_some() && fields.next().is_none(), "{line}");
-            assert!(cost(model, Usage::new(1, 1), Timestamp::UNKNOWN).is_some(), "{line}");
+        let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(PRICES.len(), lines.count());
+        for (model, _) in &*PRICES {
+            assert!(cost(model, Usage::new(1, 1), Timestamp::UNKNOWN).is_some(), "{model}");
         }
         assert!(TABLE.lines().next().unwrap().contains(CHECKED));
     }

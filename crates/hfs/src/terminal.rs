@@ -74,7 +74,6 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
     let exit = runtime.block_on(async {
         let SelectedAgent { agent, .. } = build_agent(context).await?;
         let hooks = context.hooks()?;
-        let first_agent = Arc::clone(&agent);
         let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
         let (conversation, session_list) = match start_screen {
@@ -105,9 +104,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             }),
             plugins,
         };
-        let exit = hfs_tui::run(parts).await.map_err(CliError::from);
-        first_agent.close().await;
-        exit
+        hfs_tui::run(parts).await.map_err(CliError::from)
     })?;
     // Do not wait for blocking calls that are still running: their results are no longer needed.
     runtime.shutdown_background();

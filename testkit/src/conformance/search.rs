@@ -184,9 +184,6 @@ pub fn hits_can_be_filtered_by_session_role_and_time(fixture: &Fixture<'_>) {
     let all = query("needle");
     assert_eq!(total(all.clone()), 12);
     assert_eq!(total(SearchQuery { session: Some(sessions[1]), ..all.clone() }), 4);
-    assert_eq!(total(SearchQuery { except_session: Some(sessions[1]), ..all.clone() }), 8);
-    let both = SearchQuery { session: Some(sessions[1]), except_session: Some(sessions[1]), ..all.clone() };
-    assert_eq!(total(both), 0);
     for role in Role::ALL {
         let found = search(fixture, &SearchQuery { role: Some(role), ..all.clone() });
         assert_eq!(found.total, 3);
@@ -246,7 +243,6 @@ pub fn hits_can_be_filtered_by_project_tool_and_trash(fixture: &Fixture<'_>) {
     let total = |query: SearchQuery| search(fixture, &query).total;
     assert_eq!(total(SearchQuery { session: Some(codex), ..of_codex.clone() }), 1);
     assert_eq!(total(SearchQuery { session: Some(gateway), ..of_codex.clone() }), 0);
-    assert_eq!(total(SearchQuery { except_session: Some(codex), ..of_codex.clone() }), 1);
     assert_eq!(total(SearchQuery { role: Some(Role::Assistant), ..of_codex }), 0);
 
     fixture.store.trash_session(codex, fixture.drafts.now()).unwrap();
@@ -262,8 +258,6 @@ pub fn better_matches_come_first(fixture: &Fixture<'_>) {
     fixture.append_numbered(main, "filler", 12);
     let found = search(fixture, &query("needle"));
     assert_eq!(found.hits.iter().map(|hit| hit.seq).collect::<Vec<_>>(), [2, 1]);
-    let any = SearchQuery { any_word: true, ..query("needle thread") };
-    assert_eq!(search(fixture, &any).hits[0].seq, 2);
 }
 
 pub fn updating_the_index_can_be_stopped_and_resumed(fixture: &Fixture<'_>) {
@@ -315,19 +309,6 @@ pub fn all_words_must_occur_in_any_order(fixture: &Fixture<'_>) {
     assert_eq!(find("GREEN red"), [1, 3]);
     assert_eq!(find("  red\n\tblue  "), [3]);
     assert_eq!(find("red purple"), NONE);
-}
-
-pub fn a_search_for_any_word_needs_one_match(fixture: &Fixture<'_>) {
-    let _ = search_in(fixture, &["red green", "green", "blue", "redder"]);
-    let any = |text: &str| {
-        let query = SearchQuery { text: text.into(), any_word: true, limit: 100, ..SearchQuery::default() };
-        find(fixture, &query)
-    };
-    assert_eq!(any("red green"), [1, 2]);
-    assert_eq!(any("red purple blue"), [1, 3]);
-    assert_eq!(any("red* \"blue green\""), [1, 4]);
-    assert_eq!(any("* \""), NONE);
-    assert_eq!(any("purple OR"), NONE);
 }
 
 pub fn a_phrase_matches_adjacent_words(fixture: &Fixture<'_>) {
@@ -548,6 +529,18 @@ pub fn candidates_are_selected_by_sessions_and_not_from_the_trash(fixture: &Fixt
     assert_eq!(sessions_of(&other), []);
     fixture.store.trash_session(fixture.session_of(one.branch), fixture.drafts.now()).unwrap();
     assert_eq!(sessions_of(&all), [fixture.session_of(two.branch)]);
+    let trashed = SessionFilter { trashed: true, ..SessionFilter::default() };
+    assert_eq!(sessions_of(&trashed), [fixture.session_of(one.branch)]);
+}
+
+pub fn a_question_may_have_many_terms(fixture: &Fixture<'_>) {
+    fixture.append_text(fixture.main(), "the first needle");
+    fixture.append_text(fixture.main(), "the last thread");
+    let words: Vec<String> = (0..60).map(|number| format!("absent{number}")).collect();
+    let terms = SearchQuery::new(format!("needle {} thread", words.join(" "))).terms();
+    let found = candidates(fixture, &CandidateQuery { terms, ..CandidateQuery::default() });
+    assert_eq!(found.found.len(), 2);
+    assert_eq!((found.frequencies[0].messages, found.frequencies[61].messages), (1, 1));
 }
 
 pub fn any_text_is_a_valid_query(fixture: &Fixture<'_>) {

@@ -23,13 +23,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_acp::{
-    AcpAgent, Attachments, DecidedBy, Decision, Launch, PermissionPolicy, PermissionQuestion, environment,
-};
+use hfs_acp::{AcpAgent, Attachments, Decision, Launch, PermissionPolicy, PermissionQuestion, environment};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, Attachment, BranchId, CompletedMessage, ContentHash, EventPayload,
-    Message, MessageDraft, NotPersisted, Part, PassthroughFields, ReplyDelta, Role, RunId, RunOutcome,
-    RunRequest, RunSink, SessionId, Timestamp, ToolEvent, append_delta,
+    Agent, AgentError, AgentMemory, Attachment, BranchId, CompletedMessage, ContentHash, DecidedBy,
+    EventPayload, Message, MessageDraft, NotPersisted, Part, PassthroughFields, ReplyDelta, Role, RunId,
+    RunOutcome, RunRequest, RunSink, SessionId, Timestamp, ToolEvent, append_delta,
 };
 use serde_json::{Value, json};
 use testkit::acp_agent::ScriptedProgram;

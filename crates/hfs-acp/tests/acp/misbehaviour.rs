@@ -91,7 +91,7 @@ async fn unknown_requests_and_strange_ids_cost_nothing() {
         request(json!(1), "fs/read_text_file"),
         request(json!("a"), "terminal/create"),
         request(json!({"odd": true}), "x/unknown"),
-        // Answers that nobody waits for, twice, and notifications of other versions.
+        // Answers to no request, twice, and notifications of other versions.
         {"line": "{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}", "times": 2},
         {"line": "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-1,\"message\":\"m\"}}"},
         {"line": "{\"jsonrpc\":\"2.0\",\"method\":\"x/y\",\"params\":[]}"},
@@ -161,7 +161,7 @@ async fn an_agent_that_cannot_be_started_or_speaks_another_version_is_named() {
 }
 
 #[tokio::test]
-async fn an_agent_that_nobody_has_logged_in_to_says_how() {
+async fn an_agent_without_a_login_says_how_to_log_in() {
     let script = ScriptedProgram::new(&json!({
         "logins": [{"id": "key", "name": "API key", "description": "Set SOME_KEY"}],
         "session/new": [[{"error": {"code": -32000, "message": "Authentication required"}}]],

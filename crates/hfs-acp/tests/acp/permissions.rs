@@ -42,7 +42,7 @@ async fn questions_and_answers_are_recorded() {
     );
     let decided = events.iter().any(|event| {
         matches!(event, ToolEvent::PermissionDecided { allowed: false, by, option, .. }
-            if by == "user" && option.as_deref() == Some("no"))
+            if *by == DecidedBy::User && option.as_deref() == Some("no"))
     });
     assert!(requested && decided, "{events:?}");
 }

@@ -1,6 +1,6 @@
 //! What an agent sends becomes the messages of a turn.
 
-use hfs_core::{ContextUpdate, SessionOpening, ToolEnding};
+use hfs_core::{ContextUpdate, PlanStepStatus, SessionOpening, ToolEnding};
 
 use super::*;
 
@@ -198,7 +198,7 @@ async fn every_kind_of_update_is_kept() {
     );
     let events = turn.events();
     assert!(events.iter().any(|event| matches!(event, ToolEvent::PlanUpdated { steps, .. }
-        if steps[0].content == "test it" && steps[0].status == "in_progress")));
+        if steps[0].content == "test it" && steps[0].status == PlanStepStatus::InProgress)));
     assert!(
         events
             .iter()

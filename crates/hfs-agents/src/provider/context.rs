@@ -154,15 +154,11 @@ impl ProviderModel {
         found.map(|(tokens, source)| ContextLimit { tokens, source })
     }
 
-    /// The limit; asks the server once if it is not known.
-    pub async fn limit_of_context(&self) -> Option<ContextLimit> {
-        if let Some(limit) = self.known_limit() {
-            return Some(limit);
-        }
+    /// Asks the server for the limit, once.
+    pub(super) async fn ask_for_limit(&self) {
         let ask =
             || async { tokio::time::timeout(SERVER_TIMEOUT, self.ask_for_context()).await.ok().flatten() };
         self.listed_context.get_or_init(ask).await;
-        self.known_limit()
     }
 
     async fn ask_for_context(&self) -> Option<u64> {

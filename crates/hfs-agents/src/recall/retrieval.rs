@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hfs_core::{Message, MessageId, MessageRange, Part, Role, SearchHit, SessionId, Store, StoreResult};
-use hfs_retrieval::{RecallQuery, RecalledPassage, recall};
+use hfs_retrieval::{RecallQuery, Recalled, RecalledPassage, recall};
 
 use super::ID;
 use super::query::{Query, words};
@@ -55,6 +55,8 @@ pub(crate) struct Snippet {
 pub(crate) struct Retrieved {
     /// Best first.
     pub passages: Vec<Passage>,
+    /// Whether the best passages contain too little of the question to answer it.
+    pub abstained: bool,
 }
 
 /// Retrieves the best passages for a query, at most `limit`. Leaves out the message `except`.
@@ -69,8 +71,8 @@ pub(crate) fn retrieve(
     }
     let asked =
         RecallQuery { question: query.text.clone(), except, limit: MAX_CANDIDATES, ..RecallQuery::default() };
-    let mut passages: Vec<Passage> = recall(store, &asked)?
-        .passages
+    let Recalled { passages, abstained, .. } = recall(store, &asked)?;
+    let mut passages: Vec<Passage> = passages
         .into_iter()
         .map(|found| {
             let snippet = best_snippet(&found.message, query)
@@ -84,7 +86,7 @@ pub(crate) fn retrieve(
     for passage in &mut passages {
         passage.reply = reply_to(store, &passage.hit)?;
     }
-    Ok(Retrieved { passages })
+    Ok(Retrieved { passages, abstained })
 }
 
 fn hit_of(found: RecalledPassage) -> SearchHit {

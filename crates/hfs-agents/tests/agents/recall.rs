@@ -155,6 +155,16 @@ async fn passages_with_few_of_the_terms_are_presented_as_closest_matches_only() 
 }
 
 #[tokio::test]
+async fn a_frequent_term_alone_does_not_answer_a_question_about_a_rare_one() {
+    let store = empty_store();
+    let messages: Vec<_> =
+        (0..30).map(|n| message(Role::User, &format!("login attempt {n}"), n + 1)).collect();
+    save(&*store, "Logins", &messages);
+    let (sink, _) = run(&Recall::new(store), question("login xylophone")).await;
+    assert!(sink.text().starts_with("Nothing in your saved sessions has most of *login*"), "{}", sink.text());
+}
+
+#[tokio::test]
 async fn an_empty_store_and_a_search_without_matches_have_answers_with_advice() {
     let (sink, outcome) = run(&Recall::new(empty_store()), question("login?")).await;
     assert!(outcome.is_ok());

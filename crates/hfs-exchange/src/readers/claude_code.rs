@@ -30,10 +30,11 @@ use serde_json::Value;
 use crate::decompress::uncompressed_path;
 use crate::detect::FormatProbe;
 use crate::json::{parse, push_array, push_value};
+use crate::readers::streamed::{MAX_BUFFERED_BYTES, TOO_MANY_RECORDS};
 use crate::readers::{AFTER, BEFORE, FLAGS, Output, RAW, RECORDS, ReportBuilder};
 use crate::records::{Entry, Framing, RecordPosition, for_each_record, for_each_record_from};
 use crate::resume::LineStart;
-use crate::source::{Links, companion_state, open_file};
+use crate::source::{Links, companion_states, open_file};
 use crate::{Format, Source};
 
 use content::{ContentBlock, MessageContent, PartsBuilder, ToolResultFiles};
@@ -140,10 +141,6 @@ fn session(source: &Source, layout: &Layout) -> ForeignSession {
     session.updated_at = layout.last;
     session
 }
-
-/// Limit on the bytes of the records that are buffered: those of queued messages, and those that are stored
-/// with a later message.
-const MAX_BUFFERED_BYTES: usize = 48 << 20;
 
 struct QueuedMessage {
     branch: u32,
@@ -259,9 +256,10 @@ impl<'a> SecondPass<'a> {
         }
         self.flush()?;
         let mut next = 1 + self.layout.forks.len();
+        let states = companion_states(source.companions());
         for path in source.companions() {
             let name = path.display().to_string();
-            let state = companion_state(path).ok();
+            let state = states.get(&name).copied();
             if state.is_some() && saved.subagents.get(&name).copied() == state {
                 continue;
             }
@@ -370,7 +368,7 @@ impl<'a> SecondPass<'a> {
     fn push_other(&mut self, line: u64, record: &Record, bytes: usize) {
         if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
             self.has_exceeded_limit = true;
-            self.report.dropped(Some(line), "too many consecutive records that are not messages");
+            self.report.dropped(Some(line), TOO_MANY_RECORDS);
             return;
         }
         self.report.opaque();

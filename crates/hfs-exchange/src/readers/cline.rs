@@ -15,7 +15,7 @@ use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
 use super::content_blocks::BlockReader;
-use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text};
+use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text, usage};
 use super::entry_tree::{EntryTree, Parent, flag_all};
 use crate::detect::FormatProbe;
 use crate::json::parse;
@@ -244,12 +244,11 @@ fn model_use(used: &Value) -> Option<(Timestamp, String)> {
 }
 
 fn request_usage(request: &Map<String, Value>) -> Option<Usage> {
-    let tokens = |key: &str| number(request, key).unwrap_or(0);
-    let sent = number(request, "tokensIn")?
-        .saturating_add(tokens("cacheWrites"))
-        .saturating_add(tokens("cacheReads"));
-    let cached = |key: &str| number(request, key);
-    Some(Usage::new(sent, tokens("tokensOut")).with_cache(cached("cacheReads"), cached("cacheWrites")))
+    let count = |key: &str| number(request, key);
+    let (read, written) = (count("cacheReads"), count("cacheWrites"));
+    // A request that has not been answered has no tokens.
+    let sent = count("tokensIn")?;
+    usage(&[Some(sent), read, written], &[count("tokensOut")]).map(|usage| usage.with_cache(read, written))
 }
 
 /// The folder that the state of the editor names.
@@ -331,16 +330,16 @@ fn push_message(
 
 /// Tokens as the command-line version counts them. Those that were read from a cache are among the input.
 fn metrics(fields: &Map<String, Value>) -> Option<Usage> {
-    let tokens = |key: &str| number(fields, key).unwrap_or(0);
-    let prompt_tokens = number(fields, "inputTokens").or_else(|| {
-        let tokens = fields.get("tokens")?.as_object()?;
-        Some(number(tokens, "prompt")?.saturating_add(number(tokens, "cached").unwrap_or(0)))
-    })?;
-    let completion = fields.get("tokens").and_then(|tokens| tokens.get("completion")?.as_u64());
-    let cached =
-        number(fields, "cacheReadTokens").or_else(|| number(fields.get("tokens")?.as_object()?, "cached"));
-    let usage = Usage::new(prompt_tokens, completion.unwrap_or_else(|| tokens("outputTokens")));
-    Some(usage.with_cache(cached, number(fields, "cacheWriteTokens")))
+    let count = |key: &str| number(fields, key);
+    let tokens = fields.get("tokens").and_then(Value::as_object);
+    let older = |key: &str| tokens.and_then(|tokens| number(tokens, key));
+    let sent = match count("inputTokens") {
+        Some(sent) => [Some(sent), None],
+        None => [Some(older("prompt")?), older("cached")],
+    };
+    let (read, written) = (count("cacheReadTokens").or(older("cached")), count("cacheWriteTokens"));
+    usage(&sent, &[older("completion").or(count("outputTokens"))])
+        .map(|usage| usage.with_cache(read, written))
 }
 
 /// Takes the content of a message. The state of the editor becomes a message of its own, marked as context.

@@ -13,14 +13,14 @@ use serde_json::{Map, Value};
 use super::claude_code::{attachment_of, decode_base64};
 use super::conversation::{
     BufferedExport, ConversationTree, ImportedMessage, SentNode, TreeNode, as_text, inline_image, number,
-    text,
+    text, usage,
 };
-use super::entry_tree::{EntryTree, Parent, SavedTree, flag_all, read_lines, stored_record};
+use super::entry_tree::{EntryTree, Parent, SavedState, SavedTree, flag_all, read_lines, stored_record};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, RECORDS};
 use crate::records::JsonRecord;
-use crate::resume::{LineStart, StoredFields};
+use crate::resume::StoredFields;
 use crate::{Format, Source};
 
 const NAME: &str = "copilot-cli";
@@ -44,14 +44,7 @@ impl super::Reader for Copilot {
         if FormatProbe::new(source)?.has_key(OLDER_MESSAGES) {
             return read_older_session(source, out);
         }
-        let conversation = ConversationTree::new(source, NAME, "");
-        let (mut tree, mut events, start) = match out.resume::<SavedState>(NAME) {
-            Some(SavedState { tree, events }) => {
-                let start = tree.start;
-                (EntryTree::resumed(conversation, tree), events, start)
-            }
-            None => (EntryTree::new(conversation), Events::default(), LineStart::BEGINNING),
-        };
+        let (mut tree, mut events, start) = EntryTree::begin::<Events>(source, NAME, out);
         read_lines(source, start, &mut tree, out, |tree, record, line| events.event(tree, record, line))?;
         let first_id = tree.first_id();
         let place = tree.take_resume_place();
@@ -61,16 +54,9 @@ impl super::Reader for Copilot {
                 return Ok(());
             };
             events.forget_after(&tree, sent);
-            out.resume_point(tree.end.offset, NAME, &SavedState { tree, events })
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, known: events })
         })
     }
-}
-
-/// What is kept of a session for the next import.
-#[derive(Serialize, Deserialize)]
-struct SavedState {
-    tree: SavedTree,
-    events: Events,
 }
 
 fn is_event(record: &Map<String, Value>) -> bool {
@@ -126,7 +112,7 @@ struct Events {
     assets: HashMap<String, (String, Attachment)>,
 }
 
-/// The tokens of a call to the model.
+/// The tokens of a call to the model. The fields of `Usage`, a domain type that is not stored itself, are copied.
 #[derive(Serialize, Deserialize)]
 struct CallTokens {
     sent: u64,
@@ -486,8 +472,9 @@ impl Events {
 /// The id and the tokens of a call to the model.
 fn model_call(data: &Map<String, Value>) -> Option<(String, Usage)> {
     let fields = data.get("usage").and_then(Value::as_object).unwrap_or(data);
-    let usage = Usage::new(number(fields, "inputTokens")?, number(fields, "outputTokens").unwrap_or(0))
-        .with_cache(number(fields, "cacheReadTokens"), number(fields, "cacheWriteTokens"));
+    let count = |key: &str| number(fields, key);
+    let usage = usage(&[Some(count("inputTokens")?)], &[count("outputTokens")])?
+        .with_cache(count("cacheReadTokens"), count("cacheWriteTokens"));
     Some((text(fields, "apiCallId")?.to_owned(), usage))
 }
 

@@ -13,6 +13,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use hfs_core::ImportError;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -71,14 +72,21 @@ struct Place {
     newest: Option<usize>,
 }
 
-/// What is kept of a file for the next import: the state at a place, and where the file ended.
+/// What is kept of a file for the next import: its tree, and what its reader knows besides.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedState<K> {
+    pub tree: SavedTree,
+    pub known: K,
+}
+
+/// What is kept of a tree: the state at a place, and where the file ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedTree {
     entries: Vec<FileEntry>,
     nodes: Vec<SentNode>,
     newest: Option<usize>,
     /// The line with which the next import begins.
-    pub start: LineStart,
+    start: LineStart,
     /// The place after the last line.
     pub end: LineStart,
 }
@@ -132,8 +140,24 @@ impl EntryTree {
         }
     }
 
-    /// A conversation of which an earlier import sent the beginning. The records from `saved.start` on follow.
-    pub(crate) fn resumed(mut conversation: ConversationTree, saved: SavedTree) -> Self {
+    /// The conversation of a file, and what its reader knows besides. An earlier import may have sent the beginning: the records
+    /// from the returned line on follow.
+    pub(crate) fn begin<K: Default + DeserializeOwned>(
+        source: &Source,
+        reader: &str,
+        out: &Output<'_>,
+    ) -> (Self, K, LineStart) {
+        let conversation = ConversationTree::new(source, reader, "");
+        match out.resume(reader) {
+            Some(SavedState { tree, known }) => {
+                let start = tree.start;
+                (Self::resumed(conversation, tree), known, start)
+            }
+            None => (Self::new(conversation), K::default(), LineStart::BEGINNING),
+        }
+    }
+
+    fn resumed(mut conversation: ConversationTree, saved: SavedTree) -> Self {
         conversation.resume(saved.nodes);
         let by_id = (0..).zip(&saved.entries).map(|(index, entry)| (entry.id.clone(), index)).collect();
         Self { entries: saved.entries, by_id, newest: saved.newest, ..Self::new(conversation) }

@@ -111,6 +111,7 @@ impl SeenResults {
 /// A chat that has been read.
 struct Chat {
     replay: Replay,
+    session_id: String,
     conversation: ConversationTree,
     context: ChatContext,
     /// The chats of subagents that were sent and have not changed since, each with its state; `None` if they have to be sent.
@@ -124,7 +125,8 @@ impl Chat {
         let mut conversation = ConversationTree::new(source, NAME, "");
         let mut replay = Replay::default();
         let end = replay.read(source, LineStart::BEGINNING, &mut conversation.report, out)?;
-        Ok(Self { replay, conversation, context: ChatContext::default(), subagents: None, end })
+        let session_id = session_id(source, &replay.header)?;
+        Ok(Self { replay, session_id, conversation, context: ChatContext::default(), subagents: None, end })
     }
 
     /// Continues after an earlier import. `None` if new records or subagents change what was sent before.
@@ -134,8 +136,8 @@ impl Chat {
         out: &mut Output<'_>,
     ) -> Result<Option<Self>, ImportError> {
         let StoredFields(header) = saved.header;
-        let session = session_id(source, &header)?;
-        if companion_states(&subagents_of(source, &session)) != saved.subagents {
+        let session_id = session_id(source, &header)?;
+        if companion_states(&subagents_of(source, &session_id)) != saved.subagents {
             return Ok(None);
         }
         let mut conversation = ConversationTree::new(source, NAME, "");
@@ -146,26 +148,25 @@ impl Chat {
             return Ok(None);
         }
         let subagents = Some(saved.subagents);
-        Ok(Some(Self { replay, conversation, context: saved.context, subagents, end }))
+        Ok(Some(Self { replay, session_id, conversation, context: saved.context, subagents, end }))
     }
 
     fn send(self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let Self { replay, mut conversation, mut context, subagents, end } = self;
-        let header = replay.header.clone();
-        let id = session_id(source, &header)?;
+        let Self { mut replay, session_id, mut conversation, mut context, subagents, end } = self;
+        let header = std::mem::take(&mut replay.header);
         context.directories = replay.directories().unwrap_or(context.directories);
         let directory = project_directory(source, &header, &context.directories);
         let mut added = replay.add_to(&mut conversation, None, "", &mut context);
         conversation.current = added.current;
         let subagents = match subagents {
             Some(known) => known,
-            None => add_subagents(source, &id, &mut conversation, out)?,
+            None => add_subagents(source, &session_id, &mut conversation, out)?,
         };
         let session = &mut conversation.session;
         session.project = directory.map(|directory| Project { directory, repository: None });
         session.title = text(&header, "summary").filter(|title| !title.is_empty()).map(str::to_owned);
         session.automatic_name = true;
-        session.origin.id = id;
+        session.origin.id = session_id;
         conversation.set_times_from_messages();
         let time = |key: &str| header.get(key).and_then(crate::time::from_json);
         conversation.set_missing_times(time("startTime"), time("lastUpdated"));
@@ -742,8 +743,8 @@ fn model_messages(mut message: Map<String, Value>, at: Timestamp, results: &mut 
     }
     let usage = message.get("tokens").and_then(Value::as_object).and_then(|tokens| {
         let count = |key| number(tokens, key);
-        let usage = usage(&[count("input")], &[count("output"), count("thoughts")]);
-        Some(usage?.with_cache(count("cached"), None))
+        usage(&[count("input")], &[count("output"), count("thoughts")])
+            .map(|usage| usage.with_cache(count("cached"), None))
     });
     let mut imported = ImportedMessage::new(NAME, id.clone(), Role::Assistant, parts, at);
     imported.attachments = attachments;

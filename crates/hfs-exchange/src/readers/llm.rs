@@ -4,7 +4,7 @@
 use hfs_core::{ImportError, Part, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationTree, ImportedMessage, number, text};
+use super::conversation::{ConversationTree, ImportedMessage, number, text, usage};
 use crate::database::{Database, DatabaseRow, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
@@ -99,7 +99,7 @@ fn read_thread(
         let converted = converted.into_iter().enumerate().map(|(number, mut imported)| {
             if let Some(turn) = turn.filter(|_| imported.draft.role == Role::Assistant) {
                 imported.draft.model = text(&turn.fields, "model").map(str::to_owned);
-                imported.draft.usage = usage(&turn.fields);
+                imported.draft.usage = token_usage(&turn.fields);
             }
             if number == 0 { imported.with_record(message.clone()) } else { imported }
         });
@@ -129,8 +129,19 @@ fn time(fields: &Map<String, Value>) -> Option<Timestamp> {
     fields.get("datetime_utc").and_then(crate::time::from_json)
 }
 
-fn usage(fields: &Map<String, Value>) -> Option<Usage> {
-    super::conversation::usage(&[number(fields, "input_tokens")], &[number(fields, "output_tokens")])
+/// The tokens of a response. Its details are what the provider reports besides, as JSON without zeros. OpenAI's cached tokens are
+/// among the input, Anthropic's are not.
+fn token_usage(fields: &Map<String, Value>) -> Option<Usage> {
+    let details = text(fields, "token_details").and_then(parse).map(|parsed| parsed.value);
+    let detail = |keys: &[&str]| {
+        keys.iter().try_fold(details.as_ref()?, |value, key| value.get(*key)).and_then(Value::as_u64)
+    };
+    let cached = ["prompt_tokens_details", "input_tokens_details"]
+        .into_iter()
+        .find_map(|key| detail(&[key, "cached_tokens"]));
+    let (read, written) = (detail(&["cache_read_input_tokens"]), detail(&["cache_creation_input_tokens"]));
+    usage(&[number(fields, "input_tokens"), read, written], &[number(fields, "output_tokens")])
+        .map(|usage| usage.with_cache(cached.or(read), written))
 }
 
 /// The messages of a row in `messages`: one per tool result, then one for the rest.
@@ -384,7 +395,7 @@ fn answer(
         })?;
     }
     let model = text(&response, "model").map(str::to_owned);
-    let usage = usage(&response);
+    let usage = token_usage(&response);
     for field in ["prompt", "response", "reasoning"] {
         response.shift_remove(field);
     }
@@ -392,4 +403,27 @@ fn answer(
     imported.draft.model = model;
     imported.draft.usage = usage;
     Ok(imported)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_details_of_a_response_have_its_cached_tokens() {
+        let tokens = |details: Value| {
+            let fields =
+                json!({"input_tokens": 100, "output_tokens": 5, "token_details": details.to_string()});
+            token_usage(fields.as_object().unwrap()).unwrap()
+        };
+        assert_eq!(tokens(json!({})), Usage::new(100, 5));
+        for key in ["prompt_tokens_details", "input_tokens_details"] {
+            let details = json!({key: {"cached_tokens": 64}});
+            assert_eq!(tokens(details), Usage::new(100, 5).with_cache(Some(64), None));
+        }
+        let details = json!({"cache_read_input_tokens": 30, "cache_creation_input_tokens": 7});
+        assert_eq!(tokens(details), Usage::new(137, 5).with_cache(Some(30), Some(7)));
+    }
 }

@@ -528,13 +528,13 @@ fn messages(record: JsonRecord, format: &str, number: u64) -> Result<Vec<ChatMes
             chat.draft.model = fields.get("model").and_then(Value::as_str).map(str::to_owned);
             chat.draft.usage = fields.get("usage").and_then(Value::as_object).and_then(|counts| {
                 let count = |key: &str| super::conversation::number(counts, key);
-                let usage = usage(
-                    &[count("prompt_tokens").or(count("input_tokens"))],
-                    &[count("completion_tokens").or(count("output_tokens"))],
-                );
                 let details = ["prompt_tokens_details", "input_tokens_details"];
                 let cached = details.iter().find_map(|key| counts.get(*key)?.get("cached_tokens")?.as_u64());
-                Some(usage?.with_cache(cached, None))
+                usage(
+                    &[count("prompt_tokens").or(count("input_tokens"))],
+                    &[count("completion_tokens").or(count("output_tokens"))],
+                )
+                .map(|usage| usage.with_cache(cached, None))
             });
         }
         if fields.get("hidden") == Some(&Value::Bool(true)) {

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use hfs_core::{Attachment, ImportError, Part, Role, Timestamp, Usage};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationTree, ImportedMessage, TreeNode, as_text, inline_image, number, text};
+use super::conversation::{
+    ConversationTree, ImportedMessage, TreeNode, as_text, inline_image, number, text, usage,
+};
 use super::streamed::has_output;
 use crate::database::{Database, quoted, text_column};
 use crate::detect::FormatProbe;
@@ -93,7 +95,7 @@ impl SessionRows {
         )?;
         let mut branches: Vec<(String, Vec<i64>)> = Vec::new();
         let mut turns: HashMap<(String, Option<i64>), Vec<i64>> = HashMap::new();
-        let mut usage = Vec::new();
+        let mut tokens_of_turns = Vec::new();
         if structured {
             let sql = format!("select * from {STRUCTURE} where session_id = ?1 order by sequence_number, id");
             database.rows(&sql, &[id], &mut |row| {
@@ -116,18 +118,17 @@ impl SessionRows {
                     let turn = row.fields.get("user_turn_number").and_then(Value::as_i64);
                     let rows =
                         turns.get(&(text_column(&row, "branch_id"), turn)).cloned().unwrap_or_default();
-                    let tokens = |name: &str| number(&row.fields, name).unwrap_or(0);
+                    let count = |name: &str| number(&row.fields, name);
                     // The details are JSON in a text column.
                     let details = parse(&text_column(&row, "input_tokens_details"));
                     let cached = details.and_then(|details| details.value.get("cached_tokens")?.as_u64());
-                    let tokens = Usage::new(tokens("input_tokens"), tokens("output_tokens"));
-                    let tokens = tokens.with_cache(cached, None);
-                    usage.push((tokens, rows));
+                    let tokens = usage(&[count("input_tokens")], &[count("output_tokens")]);
+                    tokens_of_turns.extend(tokens.map(|tokens| (tokens.with_cache(cached, None), rows)));
                     Ok(())
                 },
             )?;
         }
-        Ok(Self { items, branches, usage })
+        Ok(Self { items, branches, usage: tokens_of_turns })
     }
 
     fn conversation(self, source: &Source, id: &str) -> ConversationTree {

@@ -430,9 +430,8 @@ fn token_usage(tokens: &Fields) -> Option<TokenUsage> {
     let cache = tokens.get("cache").and_then(Value::as_object);
     let cached = |key: &str| cache.and_then(|cache| number(cache, key));
     let count = |key: &str| number(tokens, key);
-    let usage =
-        usage(&[count("input"), cached("read"), cached("write")], &[count("output"), count("reasoning")]);
-    Some(usage?.with_cache(cached("read"), cached("write")))
+    usage(&[count("input"), cached("read"), cached("write")], &[count("output"), count("reasoning")])
+        .map(|usage| usage.with_cache(cached("read"), cached("write")))
 }
 
 #[derive(Default)]

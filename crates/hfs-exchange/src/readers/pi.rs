@@ -7,12 +7,12 @@ use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::conversation::{ConversationTree, ImportedMessage, as_text, inline_image, number, text};
-use super::entry_tree::{EntryTree, Parent, SavedTree, read_lines, stored_record};
+use super::conversation::{ConversationTree, ImportedMessage, as_text, inline_image, number, text, usage};
+use super::entry_tree::{EntryTree, Parent, SavedState, read_lines, stored_record};
 use crate::detect::FormatProbe;
 use crate::readers::{Output, RECORDS};
 use crate::records::JsonRecord;
-use crate::resume::{LineStart, StoredFields};
+use crate::resume::StoredFields;
 use crate::{Format, Source};
 
 const NAME: &str = "pi";
@@ -29,29 +29,15 @@ impl super::Reader for Pi {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let conversation = ConversationTree::new(source, NAME, "");
-        let (mut tree, mut info, start) = match out.resume::<SavedState>(NAME) {
-            Some(SavedState { tree, info }) => {
-                let start = tree.start;
-                (EntryTree::resumed(conversation, tree), info, start)
-            }
-            None => (EntryTree::new(conversation), SessionInfo::default(), LineStart::BEGINNING),
-        };
+        let (mut tree, mut info, start) = EntryTree::begin::<SessionInfo>(source, NAME, out);
         read_lines(source, start, &mut tree, out, |tree, record, line| info.record(tree, record, line))?;
         let first_id = tree.first_id();
         let place = tree.take_resume_place();
         info.finish(source, tree.finish(), first_id)?.send_with(out, |out, sent| {
             let Some(tree) = EntryTree::saved(place, sent) else { return Ok(()) };
-            out.resume_point(tree.end.offset, NAME, &SavedState { tree, info })
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, known: info })
         })
     }
-}
-
-/// What is kept of a file for the next import.
-#[derive(Serialize, Deserialize)]
-struct SavedState {
-    tree: SavedTree,
-    info: SessionInfo,
 }
 
 fn is_header(record: &Map<String, Value>) -> bool {
@@ -181,7 +167,7 @@ fn agent_message(
     }
     if message.draft.role == Role::Assistant {
         message.draft.model = text(fields, "model").map(str::to_owned);
-        message.draft.usage = fields.get("usage").and_then(Value::as_object).map(usage);
+        message.draft.usage = fields.get("usage").and_then(Value::as_object).and_then(token_usage);
         let failed = matches!(text(fields, "stopReason"), Some("error"));
         message = message.flagged(MessageFlag::Error, failed);
         if message.draft.parts.is_empty()
@@ -273,8 +259,24 @@ fn take_sections(fields: &mut Map<String, Value>, message: &mut ImportedMessage)
     }
 }
 
-fn usage(fields: &Map<String, Value>) -> Usage {
-    let tokens = |key: &str| number(fields, key).unwrap_or(0);
-    let sent = ["input", "cacheRead", "cacheWrite"].into_iter().map(tokens).fold(0, u64::saturating_add);
-    Usage::new(sent, tokens("output")).with_cache(number(fields, "cacheRead"), number(fields, "cacheWrite"))
+fn token_usage(fields: &Map<String, Value>) -> Option<Usage> {
+    let count = |key: &str| number(fields, key);
+    let (read, written) = (count("cacheRead"), count("cacheWrite"));
+    usage(&[count("input"), read, written], &[count("output")]).map(|usage| usage.with_cache(read, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tokens_that_are_not_given_are_unknown() {
+        let usage = |value: Value| token_usage(value.as_object().unwrap());
+        assert_eq!(usage(json!({})), None);
+        assert_eq!(usage(json!({"output": 3})), Some(Usage::new(0, 3)));
+        let counts = json!({"input": 5, "output": 3, "cacheRead": 7, "cacheWrite": 11});
+        assert_eq!(usage(counts), Some(Usage::new(23, 3).with_cache(Some(7), Some(11))));
+    }
 }

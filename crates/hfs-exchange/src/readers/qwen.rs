@@ -13,8 +13,8 @@ use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text};
-use super::entry_tree::{EntryTree, Parent, SavedTree, flag_all, read_lines, stored_record};
+use super::conversation::{BufferedExport, ConversationTree, ImportedMessage, TreeNode, number, text, usage};
+use super::entry_tree::{EntryTree, Parent, SavedState, flag_all, read_lines, stored_record};
 use super::genai::Content;
 use crate::detect::FormatProbe;
 use crate::json::parse;
@@ -44,7 +44,9 @@ impl super::Reader for Qwen {
         if FormatProbe::new(source)?.has_key("messages") {
             return read_older_chat(source, out);
         }
-        let (mut session, start, known) = SessionReader::begin(source, out);
+        // The states of the subagents that were imported.
+        let (tree, (info, known), start): (_, (_, HashMap<_, _>), _) = EntryTree::begin(source, NAME, out);
+        let mut session = SessionReader { tree, info };
         read_lines(source, start, &mut session.tree, out, |tree, record, line| {
             session.info.record(tree, record, line, None);
         })?;
@@ -90,15 +92,6 @@ pub(crate) fn subagents_of(path: &Path) -> Option<PathBuf> {
         .then(|| chats.with_file_name("subagents").join(path.file_stem().unwrap_or_default()))
 }
 
-/// What is kept of a session for the next import.
-#[derive(Serialize, Deserialize)]
-struct SavedState {
-    tree: SavedTree,
-    info: SessionInfo,
-    /// The transcripts of subagents, each with its state.
-    subagents: HashMap<String, [u8; 32]>,
-}
-
 /// Fields of the session, and where its tool calls are.
 #[derive(Default, Serialize, Deserialize)]
 struct SessionInfo {
@@ -124,22 +117,6 @@ struct SessionReader {
 }
 
 impl SessionReader {
-    /// Begins at the place where the last import may be continued. Returns its line, and the states of the subagents that were
-    /// imported.
-    fn begin(source: &Source, out: &Output<'_>) -> (Self, LineStart, HashMap<String, [u8; 32]>) {
-        let conversation = ConversationTree::new(source, NAME, "");
-        match out.resume::<SavedState>(NAME) {
-            Some(SavedState { tree, info, subagents }) => {
-                let start = tree.start;
-                (Self { tree: EntryTree::resumed(conversation, tree), info }, start, subagents)
-            }
-            None => {
-                let tree = EntryTree::new(conversation);
-                (Self { tree, info: SessionInfo::default() }, LineStart::BEGINNING, HashMap::new())
-            }
-        }
-    }
-
     /// Adds each subagent as a branch that forks where it was started. A subagent may have been started by
     /// another one, so those whose start is unknown are read last. They are removed from `states`: the next import may find
     /// where they were started.
@@ -198,7 +175,7 @@ impl SessionReader {
         conversation.send_with(out, |out, sent| {
             let Some(tree) = EntryTree::saved(place, sent) else { return Ok(()) };
             info.calls.retain(|_, node| *node < tree.node_count());
-            out.resume_point(tree.end.offset, NAME, &SavedState { tree, info, subagents })
+            out.resume_point(tree.end.offset, NAME, &SavedState { tree, known: (info, subagents) })
         })
     }
 }
@@ -301,7 +278,7 @@ fn messages_of(fields: &mut Map<String, Value>, id: &str) -> Vec<ImportedMessage
             ImportedMessage::new(NAME, id, Role::Assistant, std::mem::take(&mut content.parts), at);
         message.draft.model = text(fields, "model").map(str::to_owned);
         message.draft.agent = text(fields, "agentName").map(str::to_owned);
-        message.draft.usage = fields.get("usageMetadata").and_then(Value::as_object).map(usage);
+        message.draft.usage = fields.get("usageMetadata").and_then(Value::as_object).and_then(token_usage);
         message.attachments = content.attachments;
         return vec![message];
     }
@@ -391,11 +368,12 @@ fn summary(fields: &mut Map<String, Value>, id: &str, at: Timestamp) -> Vec<Impo
 }
 
 /// Whether the candidates' tokens include those of reasoning depends on the provider; the total always does.
-fn usage(fields: &Map<String, Value>) -> Usage {
-    let prompt_tokens = number(fields, "promptTokenCount").unwrap_or(0);
-    let received = number(fields, "totalTokenCount").and_then(|total| total.checked_sub(prompt_tokens));
-    let completion_tokens = received.or_else(|| number(fields, "candidatesTokenCount")).unwrap_or(0);
-    Usage::new(prompt_tokens, completion_tokens).with_cache(number(fields, "cachedContentTokenCount"), None)
+fn token_usage(fields: &Map<String, Value>) -> Option<Usage> {
+    let count = |key: &str| number(fields, key);
+    let sent = count("promptTokenCount");
+    let received = count("totalTokenCount").and_then(|total| total.checked_sub(sent.unwrap_or(0)));
+    usage(&[sent], &[received.or(count("candidatesTokenCount"))])
+        .map(|usage| usage.with_cache(count("cachedContentTokenCount"), None))
 }
 
 fn read_older_chat(source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
@@ -477,10 +455,10 @@ fn older_messages(
     }
     let mut message = ImportedMessage::new(NAME, id.clone(), role, parts, at);
     message.draft.model = text(&fields, "model").map(str::to_owned);
-    message.draft.usage = fields.get("tokens").and_then(Value::as_object).map(|tokens| {
-        let count = |key: &str| number(tokens, key).unwrap_or(0);
-        Usage::new(count("input"), count("output").saturating_add(count("thoughts")))
-            .with_cache(number(tokens, "cached"), None)
+    message.draft.usage = fields.get("tokens").and_then(Value::as_object).and_then(|tokens| {
+        let count = |key: &str| number(tokens, key);
+        usage(&[count("input")], &[count("output"), count("thoughts")])
+            .map(|usage| usage.with_cache(count("cached"), None))
     });
     message.attachments = content.attachments;
     message.set_record(fields);

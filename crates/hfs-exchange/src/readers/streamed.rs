@@ -9,8 +9,11 @@ use crate::readers::{AFTER, BEFORE, Output, RAW, RECORDS, ReportBuilder};
 use crate::records::{JsonRecord, RecordPosition};
 use crate::resume::LineStart;
 
-/// Limit on the bytes of `StreamedSession::other_records`.
-const MAX_BUFFERED_BYTES: usize = 48 << 20;
+/// Limit on the bytes of the records that are buffered because they are stored with a later message.
+pub(crate) const MAX_BUFFERED_BYTES: usize = 48 << 20;
+
+/// Why a record is dropped when the limit is reached.
+pub(crate) const TOO_MANY_RECORDS: &str = "too many consecutive records that are not messages";
 
 /// Limit on the number of messages that stay pending.
 const MAX_PENDING: usize = 64;
@@ -139,7 +142,7 @@ impl<'a> StreamedSession<'a> {
     pub(crate) fn push_other(&mut self, record: JsonRecord, bytes: usize, line: u64) {
         if self.buffered_bytes + bytes > MAX_BUFFERED_BYTES {
             self.has_exceeded_limit = true;
-            self.report.dropped(Some(line), "too many consecutive records that are not messages");
+            self.report.dropped(Some(line), TOO_MANY_RECORDS);
             return;
         }
         self.report.opaque();
@@ -199,7 +202,7 @@ impl<'a> StreamedSession<'a> {
 
     /// Begins a branch that forks from `branch` after message `seq`.
     pub(crate) fn fork(&mut self, branch: usize, seq: u64) -> Result<(), ImportError> {
-        // A message behind the fork stays pending: it gets the records that follow if no other message does.
+        // A message after the fork stays pending: it gets the records that follow if no other message does.
         if self.heads.get(branch).is_none_or(|head| *head <= seq) {
             self.flush()?;
         }

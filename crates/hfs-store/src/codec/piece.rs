@@ -7,7 +7,7 @@
 //! | 2 | part | the part, encoded like the body of a message of this one part |
 //! | 3 | output | a line of JSON with the other fields, then the text |
 
-use hfs_core::{DeltaKind, OutputDelta, ReplyDelta, TextDelta};
+use hfs_core::{ContentHash, DeltaKind, OutputDelta, Part, ReplyDelta, TextDelta};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::body;
@@ -35,21 +35,29 @@ struct OutputJson {
     is_error: bool,
 }
 
-pub(crate) fn encode(delta: &ReplyDelta) -> Result<Piece> {
+pub(crate) fn encode(delta: ReplyDelta) -> Result<Piece> {
     Ok(match delta {
         ReplyDelta::Text(TextDelta { kind, text }) => {
             let kind = match kind {
                 DeltaKind::Text => TEXT,
                 DeltaKind::Thinking => THINKING,
             };
-            Piece { kind, text: text.clone() }
+            Piece { kind, text }
         }
-        ReplyDelta::Part(part) => Piece { kind: PART, text: body::encode(std::slice::from_ref(part))? },
+        ReplyDelta::Part(part) => Piece { kind: PART, text: body::encode(std::slice::from_ref(&part))? },
         ReplyDelta::Output(OutputDelta { id, keep, text, is_error }) => {
-            let json = to_json(&OutputJson { id: id.clone(), keep: *keep, is_error: *is_error })?;
-            Piece { kind: OUTPUT, text: [&json, "\n", text].concat() }
+            let json = to_json(&OutputJson { id, keep, is_error })?;
+            Piece { kind: OUTPUT, text: [&json, "\n", &text].concat() }
         }
     })
+}
+
+/// The attachment that a delta refers to.
+pub(crate) fn attachment_of(delta: &ReplyDelta) -> Option<ContentHash> {
+    match delta {
+        ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
+        ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
+    }
 }
 
 pub(crate) fn decode(kind: i64, text: &str) -> Result<ReplyDelta> {
@@ -73,7 +81,6 @@ pub(crate) fn decode(kind: i64, text: &str) -> Result<ReplyDelta> {
 
 #[cfg(test)]
 mod tests {
-    use hfs_core::Part;
     use proptest::prelude::*;
 
     use super::*;
@@ -96,7 +103,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_encoded_delta_decodes_to_itself(delta in any_delta()) {
-            let piece = encode(&delta).unwrap();
+            let piece = encode(delta.clone()).unwrap();
             prop_assert_eq!(decode(piece.kind, &piece.text).unwrap(), delta);
         }
 

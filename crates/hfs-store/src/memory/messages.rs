@@ -4,11 +4,12 @@ use std::sync::{Arc, Weak};
 
 use hfs_core::{
     Appended, Attachment, AttachmentStore, BranchId, ContentHash, Message, MessageDraft, MessageId,
-    MessageRange, MessageStatus, MessageStore, Part, Position, ReplyDelta, ReplyHandle, Seq, SessionId,
-    StoreError, StoreResult, Timestamp, append_delta,
+    MessageRange, MessageStatus, MessageStore, Position, ReplyDelta, ReplyHandle, Seq, SessionId, StoreError,
+    StoreResult, Timestamp, append_delta,
 };
 
-use crate::error::undone_branch;
+use crate::codec::piece::attachment_of;
+use crate::error::{NO_FINAL_MESSAGE, undone_branch};
 
 use super::{Data, MemoryStore, MessageRow, conflict, hash_of, invalid, missing_attachment, not_found};
 
@@ -40,11 +41,7 @@ impl MessageStore for MemoryStore {
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
         let mut data = self.lock();
         self.own_reply(&mut data, reply)?;
-        let attached = deltas.iter().filter_map(|delta| match delta {
-            ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
-            ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
-        });
-        for hash in attached {
+        for hash in deltas.iter().filter_map(attachment_of) {
             if !data.attachments.contains_key(&hash) {
                 return Err(missing_attachment(reply.message, hash));
             }
@@ -70,7 +67,7 @@ impl MessageStore for MemoryStore {
         next: &MessageDraft,
     ) -> StoreResult<ReplyHandle> {
         let [last, following @ ..] = messages else {
-            return Err(invalid("a turn continues after the final message of its reply, and there is none"));
+            return Err(invalid(NO_FINAL_MESSAGE));
         };
         let mut data = self.lock();
         self.own_reply(&mut data, reply)?;

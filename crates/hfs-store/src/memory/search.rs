@@ -42,8 +42,8 @@ impl SearchIndex for MemoryStore {
         let data = self.lock();
         let mut candidates =
             Candidates { frequencies: vec![TermFrequency::default(); terms.len()], ..Candidates::default() };
-        for row in data.sessions.values().filter(|row| row.session.trashed_at.is_none()) {
-            candidates.sessions += 1;
+        for row in data.sessions.values() {
+            candidates.sessions += u64::from(row.session.trashed_at.is_none());
             let in_scope = matches(&query.sessions, &row.session);
             let mut words = 0;
             let mut session_terms = vec![false; terms.len()];
@@ -94,9 +94,7 @@ impl SearchIndex for MemoryStore {
 }
 
 fn in_scope(query: &SearchQuery, session: &Session) -> bool {
-    matches(&query.sessions, session)
-        && query.session.is_none_or(|only| only == session.id)
-        && query.except_session != Some(session.id)
+    matches(&query.sessions, session) && query.session.is_none_or(|only| only == session.id)
 }
 
 fn find(
@@ -114,8 +112,7 @@ fn find(
     let text = message.content.searchable_text();
     let text = AnalyzedText::new(&text);
     let matches: Vec<Vec<Range<usize>>> = terms.iter().map(|term| text.find(term)).collect();
-    let found = matches.iter().filter(|matches| !matches.is_empty()).count();
-    if found == 0 || (found < terms.len() && !query.any_word) {
+    if matches.iter().any(Vec::is_empty) {
         return None;
     }
     Some(SearchHit {

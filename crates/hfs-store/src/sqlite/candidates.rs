@@ -10,18 +10,16 @@ use hfs_core::{
     CandidateMessage, CandidateQuery, CandidateSession, Candidates, SessionFilter, SessionId, TermFrequency,
 };
 use hfs_retrieval::patterns;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::rows::{self, branch_of, message_no};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result};
 use crate::sqlite::messages;
-use crate::sqlite::search::expression;
-use crate::sqlite::sessions::filter_condition;
+use crate::sqlite::search::{MAX_EXAMINED, expression, selected_branches, unlisted_branches};
 
-/// Maximum number of index entries of a term that are read, newest first. A term with more is too common to find
+/// Maximum number of index entries of a term that are kept, newest first. A term with more is too common to find
 /// candidates by it.
 const MAX_ENTRIES: usize = 20_000;
 /// Maximum number of messages that are considered. Common terms only add to those that rarer terms have found.
@@ -50,8 +48,11 @@ pub(crate) fn find(conn: &Connection, probe: &LivenessProbe, query: &CandidateQu
     let mut entries = Vec::with_capacity(query.terms.len());
     for term in &query.terms {
         let patterns = patterns(term);
-        let numbers =
-            if patterns.is_empty() { Vec::new() } else { entries_of(conn, &expression(&patterns), &scope)? };
+        let numbers = if patterns.is_empty() {
+            Vec::new()
+        } else {
+            entries_of(conn, &expression(&patterns), &scope, MAX_ENTRIES)?
+        };
         let sessions: HashSet<i64> = numbers.iter().map(|no| branch_of(*no)).collect();
         let (messages, sessions) = (numbers.len() as u64, sessions.len() as u64);
         candidates.frequencies.push(TermFrequency { messages, sessions: sessions.min(totals.sessions) });
@@ -125,20 +126,11 @@ enum Scope {
 
 impl Scope {
     fn new(conn: &Connection, query: &CandidateQuery) -> Result<Self> {
-        let branches = |condition: &str, values: Vec<Value>| -> Result<HashSet<i64>> {
-            let sql = format!(
-                "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
-                    WHERE {condition}"
-            );
-            let mut statement = conn.prepare_cached(&sql)?;
-            let rows = statement.query_map(params_from_iter(values), |row| row.get(0))?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        };
         if query.sessions == SessionFilter::default() {
-            return branches("session.state IN (1, 2)", Vec::new()).map(Self::Except);
+            return unlisted_branches(conn).map(Self::Except);
         }
-        let (condition, values) = filter_condition(&query.sessions);
-        branches(&condition, values).map(Self::Only)
+        let selected = selected_branches(conn, &query.sessions, None)?;
+        Ok(Self::Only(selected.into_iter().collect()))
     }
 
     fn contains(&self, no: i64) -> bool {
@@ -149,14 +141,18 @@ impl Scope {
     }
 }
 
-/// The newest messages with a term.
-fn entries_of(conn: &Connection, expression: &str, scope: &Scope) -> Result<Vec<i64>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT rowid FROM message_text WHERE message_text MATCH ?1 ORDER BY rowid DESC LIMIT ?2",
-    )?;
-    let mut rows = statement.query(params![expression, i64::try_from(MAX_ENTRIES).unwrap_or(i64::MAX)])?;
+/// The newest messages in scope with a term, at most `limit`.
+fn entries_of(conn: &Connection, expression: &str, scope: &Scope, limit: usize) -> Result<Vec<i64>> {
+    let mut statement = conn
+        .prepare_cached("SELECT rowid FROM message_text WHERE message_text MATCH ?1 ORDER BY rowid DESC")?;
+    let mut rows = statement.query([expression])?;
     let mut numbers = Vec::new();
+    let mut examined = 0;
     while let Some(row) = rows.next()? {
+        if numbers.len() >= limit || examined >= MAX_EXAMINED {
+            break;
+        }
+        examined += 1;
         let no = row.get(0)?;
         if scope.contains(no) {
             numbers.push(no);
@@ -169,6 +165,11 @@ fn entries_of(conn: &Connection, expression: &str, scope: &Scope) -> Result<Vec<
 fn weight(messages: u64, with: usize) -> f64 {
     let float = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     (1.0 + float(messages) / (float(with as u64) + 1.0)).ln()
+}
+
+/// The bit that stands for a term. Terms after the 32nd have none.
+fn bit_of(term: usize) -> u32 {
+    u32::try_from(term).ok().and_then(|term| 1_u32.checked_shl(term)).unwrap_or(0)
 }
 
 /// A branch with its best messages.
@@ -197,7 +198,7 @@ fn best_branches(entries: &[Vec<i64>], total: u64) -> Vec<BranchCandidates> {
         if let Some(term_weight) = weights.get_mut(term) {
             *term_weight = weight(total, numbers.len());
         }
-        let bit = 1_u32.checked_shl(u32::try_from(term).unwrap_or(u32::MAX)).unwrap_or(0);
+        let bit = bit_of(term);
         let is_full = messages.len() + numbers.len() > MAX_MESSAGES;
         for no in numbers {
             if !is_full {
@@ -208,7 +209,12 @@ fn best_branches(entries: &[Vec<i64>], total: u64) -> Vec<BranchCandidates> {
         }
     }
     let weight_of = |terms: u32| -> f64 {
-        weights.iter().enumerate().filter(|(term, _)| terms >> term & 1 == 1).map(|(_, weight)| weight).sum()
+        weights
+            .iter()
+            .enumerate()
+            .filter(|(term, _)| terms & bit_of(*term) != 0)
+            .map(|(_, weight)| weight)
+            .sum()
     };
     let mut branches: HashMap<i64, (u32, Vec<(i64, f64)>)> = HashMap::new();
     for (no, terms) in messages {
@@ -367,5 +373,25 @@ impl Reader<'_> {
             }
         }
         Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_entries_applies_to_those_in_scope() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE VIRTUAL TABLE message_text USING fts5(words)").unwrap();
+        let old = message_no(1, 1).unwrap();
+        let newer: Vec<i64> = (1..=5).map(|seq| message_no(2, seq).unwrap()).collect();
+        for no in newer.iter().chain([&old]) {
+            conn.execute("INSERT INTO message_text (rowid, words) VALUES (?1, 'common')", [no]).unwrap();
+        }
+        let entries = |scope: &Scope, limit| entries_of(&conn, "common", scope, limit).unwrap();
+        assert_eq!(entries(&Scope::Only(HashSet::from([1])), 2), [old]);
+        assert_eq!(entries(&Scope::Except(HashSet::from([2])), 2), [old]);
+        assert_eq!(entries(&Scope::Except(HashSet::new()), 2), [newer[4], newer[3]]);
     }
 }

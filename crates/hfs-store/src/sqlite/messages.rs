@@ -29,7 +29,7 @@ use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
 use crate::codec::{body, checksum, piece};
 use crate::db::locks::LivenessProbe;
 use crate::db::lookup::{self, BranchRecord};
-use crate::error::{Error, Result, conflict, invalid, not_found, undone_branch};
+use crate::error::{Error, NO_FINAL_MESSAGE, Result, conflict, invalid, not_found, undone_branch};
 use crate::sqlite::session_stats::{self, SessionStats};
 use crate::sqlite::sessions::unique_violation_as_conflict;
 use crate::sqlite::{SqliteStore, attachments, text_index};
@@ -90,9 +90,9 @@ impl MessageStore for SqliteStore {
     fn extend_reply(&self, reply: ReplyHandle, deltas: &[ReplyDelta]) -> StoreResult<()> {
         let action = "save the reply";
         let merged = merge_deltas(deltas);
-        let pieces = merged.iter().map(piece::encode).collect::<Result<Vec<_>>>();
+        let attachments: Vec<ContentHash> = merged.iter().filter_map(piece::attachment_of).collect();
+        let pieces = merged.into_iter().map(piece::encode).collect::<Result<Vec<_>>>();
         let pieces = pieces.map_err(self.db.store_error(action))?;
-        let attachments: Vec<ContentHash> = merged.iter().filter_map(attachment_of).collect();
         let probe = self.db.liveness_probe();
         self.db.write(action, move |conn| {
             let (no, _) = find_own_reply(conn, &probe, reply)?;
@@ -113,13 +113,7 @@ impl MessageStore for SqliteStore {
         let action = "save the reply";
         let row = MessageRow::finalized(message).map_err(self.db.store_error(action))?;
         let probe = self.db.liveness_probe();
-        self.db.write(action, move |conn| {
-            let (no, session) = find_own_reply(conn, &probe, reply)?;
-            replace_row(conn, no, reply.message, &row)?;
-            delete_reply(conn, no)?;
-            session_stats::touch(conn, session, row.created_at)?;
-            session_stats::set_needs_indexing(conn, session, true)
-        })?;
+        self.db.write(action, move |conn| finalize_reply(conn, &probe, reply, &row))?;
         text_index::after_append(self, 1);
         Ok(())
     }
@@ -135,19 +129,15 @@ impl MessageStore for SqliteStore {
         let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
         let (probe, message) = (self.db.liveness_probe(), next.id);
         let begun = self.db.write(action, move |conn| {
-            let (last, following) =
-                rows.split_first().filter(|(_, following)| !following.is_empty()).ok_or_else(|| {
-                    invalid("a turn continues after the final message of its reply, and there is none")
-                })?;
-            let (no, session) = find_own_reply(conn, &probe, reply)?;
-            replace_row(conn, no, reply.message, last)?;
-            delete_reply(conn, no)?;
-            session_stats::touch(conn, session, last.created_at)?;
+            let (last, following) = rows
+                .split_first()
+                .filter(|(_, following)| !following.is_empty())
+                .ok_or_else(|| invalid(NO_FINAL_MESSAGE))?;
+            finalize_reply(conn, &probe, reply, last)?;
             // This process holds the branch, so the reply is its head.
             let head = BranchHead::find(conn, reply.branch)?;
             let no = insert_after(conn, &head, following)?;
             insert_reply(conn, &probe, no)?;
-            session_stats::set_needs_indexing(conn, session, true)?;
             Ok(ReplyHandle { message, branch: reply.branch, seq: seq_of(no) })
         })?;
         text_index::after_append(self, messages.len());
@@ -542,11 +532,18 @@ fn merge_deltas(deltas: &[ReplyDelta]) -> Vec<ReplyDelta> {
     merged
 }
 
-fn attachment_of(delta: &ReplyDelta) -> Option<ContentHash> {
-    match delta {
-        ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
-        ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
-    }
+/// Replaces a reply that this store is writing by its final message.
+fn finalize_reply(
+    conn: &Connection,
+    probe: &LivenessProbe,
+    reply: ReplyHandle,
+    row: &MessageRow,
+) -> Result<()> {
+    let (no, session) = find_own_reply(conn, probe, reply)?;
+    replace_row(conn, no, reply.message, row)?;
+    delete_reply(conn, no)?;
+    session_stats::touch(conn, session, row.created_at)?;
+    session_stats::set_needs_indexing(conn, session, true)
 }
 
 /// The message number and the session of a reply that this store is writing.

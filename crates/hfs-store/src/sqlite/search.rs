@@ -22,16 +22,13 @@ use crate::sqlite::{SqliteStore, candidates, text_index};
 /// Maximum number of matches that are counted and ranked.
 const MAX_MATCHES: usize = 10_000;
 /// Maximum number of index entries that are examined, in case most of them are outside the scope of the search.
-const MAX_EXAMINED: usize = 200_000;
-/// A search for any of several words leaves out words that at least this many messages contain, unless all of its words
-/// are that common.
-const COMMON_WORD: i64 = 5_000;
+pub(crate) const MAX_EXAMINED: usize = 200_000;
 /// FTS5's bm25 with weights for the columns `words`, `stems` and `parts`: a word as it was typed counts most.
 const RANK: &str = "bm25(message_text, 1.0, 0.7, 0.5)";
 
 fn find(conn: &Connection, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Result<SearchResults> {
     let scope = Scope::new(conn, query)?;
-    let words = if query.any_word { any_of(conn, terms)? } else { all_of(terms) };
+    let words = all_of(terms);
     let matches = find_matches(conn, &words, &scope)?;
     let total = matches.numbers.len() as u64;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
@@ -76,24 +73,6 @@ fn all_of(terms: &[Vec<Pattern>]) -> String {
     terms.iter().map(|term| expression(term)).collect::<Vec<_>>().join(" AND ")
 }
 
-/// A query that at least one of the terms must match. Leaves common terms out if there are others.
-fn any_of(conn: &Connection, terms: &[Vec<Pattern>]) -> Result<String> {
-    let mut rare = Vec::new();
-    let mut all = Vec::new();
-    for term in terms.iter().map(|term| expression(term)) {
-        let found: i64 = conn
-            .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM message_text WHERE message_text MATCH ?1 LIMIT ?2)",
-            )?
-            .query_row(params![term, COMMON_WORD], |row| row.get(0))?;
-        if (1..COMMON_WORD).contains(&found) {
-            rare.push(term.clone());
-        }
-        all.push(term);
-    }
-    Ok(if rare.is_empty() { all } else { rare }.join(" OR "))
-}
-
 /// The messages that a search may return.
 struct Scope {
     /// Ranges of message numbers.
@@ -107,14 +86,11 @@ struct Scope {
 impl Scope {
     fn new(conn: &Connection, query: &SearchQuery) -> Result<Self> {
         let all_sessions = query.session.is_none() && query.sessions == SessionFilter::default();
-        let (ranges, mut excluded) = if all_sessions {
+        let (ranges, excluded) = if all_sessions {
             (vec![(i64::MIN, i64::MAX)], unlisted_branches(conn)?)
         } else {
-            (ranges_of(selected_branches(conn, query)?)?, HashSet::new())
+            (ranges_of(selected_branches(conn, &query.sessions, query.session)?)?, HashSet::new())
         };
-        if let Some(except) = query.except_session {
-            excluded.extend(branches_of(conn, except)?);
-        }
         Ok(Self {
             ranges,
             excluded,
@@ -140,7 +116,7 @@ impl Scope {
 }
 
 /// Branches of sessions that are in the trash or not complete yet.
-fn unlisted_branches(conn: &Connection) -> Result<HashSet<i64>> {
+pub(crate) fn unlisted_branches(conn: &Connection) -> Result<HashSet<i64>> {
     Ok(conn
         .prepare_cached(
             "SELECT branch.no FROM session CROSS JOIN branch ON branch.session = session.no
@@ -150,19 +126,14 @@ fn unlisted_branches(conn: &Connection) -> Result<HashSet<i64>> {
         .collect::<rusqlite::Result<_>>()?)
 }
 
-fn branches_of(conn: &Connection, session: SessionId) -> Result<Vec<i64>> {
-    Ok(conn
-        .prepare_cached(
-            "SELECT branch.no FROM session JOIN branch ON branch.session = session.no WHERE session.id = ?1",
-        )?
-        .query_map([session.as_uuid().as_bytes()], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?)
-}
-
-/// Branches of the sessions that a query selects, newest first.
-fn selected_branches(conn: &Connection, query: &SearchQuery) -> Result<Vec<i64>> {
-    let (mut condition, mut values) = filter_condition(&query.sessions);
-    if let Some(only) = query.session {
+/// Branches of the sessions that the filter selects, or of one of them, newest first.
+pub(crate) fn selected_branches(
+    conn: &Connection,
+    filter: &SessionFilter,
+    only: Option<SessionId>,
+) -> Result<Vec<i64>> {
+    let (mut condition, mut values) = filter_condition(filter);
+    if let Some(only) = only {
         condition.push_str(" AND session.id = ?");
         values.push(only.as_uuid().as_bytes().to_vec().into());
     }

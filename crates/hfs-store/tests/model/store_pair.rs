@@ -362,21 +362,16 @@ fn snapshot_session(pair: &StorePair, store: &dyn Store, which: usize, id: Sessi
 /// replies at different times.
 fn snapshot_searches(store: &dyn Store, text: &mut String) {
     for query in QUERIES {
-        for any_word in [false, true] {
-            let query = SearchQuery { text: query.into(), any_word, limit: 1000, ..SearchQuery::default() };
-            let found = store.search(&query).unwrap();
-            assert_eq!(found.total, found.hits.len() as u64);
-            let mut hits: Vec<(MessageId, BranchId, String)> = found
-                .hits
-                .into_iter()
-                .filter(|hit| {
-                    store.get_message(hit.message).unwrap().content.status == MessageStatus::Complete
-                })
-                .map(|hit| (hit.message, hit.branch, format!("{} {}", hit.session_name, hit.branch_name)))
-                .collect();
-            hits.sort();
-            writeln!(text, "{:?} {any_word}: {hits:?}", query.text).unwrap();
-        }
+        let found = store.search(&SearchQuery::new(query).with_limit(1000)).unwrap();
+        assert_eq!(found.total, found.hits.len() as u64);
+        let mut hits: Vec<(MessageId, BranchId, String)> = found
+            .hits
+            .into_iter()
+            .filter(|hit| store.get_message(hit.message).unwrap().content.status == MessageStatus::Complete)
+            .map(|hit| (hit.message, hit.branch, format!("{} {}", hit.session_name, hit.branch_name)))
+            .collect();
+        hits.sort();
+        writeln!(text, "{query:?}: {hits:?}").unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use hfs_core::{
     Event, EventPayload, ImportReport, Message, MessageDraft, MessageId, MessageStatus, Operation,
     OperationId, OperationKind, Origin, Part, PassthroughFields, Position, Project, Role, Run, RunEnding,
     RunId, RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes,
-    SessionId, SessionSummary, StateCost, Timestamp, Usage,
+    SessionId, SessionSummary, StateCost, Timestamp, ToolEnding, ToolEvent, Usage,
 };
 use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
 use serde_json::json;
@@ -426,8 +426,16 @@ pub fn events_until(phase: &str) -> Vec<Event> {
 
 /// Returns the event at the end of a tool call.
 pub fn call_ended(call: &str) -> Event {
-    let fields = serde_json::Map::from_iter([("call".to_owned(), call.into())]);
-    Event { run: run_id(2), number: 1, at: after(5_000), payload: EventPayload::custom("tool.ended", fields) }
+    let ended = ToolEvent::ToolEnded {
+        agent: "assistant".into(),
+        call: call.into(),
+        name: "Bash".into(),
+        title: String::new(),
+        ending: ToolEnding::Completed,
+        duration_ms: 900,
+    };
+    let payload = ended.payload().expect("the event is an object with a type");
+    Event { run: run_id(2), number: 1, at: after(5_000), payload }
 }
 
 /// Returns the complete run.

@@ -321,6 +321,7 @@ impl Runner {
     fn switch_engine(&mut self) {
         let next = lock_unpoisoned(&self.next_engine).take();
         if let Some(engine) = next {
+            // An exchange in progress keeps the engine that it began with, and its agent.
             self.backend.engine = engine;
         }
     }
@@ -450,8 +451,8 @@ impl Runner {
         });
     }
 
-    /// Stops all work, waits until the reply in progress is saved, and leaves the conversation. Saving and
-    /// leaving take at most `timeout` each.
+    /// Stops all work, waits until the reply in progress is saved, leaves the conversation, and ends what the agent has
+    /// started. Saving and leaving take at most `timeout` each.
     pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
         self.stop_transfer.store(true, Ordering::SeqCst);
@@ -459,6 +460,7 @@ impl Runner {
             let _ = tokio::time::timeout(timeout, exchange).await;
         }
         let _ = tokio::time::timeout(timeout, self.backend.engine.close_session(conversation)).await;
+        self.backend.engine.agent().close().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hfs_core::{
     AgentDescription, AgentError, ContextUpdate, ErrorKind, EventPayload, Message, MessageDraft, MessageFlag,
     ModelContext, Part, Position, ReplyDelta, RequestEvent, Role, RunSnapshot, SessionId, StoreError,
-    Timestamp, TokenTotal,
+    Timestamp, TokenTotal, ToolEvent,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 use ratatui::text::Line;
@@ -111,20 +111,11 @@ impl ExchangeInProgress {
                 self.end_call(id);
             }
         }
-        let next = self.reply.next(Role::Assistant);
-        let ended = match self.completed.pop_front() {
-            Some(completed) => completed,
-            None => std::mem::replace(&mut self.reply, next),
-        };
+        let ended = self.completed.pop_front().unwrap_or_else(|| {
+            let next = self.reply.next(Role::Assistant);
+            std::mem::replace(&mut self.reply, next)
+        });
         ended.into_lines()
-    }
-}
-
-/// The id of the call whose end an event reports.
-fn ended_call(payload: &EventPayload) -> Option<&str> {
-    match payload {
-        EventPayload::Custom(event) if event.kind == "tool.ended" => event.fields.get("call")?.as_str(),
-        _ => None,
     }
 }
 
@@ -451,9 +442,9 @@ impl Model {
             };
         }
         if let Some(exchange) = &mut self.chat.exchange
-            && let Some(call) = ended_call(payload)
+            && let Some(ToolEvent::ToolEnded { call, .. }) = ToolEvent::read(payload)
         {
-            exchange.end_call(call);
+            exchange.end_call(&call);
         }
         match RequestEvent::read(payload) {
             Some(event @ RequestEvent::LeftOut { .. }) => self.notify(Tone::Warn, event.describe()),
@@ -561,14 +552,17 @@ impl Model {
         self.chat.completion = None;
     }
 
-    fn exchange_succeeded(&mut self, done: Exchange, exchange: Option<ExchangeInProgress>) -> Vec<Effect> {
+    fn exchange_succeeded(
+        &mut self,
+        done: Exchange,
+        mut exchange: Option<ExchangeInProgress>,
+    ) -> Vec<Effect> {
         self.chat.save = SaveState::Saved;
         self.chat.context = ContextGauge::after_reply(&done.reply.content, self.chat.context, &self.agent);
         let usage = &done.run.snapshot.usage;
         self.chat.tokens += usage.total_tokens;
         self.chat.has_unknown_tokens |= !matches!(usage.total(), TokenTotal::Exact(_));
         self.chat.run = done.run.snapshot;
-        let mut exchange = exchange;
         let shown = self.chat.transcript.messages().next_back().map_or(0, |newest| newest.seq);
         let messages = done.earlier.into_iter().chain([done.reply]).filter(|message| message.seq > shown);
         for message in messages {

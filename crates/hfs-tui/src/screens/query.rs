@@ -12,6 +12,8 @@ pub struct QueryWords {
     pub tool: Option<String>,
     /// The other words.
     pub text: String,
+    /// Whether the query ends with the last word of the text, which the user may still be typing.
+    pub is_last_word_open: bool,
 }
 
 impl QueryWords {
@@ -32,8 +34,12 @@ impl QueryWords {
                 }
                 words.text.push_str(word);
                 is_quoted ^= word.matches('"').count() % 2 == 1;
+                words.is_last_word_open = !word.ends_with(['"', '*']);
+                continue;
             }
+            words.is_last_word_open = false;
         }
+        words.is_last_word_open &= !query.ends_with(char::is_whitespace);
         words
     }
 
@@ -57,6 +63,17 @@ mod tests {
         assert_eq!(words.text, "fix login");
         assert_eq!((words.project.as_deref(), words.tool.as_deref()), (Some("gate"), Some("codex")));
         assert_eq!(QueryWords::of("tool: project:"), QueryWords::default(), "while the user types a filter");
+    }
+
+    #[test]
+    fn the_last_word_is_open_until_a_space_a_filter_or_a_mark_follows() {
+        for open in ["login", "fix login", "tool:codex login", "\"tool:codex log"] {
+            assert!(QueryWords::of(open).is_last_word_open, "{open}");
+        }
+        let closed = ["", "login ", "login project:login", "login tool:", "log*", "\"fix login\""];
+        for closed in closed {
+            assert!(!QueryWords::of(closed).is_last_word_open, "{closed}");
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Search {
     selection: ListSelection,
     results: SearchResults,
     request_id: u64,
+    /// Whether the query has a word to look for.
+    has_terms: bool,
     is_searching: bool,
     error: Option<String>,
 }
@@ -51,6 +53,7 @@ impl Search {
             selection: ListSelection::default(),
             results: SearchResults::default(),
             request_id: cx.ids.next(),
+            has_terms: false,
             is_searching: false,
             error: None,
         };
@@ -68,11 +71,7 @@ impl Search {
     fn run_query(&mut self) -> Vec<Action> {
         let words = QueryWords::of(self.query.text());
         // The user may still be typing the last word, so it is searched as a prefix.
-        let is_last_word_open = match words.text.split_whitespace().next_back() {
-            Some(last) => self.query.text().ends_with(last) && !last.ends_with(['"', '*']),
-            None => false,
-        };
-        let star = if is_last_word_open { "*" } else { "" };
+        let star = if words.is_last_word_open { "*" } else { "" };
         let query = SearchQuery {
             text: format!("{}{star}", words.text),
             sessions: words.filter(),
@@ -81,7 +80,8 @@ impl Search {
             limit: LIMIT,
             ..SearchQuery::default()
         };
-        if query.terms().is_empty() {
+        self.has_terms = !query.terms().is_empty();
+        if !self.has_terms {
             self.results = SearchResults::default();
             self.is_searching = false;
             return Vec::new();
@@ -107,7 +107,7 @@ impl Search {
         let damage = damage_note(self.results.unreadable);
         let (text, style) = match (&self.error, self.results.total) {
             (Some(error), _) => (sanitize_line(error), theme.bad),
-            (None, _) if SearchQuery::new(QueryWords::of(self.query.text()).text).terms().is_empty() => {
+            (None, _) if !self.has_terms => {
                 let text = "words that must all occur · \"a phrase\" · prefix* · project:TEXT · tool:NAME";
                 (text.to_owned(), theme.dim)
             }

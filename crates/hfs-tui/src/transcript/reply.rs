@@ -118,7 +118,13 @@ impl StreamingReply {
 
     /// Records that a call has ended, so that it is no longer shown as running.
     pub fn end_call(&mut self, id: &str) {
-        if self.ended_calls.insert(id.to_owned()) {
+        let is_shown = self.parts.iter().any(|part| match part {
+            Part::ToolCall { id: shown, .. } | Part::ToolResult { id: shown, .. } => shown == id,
+            Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => {
+                false
+            }
+        });
+        if self.ended_calls.insert(id.to_owned()) && is_shown {
             self.lay_out_again();
         }
     }
@@ -271,9 +277,7 @@ impl StreamingReply {
         cached.received = self.received;
         cached.previous = None;
     }
-}
 
-impl StreamingReply {
     /// Returns the rows of a part that is not text or thinking.
     fn whole_part(&self, part: &Part, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
         let is_open = layout.output == OutputMode::Verbose;
@@ -381,6 +385,30 @@ mod tests {
         let lines = reply.lines(layout(&theme, 12));
         assert!(!reply.is_behind());
         assert!(lines.last().unwrap().to_string().contains("the end"));
+    }
+
+    #[test]
+    fn only_a_message_with_the_call_that_ended_is_laid_out_again() {
+        let theme = Theme::dark();
+        let call = |id: &str| {
+            ReplyDelta::Part(Part::ToolCall {
+                id: id.into(),
+                name: "Bash".into(),
+                input: serde_json::json!({"command": "cargo test"}),
+            })
+        };
+        let mut reply = StreamingReply::new(Timestamp::UNIX_EPOCH);
+        reply.append(&call("call-1"));
+        let running = all_rows(&reply, layout(&theme, 80));
+        reply.end_call("call-2");
+        assert!(!reply.cache.borrow().as_ref().unwrap().is_outdated);
+        reply.end_call("call-1");
+        assert_ne!(all_rows(&reply, layout(&theme, 80)), running);
+        // The call of another message, which ended before its part arrived.
+        reply.append(&call("call-2"));
+        let mut next = reply.next(Role::Assistant);
+        next.append(&call("call-2"));
+        assert_eq!(all_rows(&next, layout(&theme, 80)).last(), all_rows(&reply, layout(&theme, 80)).last());
     }
 
     #[test]

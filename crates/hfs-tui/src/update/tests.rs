@@ -4,7 +4,7 @@ use hfs_core::{
     AgentDescription, AgentError, BranchId, ContextLimit, ContextUpdate, ErrorKind, Event, EventPayload,
     LimitSource, Message, MessageDraft, MessageFlag, MessageStatus, ModelContext, Page, Part, Position,
     Project, ReplyDelta, RequestEvent, Role, Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
-    Usage,
+    ToolEnding, ToolEvent, Usage,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
@@ -313,8 +313,15 @@ fn a_turn_shows_each_message_once_and_which_tools_run() {
     assert_eq!(harness.model.chat.conversation.head(), 9);
 
     send(&mut harness, Update::Delta(ReplyDelta::Part(result.clone())));
-    let fields = serde_json::Map::from_iter([("call".to_owned(), "1".into())]);
-    harness.send(event(EventPayload::custom("tool.ended", fields)));
+    let ended = ToolEvent::ToolEnded {
+        agent: "claude".into(),
+        call: "1".into(),
+        name: "Bash".into(),
+        title: "make".into(),
+        ending: ToolEnding::Completed,
+        duration_ms: 1,
+    };
+    harness.send(event(ended.payload().unwrap()));
     let screen = screen_text(&harness);
     assert!(screen.contains("▸ ✓ all built") && !screen.contains("▸ ◌"), "{screen}");
 

@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hfs_acp::DecidedBy;
 use hfs_core::{
-    AgentError, ContextUpdate, DeltaKind, ErrorExt, EventPayload, Message, OutputDelta, Part, Project,
-    ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput, patched_files,
+    AgentError, ContextUpdate, DecidedBy, DeltaKind, ErrorExt, EventPayload, Message, OutputDelta, Part,
+    Project, ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput,
+    patched_files,
 };
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
@@ -437,19 +437,16 @@ impl PrinterState {
                     "{agent} begins a session of its own; it gets the conversation so far as text{missing}\n"
                 ));
             }
-            ToolEvent::PermissionDecided { agent, title, kind, by, .. }
-                if by == DecidedBy::NoTerminal.as_str() =>
-            {
+            ToolEvent::PermissionDecided { agent, title, kind, by: DecidedBy::NoTerminal, .. } => {
                 let (agent, title, kind) =
                     (sanitize::line(agent), sanitize::line(title), sanitize::line(kind));
                 self.print_line(&format!(
-                    "warning: {agent} may not do this without a question: {title}; --allow {kind} allows it\n"
+                    "warning: {agent} was refused, because there is no terminal to ask on: {title}; --allow {kind} allows it\n"
                 ));
             }
-            ToolEvent::NoticeReceived { agent, title, description, .. } => {
-                let text =
-                    description.as_ref().map_or_else(|| title.clone(), |more| format!("{title}: {more}"));
-                self.print_line(&format!("{}: {}\n", sanitize::line(agent), sanitize::line(&text)));
+            ToolEvent::NoticeReceived { agent, .. } => {
+                let text = sanitize::line(&event.describe());
+                self.print_line(&format!("{}: {text}\n", sanitize::line(agent)));
             }
             _ => {}
         }

@@ -2,11 +2,12 @@
 
 use hfs_retrieval::{RecallQuery, Recalled, RecalledPassage, RecalledSession};
 
-use crate::args::{MAX_LIMIT, limit_parser};
+use crate::args::limit_parser;
 use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::RecallJson;
+use crate::output::message::{FoundMessage, found_heading};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::project;
@@ -38,7 +39,7 @@ pub fn run(args: &RecallArgs, context: &Context) -> Result<Outcome, CliError> {
         question: args.question.join(" "),
         sessions: in_project.unwrap_or_default(),
         except: None,
-        limit: usize::try_from(args.limit.min(MAX_LIMIT)).unwrap_or(usize::MAX),
+        limit: usize::try_from(args.limit).unwrap_or(usize::MAX),
     };
     let store = context.store()?;
     // If the index cannot be updated, the question is answered from the old index.
@@ -64,23 +65,20 @@ pub fn run(args: &RecallArgs, context: &Context) -> Result<Outcome, CliError> {
 }
 
 fn render_passage(passage: &RecalledPassage, context: &Context) -> String {
-    let Palette { dim, role, .. } = context.console.palette;
-    let branch = if passage.branch_name == hfs_core::MAIN_BRANCH {
-        String::new()
-    } else {
-        format!(" · {}", sanitize::line(&passage.branch_name))
-    };
     let content = &passage.message.content;
+    let heading = found_heading(
+        &FoundMessage {
+            session: passage.session,
+            session_name: &passage.session_name,
+            branch_name: &passage.branch_name,
+            seq: passage.seq,
+            role: content.role,
+            time: &context.format_time(content.created_at),
+        },
+        &context.console.palette,
+    );
     let text = passage.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!(
-        "{role}{}{role:#} {dim}{} #{}{branch} · {} · {}{dim:#}\n  {}\n",
-        passage.session.short().shown(),
-        sanitize::line(&passage.session_name),
-        passage.seq,
-        content.role,
-        context.format_time(content.created_at),
-        sanitize::line(&text),
-    )
+    format!("{heading}\n  {}\n", sanitize::line(&text))
 }
 
 fn render_sessions(sessions: &[RecalledSession], context: &Context) -> String {

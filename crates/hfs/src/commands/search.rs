@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SearchHitJson, SearchJson};
+use crate::output::message::{FoundMessage, found_heading};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::project;
@@ -35,7 +36,8 @@ pub struct SearchArgs {
     /// for its project
     #[arg(long, value_name = "PROJECT")]
     project: Option<String>,
-    /// Search sessions of this tool, such as claude-code or codex; hfs for those that were not imported
+    /// Search sessions of this tool, such as claude-code or codex; hfs for its own sessions, also if imported from an
+    /// export
     #[arg(long, value_name = "TOOL")]
     tool: Option<String>,
     /// Search messages of this role only: user, assistant, system or tool
@@ -96,21 +98,21 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
 }
 
 fn render_hit(hit: &SearchHit, context: &Context) -> String {
-    let Palette { dim, role, strong, .. } = context.console.palette;
-    let branch = if hit.branch_name == hfs_core::MAIN_BRANCH {
-        String::new()
-    } else {
-        format!(" · {}", sanitize::line(&hit.branch_name))
-    };
+    let palette = &context.console.palette;
+    let Palette { strong, .. } = palette;
+    let heading = found_heading(
+        &FoundMessage {
+            session: hit.session,
+            session_name: &hit.session_name,
+            branch_name: &hit.branch_name,
+            seq: hit.seq,
+            role: hit.role,
+            time: &context.format_time(hit.created_at),
+        },
+        palette,
+    );
     let snippet = sanitize::line(&hit.snippet)
         .replace(SearchHit::MARK_START, &strong.render().to_string())
         .replace(SearchHit::MARK_END, &strong.render_reset().to_string());
-    format!(
-        "{role}{}{role:#} {dim}{} #{}{branch} · {} · {}{dim:#}\n  {snippet}\n",
-        hit.session.short().shown(),
-        sanitize::line(&hit.session_name),
-        hit.seq,
-        hit.role,
-        context.format_time(hit.created_at),
-    )
+    format!("{heading}\n  {snippet}\n")
 }

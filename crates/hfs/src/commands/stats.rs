@@ -1,6 +1,6 @@
 //! `hfs stats`: tokens, cost, tool calls, changed files and time.
 
-use hfs_core::{Message, Role, SessionFilter, SessionSummary, Timestamp};
+use hfs_core::{Message, Role, SessionFilter, SessionSummary, Timestamp, Usage, grouped};
 use hfs_engine::{GroupStats, Stats, StatsQuery, collect_stats};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -123,7 +123,7 @@ impl RowJson {
             key,
             sessions: group.sessions,
             messages: group.messages,
-            input_tokens: usage.map(hfs_core::Usage::uncached_tokens),
+            input_tokens: usage.map(Usage::uncached_tokens),
             output_tokens: usage.map(|usage| usage.completion_tokens),
             cache_read_tokens: usage.and_then(|usage| usage.cache_read_tokens),
             cache_write_tokens: usage.and_then(|usage| usage.cache_write_tokens),
@@ -155,10 +155,7 @@ pub fn run(args: &StatsArgs, context: &Context) -> Result<Outcome, CliError> {
             filter,
             group: &|summary, message| args.by.key(summary, message),
             price: &prices::cost,
-            progress: &mut |sessions| {
-                bar.set_message(format!("{sessions} sessions"));
-                true
-            },
+            progress: &mut |sessions| bar.set_message(format!("{sessions} sessions")),
         },
     );
     bar.finish_and_clear();
@@ -238,35 +235,10 @@ fn notes(stats: &Stats) -> Vec<String> {
     .collect()
 }
 
-/// A number with its digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 fn duration(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60) {
         (0, 0) => format!("{seconds}s"),
         (0, minutes) => format!("{minutes}m"),
         (hours, minutes) => format!("{hours}h {minutes:02}m"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        for (number, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
-            assert_eq!(grouped(number), expected);
-        }
     }
 }

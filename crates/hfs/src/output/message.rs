@@ -1,8 +1,8 @@
 //! Messages of a session as text.
 
 use hfs_core::{
-    DiffLine, Message, MessageDraft, MessageStatus, Part, Role, Timestamp, ToolInput, diff_lines,
-    patched_files,
+    DiffLine, MAIN_BRANCH, Message, MessageDraft, MessageStatus, Part, Role, Seq, SessionId, Timestamp,
+    ToolInput, diff_lines, patched_files,
 };
 use serde_json::Value;
 
@@ -44,6 +44,34 @@ pub fn render(message: &Message, detail: Detail, palette: &Palette) -> String {
         text += &format!("{dim}[ended early: {}]{dim:#}\n", sanitize::line(reason));
     }
     text
+}
+
+/// A message that a search or a question has found, and where it is.
+#[derive(Debug, Clone, Copy)]
+pub struct FoundMessage<'a> {
+    pub session: SessionId,
+    pub session_name: &'a str,
+    pub branch_name: &'a str,
+    pub seq: Seq,
+    pub role: Role,
+    /// Its time as it is shown.
+    pub time: &'a str,
+}
+
+/// The line above the excerpt of a message that was found. Names the branch unless it is the main branch.
+pub fn found_heading(found: &FoundMessage<'_>, palette: &Palette) -> String {
+    let FoundMessage { session, session_name, branch_name, seq, role: author, time } = *found;
+    let Palette { dim, role, .. } = *palette;
+    let branch = if branch_name == MAIN_BRANCH {
+        String::new()
+    } else {
+        format!(" · {}", sanitize::line(branch_name))
+    };
+    format!(
+        "{role}{}{role:#} {dim}{} #{seq}{branch} · {author} · {time}{dim:#}",
+        session.short().shown(),
+        sanitize::line(session_name),
+    )
 }
 
 fn heading(message: &Message, detail: Detail, palette: &Palette) -> String {

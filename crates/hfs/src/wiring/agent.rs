@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
 use crate::output::sanitize;
-use crate::permissions::{Asker, NobodyAsks, Permissions, UserPolicy};
+use crate::permissions::{Asker, NeverAsks, Permissions, UserPolicy};
 
 /// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
 /// this time.
@@ -82,7 +82,7 @@ pub struct SelectedAgent {
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
-    build_asking_agent(context, Arc::new(NobodyAsks)).await
+    build_asking_agent(context, Arc::new(NeverAsks)).await
 }
 
 /// Like [`build_agent`], with an agent that asks the user before it acts.
@@ -127,6 +127,7 @@ pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Res
                 permissions: Permissions::new(&context.home),
                 project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
                 asker,
+                open_question: tokio::sync::Mutex::default(),
             };
             let agent = programs::build(&program, reason, Arc::new(policy), context)
                 .map_err(|error| context.name_settings(error, &[Key::Agent]))?;

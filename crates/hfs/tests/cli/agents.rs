@@ -18,7 +18,7 @@ fn scripted_agent() {
 }
 
 /// The binary in an empty home, with the agent `scripted` in its configuration.
-fn hfs_with(script: &ScriptedProgram) -> Hfs {
+fn hfs_with_agent(script: &ScriptedProgram) -> Hfs {
     let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let (program, arguments) = script.command(AGENT_TEST);
     let agents = json!({"scripted": {"command": program.to_str().unwrap(), "args": arguments, "env": ["AGENT_TOKEN"]}});
@@ -67,7 +67,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 #[test]
 fn a_turn_of_an_agent_is_saved_as_messages_and_continued() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let arguments = ["chat", "--agent", "scripted", "--allow", "read,execute", "Test it", "--json"];
     let chat = hfs.run(&arguments).ok().json();
     assert_eq!(roles(&chat), ["assistant", "tool", "assistant"]);
@@ -88,7 +88,7 @@ fn a_turn_of_an_agent_is_saved_as_messages_and_continued() {
 #[test]
 fn without_a_terminal_and_without_an_option_the_answer_is_no() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let chat = hfs.run(&["chat", "--agent", "scripted", "--allow", "read", "Test it", "--json"]).ok().json();
     assert_eq!(text(&chat["message"]), "Then not.");
     let decided = events_of(&chat, "permission.decided");
@@ -100,7 +100,7 @@ fn without_a_terminal_and_without_an_option_the_answer_is_no() {
 #[test]
 fn an_always_on_the_terminal_is_remembered_listed_and_revocable() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
     let screen = terminal.wait_for("allow?").contents();
     assert!(screen.contains("scripted asks to execute: Run the tests"), "{screen}");
@@ -122,7 +122,7 @@ fn an_always_on_the_terminal_is_remembered_listed_and_revocable() {
 #[test]
 fn ctrl_c_at_a_question_ends_the_turn_and_keeps_what_was_said() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
     terminal.wait_for("allow?");
     terminal.press(Key::Ctrl('c'));
@@ -137,7 +137,7 @@ fn ctrl_c_at_a_question_ends_the_turn_and_keeps_what_was_said() {
 #[test]
 fn a_project_can_neither_choose_a_program_nor_allow_anything() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let folder = hfs.project().join(".hfs");
     fs::create_dir(&folder).unwrap();
     let config = "agent: scripted\nagents: {scripted: {command: /bin/false}, evil: {command: /bin/sh}}\nmcp_servers: {evil: {command: /bin/sh}}\n";
@@ -156,7 +156,7 @@ fn a_project_can_neither_choose_a_program_nor_allow_anything() {
 #[test]
 fn agents_are_listed_with_what_they_can_do_and_how_to_get_the_others() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script).env("PATH", "/usr/bin:/bin");
+    let hfs = hfs_with_agent(&script).env("PATH", "/usr/bin:/bin");
     let listed = hfs.run(&["agents", "--json"]).ok().json();
     let agents = listed["agents"].as_array().unwrap();
     let of = |name: &str| agents.iter().find(|agent| agent["name"] == name).unwrap();
@@ -171,9 +171,9 @@ fn agents_are_listed_with_what_they_can_do_and_how_to_get_the_others() {
     assert_eq!(names, ["claude", "codex", "gemini", "goose", "opencode", "pi", "qwen", "scripted"]);
     let missing = hfs.run(&["chat", "--agent", "claude", "hi"]).fails_with(3);
     assert!(missing.stderr.contains("npm install -g"), "{}", missing.stderr);
-    let unknown = hfs.run(&["chat", "--agent", "nobody", "hi"]).fails_with(2);
+    let unknown = hfs.run(&["chat", "--agent", "unknown", "hi"]).fails_with(2);
     assert!(unknown.stderr.contains("there is no agent"), "{}", unknown.stderr);
-    let _ = hfs.run(&["config", "set", "agent", "nobody"]).fails_with(3);
+    let _ = hfs.run(&["config", "set", "agent", "unknown"]).fails_with(3);
     let _ = hfs.run(&["config", "set", "agent", "scripted"]).ok();
     assert_eq!(
         text(&hfs.run(&["chat", "--allow", "all", "Go", "--json"]).ok().json()["message"]),
@@ -184,7 +184,7 @@ fn agents_are_listed_with_what_they_can_do_and_how_to_get_the_others() {
 #[test]
 fn a_check_says_what_is_wrong_in_words() {
     let script = ScriptedProgram::new(&asking());
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let usable = hfs.run(&["agents", "check", "scripted"]).ok();
     assert!(usable.stdout.contains("starts and opens a session; it loads its sessions"), "{}", usable.stdout);
     script.change(&json!({
@@ -215,7 +215,7 @@ fn kill_9_during_a_tool_call_keeps_the_call_and_leaves_no_process() {
     let script = ScriptedProgram::new(&json!({"session/prompt": [[
         {"spawn": true}, chunk("Deploying."), call, {"ask": {"toolCall": {"toolCallId": "call-1"}}, "allowed": [{"hang": true}]},
     ]]}));
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let running = hfs.command(&["chat", "--agent", "scripted", "--allow", "all", "Deploy"]).spawn();
     // The answer is sent only after the call is durable.
     script.wait_for("answer", |entry| entry["received"]["result"]["outcome"]["optionId"] == "once");
@@ -240,7 +240,7 @@ fn secrets_of_the_agents_environment_are_not_stored() {
     let script = ScriptedProgram::new(&json!({"session/prompt": [[
         {"stderr": format!("token {secret}")}, chunk(&format!("The token is {secret}.")),
     ]]}));
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let chat = hfs.run(&["chat", "--agent", "scripted", "env"]).ok();
     assert!(chat.stdout.contains("[redacted: AGENT_TOKEN]"), "{}", chat.stdout);
     let mut folders = vec![hfs.hfs_home()];
@@ -266,7 +266,7 @@ fn an_agent_answers_in_the_app_and_esc_cancels_its_turn() {
     turns.push(json!([chunk("Deploying."), call, {"wait_for_cancel": true}]));
     turns.push(json!([chunk("Here again.")]));
     let script = ScriptedProgram::new(&script);
-    let hfs = hfs_with(&script);
+    let hfs = hfs_with_agent(&script);
     let terminal = hfs.command(&["--agent", "scripted", "--allow", "execute"]).in_terminal(36, 110);
     terminal.wait_until("the app", |screen| {
         screen.alternate_screen() && screen.contents().contains("nothing to save")

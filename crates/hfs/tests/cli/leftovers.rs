@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use testkit::acp_agent::is_running;
 use testkit::cli::{Hfs, Key};
 
 use crate::hfs;
@@ -37,9 +38,7 @@ fn temporary_files(folder: &Path) -> Vec<PathBuf> {
 fn kill_with_a_temporary_file(hfs: &Hfs, arguments: &[&str], stdin: &[u8], folder: &Path) {
     for _ in 0..ATTEMPTS {
         let running = hfs.command(arguments).stdin(stdin).spawn();
-        let process = PathBuf::from(format!("/proc/{}/stat", running.pid()));
-        let is_running = || fs::read_to_string(&process).is_ok_and(|stat| !stat.contains(") Z"));
-        while is_running() && temporary_files(folder).is_empty() {
+        while is_running(running.pid()) && temporary_files(folder).is_empty() {
             thread::sleep(Duration::from_micros(200));
         }
         let output = running.kill();
@@ -156,8 +155,7 @@ fn a_killed_verification_leaves_no_copy_of_the_store() {
     let mut was_left = false;
     for _ in 0..ATTEMPTS {
         let running = hfs.command(&["store", "verify"]).spawn();
-        let process = PathBuf::from(format!("/proc/{}/stat", running.pid()));
-        while copies() == 0 && fs::read_to_string(&process).is_ok_and(|stat| !stat.contains(") Z")) {
+        while copies() == 0 && is_running(running.pid()) {
             thread::sleep(Duration::from_micros(200));
         }
         let _ = running.kill();

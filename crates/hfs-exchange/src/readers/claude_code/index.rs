@@ -28,10 +28,12 @@ use crate::records::{Decode, RecordPosition};
 use crate::resume::LineStart;
 
 /// The kind of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RecordClass {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RecordKind {
     /// Not part of the conversation.
     Other,
+    /// The same record as an earlier one. The index decides it: a record alone is never of this kind.
+    Duplicate,
     /// A user's record without content.
     Empty,
     /// A user's record that becomes `messages` messages; `prompt` is set if the user wrote one of them.
@@ -39,6 +41,12 @@ pub(crate) enum RecordClass {
     /// A record of an assistant's message; `message` is the key of the message, if the record has its id, and `ended` is set if
     /// the record says why the message ended.
     Assistant { message: Option<Key>, ended: bool },
+}
+
+impl RecordKind {
+    const fn in_conversation(self) -> bool {
+        matches!(self, Self::Empty | Self::User { .. } | Self::Assistant { .. })
+    }
 }
 
 /// The origin of a title, in order of precedence.
@@ -52,7 +60,7 @@ pub(crate) enum TitleSource {
 /// The fields of a record from which the layout is computed. Ids are shortened by [`id_key`].
 #[derive(Debug)]
 pub(crate) struct IndexEntry {
-    pub class: RecordClass,
+    pub kind: RecordKind,
     pub uuid: Option<Key>,
     pub parent: Option<Key>,
     pub sidechain: bool,
@@ -86,9 +94,9 @@ impl Decode for IndexEntry {
 
 impl IndexEntry {
     fn of(record: HeaderScan<'_>, hash: u64) -> Self {
-        let class = class(&record);
-        let kind = record.kind.0.as_deref();
-        let title = match kind {
+        let kind = kind_of(&record);
+        let written_kind = record.kind.0.as_deref();
+        let title = match written_kind {
             Some("custom-title") => record.custom_title.0.map(|title| (TitleSource::User, title)),
             Some("ai-title") => record.ai_title.0.map(|title| (TitleSource::Model, title)),
             Some("summary") => record.summary.0.map(|title| (TitleSource::Summary, title)),
@@ -96,7 +104,7 @@ impl IndexEntry {
         };
         let key_of = |id: Option<Cow<'_, str>>| id.map(|id| id_key(&id));
         Self {
-            class,
+            kind,
             uuid: key_of(record.uuid.0),
             parent: key_of(record.parent.0.or(record.logical_parent.0)),
             sidechain: record.sidechain.0,
@@ -104,44 +112,44 @@ impl IndexEntry {
             time: record
                 .timestamp
                 .0
-                .filter(|_| class != RecordClass::Other)
+                .filter(|_| kind != RecordKind::Other)
                 .and_then(|at| crate::time::parse(&at)),
             session: record.session.0.map(Cow::into_owned),
             cwd: record.cwd.0.map(Cow::into_owned),
             title: title.map(|(title, text)| (title, text.into_owned())),
-            leaf: (kind == Some("last-prompt")).then(|| key_of(record.leaf.0)),
+            leaf: (written_kind == Some("last-prompt")).then(|| key_of(record.leaf.0)),
             hash,
         }
     }
 }
 
-fn class(record: &HeaderScan<'_>) -> RecordClass {
+fn kind_of(record: &HeaderScan<'_>) -> RecordKind {
     match (record.kind.0.as_deref(), &record.message.0) {
         (Some("user"), Some(message)) => {
             let content = message.content;
             let messages = content.results + u32::from(content.other);
             if messages == 0 {
-                return RecordClass::Empty;
+                return RecordKind::Empty;
             }
             let is_generated = record.sidechain.0
                 || record.meta.0
                 || record.compact_summary.0
                 || record.transcript_only.0
                 || content.injected;
-            RecordClass::User { messages, prompt: content.other && !is_generated }
+            RecordKind::User { messages, prompt: content.other && !is_generated }
         }
         (Some("assistant"), Some(message)) => {
             let agent = record.agent.0.as_deref().unwrap_or_default();
             // The same message id in a sidechain, or of another agent, denotes another message.
             let message_key = |id: &str| id_key(&format!("{id}\n{}\n{agent}", record.sidechain.0));
             let ended = message.stop_reason.0.is_some();
-            RecordClass::Assistant { message: message.id.0.as_deref().map(message_key), ended }
+            RecordKind::Assistant { message: message.id.0.as_deref().map(message_key), ended }
         }
         // A prompt that the user entered while the agent was working. It continues the history in any case.
         (Some("attachment"), _) if record.attachment.0.as_ref().is_some_and(AttachmentScan::is_prompt) => {
-            RecordClass::User { messages: 1, prompt: false }
+            RecordKind::User { messages: 1, prompt: false }
         }
-        _ => RecordClass::Other,
+        _ => RecordKind::Other,
     }
 }
 
@@ -343,26 +351,11 @@ pub(crate) struct Restart {
     pub heads: Vec<Seq>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum NodeKind {
-    Other,
-    Duplicate,
-    Empty,
-    User { messages: u32, prompt: bool },
-    Assistant { message: Option<Key>, ended: bool },
-}
-
-impl NodeKind {
-    const fn in_conversation(self) -> bool {
-        matches!(self, Self::Empty | Self::User { .. } | Self::Assistant { .. })
-    }
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordNode {
     uuid: Option<Key>,
     parent: Option<Key>,
-    kind: NodeKind,
+    kind: RecordKind,
     sidechain: bool,
     /// Whether hfs wrote the record.
     written: bool,
@@ -491,27 +484,22 @@ impl Index {
         });
     }
 
-    fn kind(&mut self, record: &IndexEntry, index: u32) -> NodeKind {
+    fn kind(&mut self, record: &IndexEntry, index: u32) -> RecordKind {
         if let Some(uuid) = record.uuid {
             match self.by_uuid.entry(uuid) {
                 Entry::Occupied(seen) => {
                     let first = self.nodes.get(*seen.get() as usize);
                     return match first {
-                        Some(first) if first.hash == record.hash => NodeKind::Duplicate,
+                        Some(first) if first.hash == record.hash => RecordKind::Duplicate,
                         // The id belongs to an earlier record with another text. Store this record, but do not make
                         // it a message, because children refer to the earlier one.
-                        _ => NodeKind::Other,
+                        _ => RecordKind::Other,
                     };
                 }
                 Entry::Vacant(slot) => slot.insert(index),
             };
         }
-        match record.class {
-            RecordClass::Other => NodeKind::Other,
-            RecordClass::Empty => NodeKind::Empty,
-            RecordClass::User { messages, prompt } => NodeKind::User { messages, prompt },
-            RecordClass::Assistant { message, ended } => NodeKind::Assistant { message, ended },
-        }
+        record.kind
     }
 
     /// The group of each assistant's record: the records of one message form a group.
@@ -523,7 +511,7 @@ impl Index {
         let mut groups = Groups { of: Vec::with_capacity(self.nodes.len()), ends: Vec::new() };
         let mut open: ByKey<OpenGroup> = ByKey::default();
         for (index, (node, ancestor)) in (0_u32..).zip(self.nodes.iter().zip(ancestors)) {
-            let NodeKind::Assistant { message, ended } = node.kind else {
+            let RecordKind::Assistant { message, ended } = node.kind else {
                 groups.of.push(None);
                 continue;
             };
@@ -531,8 +519,8 @@ impl Index {
                 let follows = ancestor.and_then(|ancestor| self.nodes.get(ancestor as usize));
                 *ancestor == group.ancestor
                     || match follows.map(|node| node.kind) {
-                        Some(NodeKind::User { prompt: true, .. }) => false,
-                        Some(NodeKind::User { .. }) => !group.ended,
+                        Some(RecordKind::User { prompt: true, .. }) => false,
+                        Some(RecordKind::User { .. }) => !group.ended,
                         _ => true,
                     }
             });
@@ -591,15 +579,15 @@ impl Index {
                 Some(MessagePosition { branch, seq: *head })
             };
             let (action, position) = match node.kind {
-                NodeKind::Other => (RecordAction::Other, None),
-                NodeKind::Duplicate => (RecordAction::Duplicate, None),
+                RecordKind::Other => (RecordAction::Other, None),
+                RecordKind::Duplicate => (RecordAction::Duplicate, None),
                 // Records that follow an empty record continue after the ancestor of the empty record.
-                NodeKind::Empty => (RecordAction::Other, ancestor.or_else(|| advance(branch, 0))),
-                NodeKind::User { messages, .. } => {
+                RecordKind::Empty => (RecordAction::Other, ancestor.or_else(|| advance(branch, 0))),
+                RecordKind::User { messages, .. } => {
                     layout.messages += u64::from(messages);
                     (RecordAction::User { branch }, advance(branch, u64::from(messages)))
                 }
-                NodeKind::Assistant { .. } => {
+                RecordKind::Assistant { .. } => {
                     let group = groups.of.get(index).copied().flatten().unwrap_or(u32::MAX);
                     let slot = group_positions.get_mut(group as usize);
                     let position = match slot {
@@ -657,7 +645,7 @@ impl Index {
                 place = Some(Restart { record: index, start: node.start, heads: heads.clone() });
             }
             let (branch, messages) = match (*action, node.kind) {
-                (RecordAction::User { branch }, NodeKind::User { messages, .. }) => (branch, messages),
+                (RecordAction::User { branch }, RecordKind::User { messages, .. }) => (branch, messages),
                 (RecordAction::Assistant { branch, group, .. }, _) => {
                     end = end.max(ends.get(&group).copied());
                     (branch, u32::from(begun.insert(group)))
@@ -726,10 +714,10 @@ impl Index {
 
     /// For each record, whether it starts a branch.
     fn branch_starts(&self, ancestors: &[Option<u32>]) -> Vec<bool> {
-        let is_prompt = |node: &RecordNode| matches!(node.kind, NodeKind::User { prompt: true, .. });
+        let is_prompt = |node: &RecordNode| matches!(node.kind, RecordKind::User { prompt: true, .. });
         let mut answered = vec![false; self.nodes.len()];
         for (node, ancestor) in self.nodes.iter().zip(ancestors) {
-            if matches!(node.kind, NodeKind::Assistant { .. })
+            if matches!(node.kind, RecordKind::Assistant { .. })
                 && let Some(slot) = ancestor.and_then(|ancestor| answered.get_mut(ancestor as usize))
             {
                 *slot = true;
@@ -773,7 +761,7 @@ mod tests {
         );
         let entry = entry.unwrap();
         assert_eq!(entry.uuid, Some(id_key("b")));
-        assert_eq!(entry.class, RecordClass::User { messages: 1, prompt: true });
+        assert_eq!(entry.kind, RecordKind::User { messages: 1, prompt: true });
         for text in ["[]", "1", "null", "{} {}", "[{}]", "{"] {
             assert!(IndexEntry::decode(text).is_none(), "{text}");
         }
@@ -785,8 +773,8 @@ mod tests {
             "attachment":"x"}"#;
         let entry = IndexEntry::decode(text).unwrap();
         assert_eq!((entry.uuid, entry.cwd), (None, None));
-        assert_eq!(entry.class, RecordClass::User { messages: 2, prompt: true });
-        assert_eq!(IndexEntry::decode(r#"{"type":"user","message":[]}"#).unwrap().class, RecordClass::Other);
+        assert_eq!(entry.kind, RecordKind::User { messages: 2, prompt: true });
+        assert_eq!(IndexEntry::decode(r#"{"type":"user","message":[]}"#).unwrap().kind, RecordKind::Other);
     }
 
     #[test]

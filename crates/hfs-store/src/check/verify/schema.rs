@@ -44,11 +44,14 @@ fn objects(conn: &Connection) -> Result<Objects> {
     )?;
     let objects = statement.query_map([], |row| {
         let (name, sql): (String, String) = (row.get(0)?, row.get(3)?);
-        // An earlier hfs created the object with other comments and spaces. Another version of SQLite may create the tables
-        // of the text index in another way.
-        let is_of_text_index = name.starts_with("message_text_");
-        let lines = sql.lines().filter_map(|line| line.split("--").next()).filter(|_| !is_of_text_index);
-        let sql = lines.flat_map(str::split_whitespace).collect();
+        let sql = if name.starts_with("message_text_") {
+            // Another version of SQLite may create the tables of the text index in another way.
+            String::new()
+        } else {
+            // An earlier hfs created the object with other comments and spaces.
+            let lines = sql.lines().filter_map(|line| line.split("--").next());
+            lines.flat_map(str::split_whitespace).collect()
+        };
         Ok((name, (row.get(1)?, row.get(2)?, sql)))
     })?;
     Ok(objects.collect::<rusqlite::Result<_>>()?)
