@@ -48,6 +48,8 @@ const NEXT_TOKEN_NOTICE: Duration = Duration::from_secs(10);
 /// How long to wait for more after a stop reason: the usage may follow, or more text. Some servers never close the
 /// connection.
 const AFTER_STOP_REASON: Duration = Duration::from_secs(3);
+/// The same for a server that has sent text after a stop reason.
+const AFTER_RESUMED_REPLY: Duration = Duration::from_secs(30);
 /// Limits for the body of an error.
 const MAX_ERROR_BYTES: usize = 256 * 1024;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -314,7 +316,10 @@ impl ProviderModel {
             max_tokens: request.max_tokens,
             token_parameter: restrictions.token_parameter,
             temperature: request.temperature.is_some(),
-            stream_options: self.config.provider == Provider::OpenAi && !restrictions.omit_stream_options,
+            stream: !restrictions.omit_stream,
+            stream_options: self.config.provider == Provider::OpenAi
+                && !restrictions.omit_stream
+                && !restrictions.omit_stream_options,
             cache_control: is_required && !restrictions.omit_cache_control && anthropic::uses_cache(&request),
             images: has(|part| matches!(part, ChatPart::Image { .. })),
             thinking: !restrictions.omit_thinking && has(|part| matches!(part, ChatPart::Thinking { .. })),
@@ -326,7 +331,7 @@ impl ProviderModel {
     fn body(&self, request: &ModelRequest, restrictions: &Restrictions, sent: &Sent) -> Value {
         let model = self.config.model.as_str();
         match self.config.provider {
-            Provider::OpenAi => openai::body(model, request, restrictions, sent),
+            Provider::OpenAi => openai::body(model, request, sent),
             Provider::Anthropic => anthropic::body(model, request, restrictions, sent),
             Provider::Gemini => gemini::body(request, sent),
             Provider::Ollama => ollama::body(model, request, sent, self.config.num_ctx),
@@ -382,7 +387,7 @@ impl ProviderModel {
             }
             handler(StreamEvent::Waiting { server: self.errors.label(), stage, limit });
         }
-        tokio::time::timeout(left(limit), future).await.map_err(|_| self.errors.timed_out(stage))
+        tokio::time::timeout(left(limit), future).await.map_err(|_| self.errors.timed_out(stage, limit))
     }
 
     /// Reads the response into `reply` until the server's end marker, the end of the body, or an error.
@@ -411,9 +416,10 @@ impl ProviderModel {
                 }
             };
             let is_ended = reply.is_ended();
+            let patience = if reply.resumed_after_stop { AFTER_RESUMED_REPLY } else { AFTER_STOP_REASON };
             let next = async {
                 if is_ended {
-                    tokio::time::timeout(AFTER_STOP_REASON, response.chunk()).await.unwrap_or(Ok(None))
+                    tokio::time::timeout(patience, response.chunk()).await.unwrap_or(Ok(None))
                 } else {
                     response.chunk().await
                 }
@@ -550,7 +556,7 @@ impl ProviderModel {
             let Some(delay) =
                 retry::next_delay(policy, attempt, started.elapsed(), &error.retry, &mut backoff)
             else {
-                return Err(*error.error);
+                return Err(error.with_requested_wait(policy.max_delay));
             };
             handler(StreamEvent::Retrying(&error.error, delay));
             tokio::time::sleep(delay).await;

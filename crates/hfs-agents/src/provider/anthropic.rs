@@ -49,7 +49,7 @@ pub(super) fn body(model: &str, request: &ModelRequest, restrictions: &Restricti
         "model": model,
         "max_tokens": sent.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
         "messages": messages,
-        "stream": true,
+        "stream": sent.stream,
     });
     if let Some(fields) = body.as_object_mut() {
         if let Some(system) = system {
@@ -107,7 +107,7 @@ pub(super) fn read(event: &str, payload: &Value, reply: &mut ReplyBuilder) {
             read_delta(delta, reply);
             // Some servers put the delta of a block into the delta of the message.
             delta.get("delta").into_iter().for_each(|inner| read_delta(inner, reply));
-            reply.stop_reason(delta.get("stop_reason"));
+            read_stop(delta, reply);
             read_usage(payload.get("usage"), reply);
         }
         "message_stop" => {
@@ -144,8 +144,16 @@ fn read_message(message: &Value, reply: &mut ReplyBuilder) {
     for block in message.get("content").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
         read_block(block, reply);
     }
-    reply.stop_reason(message.get("stop_reason"));
+    read_stop(message, reply);
     read_usage(message.get("usage"), reply);
+}
+
+fn read_stop(fields: &Value, reply: &mut ReplyBuilder) {
+    reply.stop_reason(fields.get("stop_reason"));
+    let details = fields.get("stop_details");
+    reply.explain_stop(
+        details.and_then(|details| details.get("explanation").or_else(|| details.get("category"))),
+    );
 }
 
 fn read_block(block: &Value, reply: &mut ReplyBuilder) {
@@ -158,15 +166,12 @@ fn read_block(block: &Value, reply: &mut ReplyBuilder) {
 }
 
 fn read_usage(usage: Option<&Value>, reply: &mut ReplyBuilder) {
-    let Some(usage) = usage else { return };
+    let field = |name: &str| usage.and_then(|usage| usage.get(name));
     // The number of input tokens does not include the cached ones.
-    let parts = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
-    let counts = parts.iter().filter_map(|name| super::reply::token_count(usage.get(*name)?));
-    let prompt: u64 = counts.sum();
-    // Events after the first may repeat the number of input tokens as 0.
-    let prompt = (prompt > 0).then(|| Value::from(prompt));
-    reply.usage(prompt.as_ref(), usage.get("output_tokens"), None);
-    if prompt.is_some() {
-        reply.cached(usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens"));
-    }
+    reply.usage_with_cache(
+        field("input_tokens"),
+        field("cache_read_input_tokens"),
+        field("cache_creation_input_tokens"),
+        field("output_tokens"),
+    );
 }

@@ -12,7 +12,7 @@ use reqwest::{StatusCode, Url};
 use super::endpoint::parse_base;
 use super::retry::{RetryAdvice, requested_delay, reset_delay};
 use super::server_error::{ServerError, html_words, is_html};
-use crate::{ApiKey, ModelConfig, Provider, Timeouts};
+use crate::{ApiKey, ModelConfig, Provider};
 
 /// Limit for a provider's message, in characters.
 const MAX_MESSAGE: usize = 300;
@@ -32,6 +32,20 @@ impl AttemptError {
         Self { error: Box::new(error), retry: RetryAdvice::Never, server: None }
     }
 
+    /// The error of a request that is not sent again. Says how long the server asks to wait, if that is longer than
+    /// `limit`.
+    pub fn with_requested_wait(mut self, limit: Duration) -> AgentError {
+        if let RetryAdvice::After(wait) = self.retry
+            && wait > limit
+            && let AgentError::Unavailable { message, .. } = &mut *self.error
+        {
+            let whole_seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+            message
+                .push_str(&format!("; it asks to wait {:#}", jiff::SignedDuration::from_secs(whole_seconds)));
+        }
+        *self.error
+    }
+
     /// The same error, for a reply that was already streamed in part. A repeated request would stream that part twice and
     /// cost twice.
     pub fn without_retry(self) -> Self {
@@ -46,7 +60,9 @@ pub(super) struct ProviderErrorMapper {
     provider: Provider,
     /// The key and the values of configured headers.
     secrets: Vec<ApiKey>,
-    timeouts: Timeouts,
+    connect_timeout: Duration,
+    /// Whether the configured address selects the model, as those of Azure's deployments do.
+    is_model_in_address: bool,
 }
 
 /// The host and the port of an address. The rest may contain a password or a key.
@@ -77,7 +93,8 @@ impl ProviderErrorMapper {
         let label = server_label(provider, config.base_url.as_deref());
         let header_values = config.headers.iter().filter_map(|(_, value)| ApiKey::new(value));
         let secrets = config.key.clone().into_iter().chain(header_values).collect();
-        Self { label, provider, secrets, timeouts: config.timeouts }
+        let is_model_in_address = config.base_url.as_ref().is_some_and(|url| url.contains("/deployments/"));
+        Self { label, provider, secrets, connect_timeout: config.timeouts.connect, is_model_in_address }
     }
 
     pub fn label(&self) -> &str {
@@ -128,11 +145,14 @@ impl ProviderErrorMapper {
         self.malformed(&format!("a chunk of the stream is not JSON ({reason})"))
     }
 
-    pub fn timed_out(&self, stage: WaitStage) -> AttemptError {
+    /// A part of the reply did not arrive within `limit`.
+    pub fn timed_out(&self, stage: WaitStage, limit: Duration) -> AttemptError {
+        // A limit that depends on pings has many digits.
+        let limit = if limit > Duration::from_secs(1) { Duration::from_secs(limit.as_secs()) } else { limit };
         let message = match stage {
-            WaitStage::Connection => format!("no connection within {:?}", self.timeouts.connect),
-            WaitStage::FirstToken => format!("no answer within {:?}", self.timeouts.first_token),
-            WaitStage::NextToken => format!("no more data for {:?}", self.timeouts.between_tokens),
+            WaitStage::Connection => format!("no connection within {limit:?}"),
+            WaitStage::FirstToken => format!("no answer within {limit:?}"),
+            WaitStage::NextToken => format!("no more words for {limit:?}"),
         };
         // A reply that started late may have been paid for, and the next one would start as late.
         let retry = if stage == WaitStage::Connection { RetryAdvice::Backoff } else { RetryAdvice::Never };
@@ -187,7 +207,7 @@ impl ProviderErrorMapper {
         }
         let proxy = proxy_of(url).map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
         if error.is_connect() && error.is_timeout() {
-            self.timed_out(WaitStage::Connection)
+            self.timed_out(WaitStage::Connection, self.connect_timeout)
         } else if error.is_connect() {
             self.unavailable(&format!("no connection{proxy} ({cause})"), None, RetryAdvice::Backoff)
         } else if error.is_timeout() {
@@ -263,6 +283,9 @@ impl ProviderErrorMapper {
             Some(Cause::Key) => self.denied(message, Some(self.set_key_suggestion())),
             Some(Cause::Permission) => self.denied(message, None),
             Some(Cause::Filter) => self.denied(message, Some(Suggestion::RephraseMessage)),
+            Some(Cause::Model) if self.is_model_in_address => {
+                self.rejected(message, Some(Suggestion::CheckBaseUrl))
+            }
             Some(Cause::Model) => self.rejected(message, Some(Suggestion::CheckModel)),
             Some(Cause::Address) => self.rejected(message, Some(Suggestion::CheckBaseUrl)),
             Some(Cause::Request) => self.rejected(message, None),
@@ -296,59 +319,172 @@ enum Cause {
     Request,
 }
 
+/// Errors about money.
+const BILLING_WORDS: [&str; 18] = [
+    "insufficient balance",
+    "insufficient_quota",
+    "insufficient credit",
+    "credit balance is too low",
+    "balance is insufficient",
+    "spending limit",
+    "inference limit",
+    "budget has been exceeded",
+    "budget_exceeded",
+    "used all available credits",
+    "purchase more credits",
+    "requires a subscription",
+    "overdue balance",
+    "in good standing",
+    "insufficient_user_quota",
+    "余额不足",
+    "额度不足",
+    "欠费",
+];
+
+/// Errors about money, unless the server says when to ask again.
+const QUOTA_WORDS: [&str; 5] = [
+    "exceeded your current quota",
+    "check your plan and billing",
+    "quota exceeded",
+    "requires more credits",
+    "usage credits are required",
+];
+
+const CONTEXT_WORDS: [&str; 29] = [
+    "context length",
+    "context window",
+    "context size",
+    "context limit",
+    "prompt is too long",
+    "input is too long",
+    "input is too large",
+    "maximum model length",
+    "maximum sequence length",
+    "max_seq_len",
+    "body too large",
+    "reduce the length",
+    "request too large",
+    "exceeds the maximum number of tokens",
+    "input token count",
+    "maximum prompt length",
+    "too many input tokens",
+    "maximum input length",
+    "maximum allowed input length",
+    "max input token",
+    "maximum number of input tokens",
+    "range of input length",
+    "tokens in the prompt cannot exceed",
+    "must have less than",
+    "exceeds the model's max",
+    "exceeds the limit of",
+    "model token limit",
+    // The rest of the context, which is what vLLM sets if a request has no maximum.
+    "max_tokens must be at least 1, got -",
+    "上下文长度",
+];
+
+const FILTER_WORDS: [&str; 16] = [
+    "content management policy",
+    "content filtering policy",
+    "content policy",
+    "contentpolicy",
+    "inappropriate content",
+    "was flagged",
+    "been flagged",
+    "requires moderation",
+    "usage policy",
+    "usage policies",
+    "usage guidelines",
+    "content exists risk",
+    "new_sensitive",
+    "safety system",
+    "guardrail",
+    "敏感内容",
+];
+
+const KEY_WORDS: [&str; 7] = [
+    "incorrect api key",
+    "invalid api key",
+    "api key not valid",
+    "api key expired",
+    "invalid authentication",
+    "authentication fail",
+    "login fail",
+];
+
+/// Errors about a model, in messages that contain the word.
+const MODEL_WORDS: [&str; 13] = [
+    "not found",
+    "not exist",
+    "unknown model",
+    "no such model",
+    "not a valid model",
+    "invalid model",
+    "model is not supported",
+    "no models loaded",
+    "models are loaded",
+    "decommissioned",
+    "identifier is invalid",
+    "inference profile",
+    "choose different model",
+];
+
+/// Errors of the template that makes a prompt of the messages, and of parameters, whatever their status.
+const REQUEST_WORDS: [&str; 5] =
+    ["jinja", "chat template", "prompt template", "roles must alternate", "invalid params"];
+
+/// Errors that a later request may not meet, also where the server gives them a permanent type.
+const BUSY_WORDS: [&str; 5] =
+    ["capacity exceeded", "overloaded", "rate limit", "too many requests", "temporarily"];
+
+/// Whether a limit is one of hours or longer: a short wait does not help.
+fn is_long_limit(text: &str) -> bool {
+    const LIMITS: [&str; 5] = ["limit", "quota", "allocation", "exhausted", "too many"];
+    const PERIODS: [&str; 13] = [
+        "hourly",
+        "per hour",
+        "daily",
+        "per day",
+        "per-day",
+        "/ day",
+        "/day",
+        "weekly",
+        "per week",
+        "monthly",
+        "per month",
+        "/ month",
+        "/month",
+    ];
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    // "Not your usage limit" is a limit of seconds.
+    let is_usage = has(&["reached your"]) && has(&["usage limit"]) || has(&["usage limit reached"]);
+    is_usage || has(&LIMITS) && has(&PERIODS)
+}
+
+/// Whether a limit is zero: the plan does not include the model.
+fn is_zero_limit(text: &str) -> bool {
+    let is_whole = |after: &str| !after.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    text.contains("quota") && text.split("limit: 0").skip(1).any(is_whole)
+}
+
 fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) -> Option<Cause> {
     let text = error.searchable();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let is_out_of_credit = error.has_code(&["insufficient_quota", "insufficient_balance", "billing", "insufficient_credit"])
-            || has(&[
-                "insufficient balance",
-                "insufficient_quota",
-                "insufficient credit",
-                "credit balance is too low",
-                "余额不足",
-                "欠费",
-            ])
-            || (!has_delay
-                && has(&[
-                    "exceeded your current quota",
-                    "check your plan and billing",
-                    "quota exceeded",
-                    "requires more credits",
-                    "usage credits are required",
-                ]))
-            // A limit of hours or weeks; "not your usage limit" is one of seconds.
-            || (!has_delay && has(&["reached your"]) && has(&["usage limit"]));
+    let is_out_of_credit = error.has_code(&[
+        "insufficient_quota",
+        "insufficient_balance",
+        "billing",
+        "insufficient_credit",
+        "arrearage",
+    ]) || has(&BILLING_WORDS)
+        || is_zero_limit(&text)
+        || (!has_delay && (has(&QUOTA_WORDS) || is_long_limit(&text)));
     if status == Some(402) || is_out_of_credit {
         return Some(Cause::Billing);
     }
     let is_too_long = status == Some(413)
         || error.has_code(&["context_length", "string_above_max_length", "tokens_limit"])
-        || has(&[
-            "context length",
-            "context window",
-            "context size",
-            "context limit",
-            "prompt is too long",
-            "input is too long",
-            "input is too large",
-            "maximum model length",
-            "body too large",
-            "reduce the length",
-            "request too large",
-            "exceeds the maximum number of tokens",
-            "input token count",
-            "maximum prompt length",
-            "too many input tokens",
-            "maximum input length",
-            "maximum allowed input length",
-            "max input token",
-            "maximum number of input tokens",
-            "must have less than",
-            "exceeds the model's max",
-            "exceeds the limit of",
-            "model token limit",
-            "上下文长度",
-        ]);
+        || has(&CONTEXT_WORDS);
     if is_too_long {
         return Some(Cause::Context);
     }
@@ -359,15 +495,7 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         "data_inspection",
         "datainspection",
         "invalid_prompt",
-    ]) || has(&[
-        "content management policy",
-        "inappropriate content",
-        "was flagged",
-        "been flagged",
-        "requires moderation",
-        "usage policy",
-        "usage policies",
-    ]);
+    ]) || has(&FILTER_WORDS);
     if is_filtered {
         return Some(Cause::Filter);
     }
@@ -380,7 +508,8 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         "permission",
         "forbidden",
     ]);
-    if matches!(status, Some(401 | 403)) || is_denied {
+    let names_bad_key = matches!(status, Some(400..=428) | None) && has(&KEY_WORDS);
+    if matches!(status, Some(401 | 403)) || is_denied || names_bad_key {
         let names_key = has(&["key", "token", "auth", "credential", "login", "log in", "expired"]);
         let is_key = status == Some(401) || names_key || error.message.is_empty();
         return Some(if is_key { Cause::Key } else { Cause::Permission });
@@ -389,22 +518,17 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
     if has(&["unexpected endpoint"]) {
         return Some(Cause::Address);
     }
+    // Loading the model again ends in the same way.
+    if has(&["more system memory", "unable to load model"]) {
+        return Some(Cause::Model);
+    }
+    if has(&REQUEST_WORDS) {
+        return Some(Cause::Request);
+    }
     let names_model = error.codes.iter().any(|code| code == "model")
-        || error.has_code(&["model_not", "invalid_model", "model_decommissioned"])
-        || has(&["no endpoints found"])
-        || (has(&["model"])
-            && has(&[
-                "not found",
-                "not exist",
-                "unknown model",
-                "no such model",
-                "not a valid model",
-                "invalid model",
-                "model is not supported",
-                "no models loaded",
-                "models are loaded",
-                "decommissioned",
-            ]));
+        || error.has_code(&["model_not", "invalid_model", "model_decommissioned", "deploymentnotfound"])
+        || has(&["no endpoints found", "模型不存在"])
+        || (has(&["model"]) && has(&MODEL_WORDS));
     let is_invalid = error.has_code(&[
         "invalid_request",
         "invalid_argument",
@@ -421,6 +545,7 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         Some(501 | 505) => Cause::Request,
         // Rate limits and failures of the server.
         Some(408 | 409 | 425 | 429 | 498) => return None,
+        None if has(&BUSY_WORDS) => return None,
         Some(500..=599) | None if !is_invalid => return None,
         Some(404 | 405) | None if has(&["model"]) => Cause::Model,
         _ if names_model => Cause::Model,
@@ -621,6 +746,72 @@ mod tests {
                 Some(Suggestion::CheckBaseUrl),
             ),
             (500, error("bad", "invalid_request_error"), "invalid", None),
+            (
+                404,
+                error("The API deployment for this resource does not exist.", "DeploymentNotFound"),
+                "invalid",
+                Some(Suggestion::CheckModel),
+            ),
+            (
+                500,
+                r#"{"error": "model requires more system memory (5.0 GiB) than is available (3.9 GiB)"}"#
+                    .to_owned(),
+                "invalid",
+                Some(Suggestion::CheckModel),
+            ),
+            (
+                500,
+                error("Jinja Exception: Conversation roles must alternate user/assistant/...", ""),
+                "invalid",
+                None,
+            ),
+            (
+                400,
+                error("Range of input length should be [1, 30720]", ""),
+                "invalid",
+                Some(Suggestion::ReduceContext),
+            ),
+            (
+                400,
+                error("max_tokens must be at least 1, got -186.", ""),
+                "invalid",
+                Some(Suggestion::ReduceContext),
+            ),
+            (
+                400,
+                error("Incorrect API key provided: xa***.", "Client specified an invalid argument"),
+                "denied",
+                key(),
+            ),
+            (400, error("Budget has been exceeded! Max budget: 0.1", "budget_exceeded"), "denied", billing()),
+            (
+                429,
+                error("Rate limit exceeded: free-models-per-day. Add 10 credits", "429"),
+                "denied",
+                billing(),
+            ),
+            (
+                429,
+                error("Weekly/Monthly Limit Exhausted. It will reset at 12:00:00", "1310"),
+                "denied",
+                billing(),
+            ),
+            (429, error("Trial keys are limited to 1000 API calls / month.", ""), "denied", billing()),
+            (
+                429,
+                error(
+                    "You exceeded your current quota. Quota exceeded for metric x, limit: 0\nPlease retry in 2s.",
+                    "",
+                ),
+                "denied",
+                billing(),
+            ),
+            (
+                400,
+                error("系统检测到输入可能包含敏感内容", "1301"),
+                "denied",
+                Some(Suggestion::RephraseMessage),
+            ),
             (422, r#"{"detail": [{"loc": ["body"], "msg": "Field required"}]}"#.to_owned(), "invalid", None),
         ] {
             let failure = status_error(status, &body);
@@ -631,6 +822,36 @@ mod tests {
             );
             assert_eq!(failure.retry, RetryAdvice::Never, "{body}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_a_short_wait_resets_is_not_permanent() {
+        for (status, message) in [
+            (429, "Quota exceeded for metric x, limit: 20\nPlease retry in 2s."),
+            (429, "This request would exceed the rate limit of 40,000 input tokens per minute."),
+            (429, "Rate limit exceeded: free-models-per-min."),
+            (429, "Too many tokens, please wait before trying again."),
+            (500, "The database is backed up daily"),
+        ] {
+            let failure = status_error(status, &json!({"error": {"message": message}}).to_string());
+            assert_eq!(failure.error.kind().as_str(), "unavailable", "{message}");
+            assert_ne!(failure.retry, RetryAdvice::Never, "{message}");
+        }
+        let in_stream = json!({"object": "error", "message": "Service tier capacity exceeded for this model.",
+            "type": "invalid_request_error"});
+        let failure = mapper().error_in_stream(ServerError::in_payload(&in_stream).unwrap());
+        assert_eq!(failure.retry, RetryAdvice::Backoff);
+    }
+
+    #[test]
+    fn the_address_is_checked_if_it_selects_the_model() {
+        let mut config = ModelConfig::new(Provider::OpenAi, "m", None);
+        config.base_url = Some("https://h/openai/deployments/d?api-version=1".into());
+        let body =
+            json!({"error": {"code": "DeploymentNotFound", "message": "No such deployment"}}).to_string();
+        let mapper = ProviderErrorMapper::new(&config);
+        let failure = mapper.status_error(StatusCode::NOT_FOUND, &body, &HeaderMap::new());
+        assert_eq!(failure.error.suggestion(), Some(Suggestion::CheckBaseUrl));
     }
 
     #[test]

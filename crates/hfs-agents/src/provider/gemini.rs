@@ -47,7 +47,9 @@ fn content(turn: &ChatTurn) -> Value {
 pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
     // Some gateways enclose the response.
     let payload = payload.get("response").filter(|inner| inner.is_object()).unwrap_or(payload);
-    reply.stop_reason(payload.pointer("/promptFeedback/blockReason"));
+    if let Some(reason) = payload.pointer("/promptFeedback/blockReason") {
+        reply.block(reason, payload.pointer("/promptFeedback/blockReasonMessage"));
+    }
     if let Some(candidate) = payload.pointer("/candidates/0") {
         let parts = match candidate.pointer("/content/parts") {
             Some(Value::Array(parts)) => parts.as_slice(),
@@ -58,19 +60,18 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
             let text = part.get("text").and_then(Value::as_str).unwrap_or_default();
             if part.get("thought").and_then(Value::as_bool) == Some(true) {
                 reply.thinking(text);
+                reply.signature(part.get("thoughtSignature").and_then(Value::as_str).unwrap_or_default());
             } else {
+                // A signature of text stands for no thinking that could be shown, and is not sent back.
                 reply.text(text);
-            }
-            if let Some(signature) = part.get("thoughtSignature").and_then(Value::as_str) {
-                reply.signature(signature);
             }
             if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
                 reply.called_tools.push(name.to_owned());
             }
         }
         let reason = candidate.get("finishReason").or_else(|| candidate.get("finish_reason"));
-        let is_unspecified = reason.and_then(Value::as_str) == Some("FINISH_REASON_UNSPECIFIED");
-        reply.stop_reason(reason.filter(|_| !is_unspecified));
+        reply.stop_reason(reason);
+        reply.explain_stop(candidate.get("finishMessage").or_else(|| candidate.get("finish_message")));
         if let Some(name) = reason.and_then(Value::as_u64).and_then(reason_of_number) {
             reply.stop_reason(Some(&name.into()));
         }

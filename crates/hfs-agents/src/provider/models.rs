@@ -30,7 +30,7 @@ pub async fn list_models(config: ModelConfig) -> Result<ServerModels, AgentError
     let limit = model.config.timeouts.connect;
     tokio::time::timeout(limit, model.list_models())
         .await
-        .unwrap_or_else(|_| Err(model.errors.timed_out(hfs_core::WaitStage::Connection)))
+        .unwrap_or_else(|_| Err(model.errors.timed_out(hfs_core::WaitStage::Connection, limit)))
         .map_err(|error| *error.error)
 }
 

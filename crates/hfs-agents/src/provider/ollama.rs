@@ -28,7 +28,7 @@ pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent, num_ctx: Op
     }
     let system = request.system.as_deref().map(|text| json!({"role": "system", "content": text}));
     let messages: Vec<Value> = system.into_iter().chain(request.turns.iter().map(message)).collect();
-    let mut body = json!({"model": model, "messages": messages, "stream": true});
+    let mut body = json!({"model": model, "messages": messages, "stream": sent.stream});
     if let Some(fields) = body.as_object_mut().filter(|_| !options.is_empty()) {
         fields.insert("options".to_owned(), options.into());
     }

@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{Restrictions, Sent};
+use super::refusal::Sent;
 use super::reply::{ReplyBuilder, token_count};
 use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
 
 /// The body of a request.
-pub(super) fn body(model: &str, request: &ModelRequest, restrictions: &Restrictions, sent: &Sent) -> Value {
+pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent) -> Value {
     let system = request.system.as_deref().map(|text| json!({"role": "system", "content": text}));
     let turns = request.turns.iter().map(message);
     let messages: Vec<Value> = system.into_iter().chain(turns).collect();
-    let mut body = json!({"model": model, "messages": messages, "stream": true});
+    let mut body = json!({"model": model, "messages": messages, "stream": sent.stream});
     if let Some(fields) = body.as_object_mut() {
-        if !restrictions.omit_stream_options {
+        if sent.stream_options {
             fields.insert("stream_options".to_owned(), json!({"include_usage": true}));
         }
         if let Some(max_tokens) = sent.max_tokens {

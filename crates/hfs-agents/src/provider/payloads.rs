@@ -144,7 +144,12 @@ impl PayloadReader {
         }
         match line.split_once(':').unwrap_or((line, "")) {
             ("" | "id" | "retry", _) => {}
-            (field, value) if field.trim_start() == "data" => self.add_data(value),
+            (field, value) if field.trim_start().eq_ignore_ascii_case("data") => self.add_data(value),
+            // llama.cpp has a field of its own for errors.
+            ("error", value) => {
+                "error".clone_into(&mut self.event);
+                self.add_data(value);
+            }
             ("event", name) => name.trim().clone_into(&mut self.event),
             _ => self.add_loose(line),
         }
@@ -433,8 +438,16 @@ mod tests {
     fn text_beside_the_protocol_is_kept_and_the_data_of_an_error_event_is_an_error() {
         let page = "<html>\n<title>Sign in</title>\n</html>\n";
         assert_eq!(values(Framing::Events, page.as_bytes()), [json!({"text": page.trim()})]);
-        let error = "event: error\ndata: out of memory\n\n";
-        assert_eq!(values(Framing::Events, error.as_bytes()), [json!({"error event": "out of memory"})]);
+        for error in ["event: error\ndata: out of memory\n\n", "error: out of memory\n\n"] {
+            assert_eq!(values(Framing::Events, error.as_bytes()), [json!({"error event": "out of memory"})]);
+        }
+        let field = "error: {\"code\":500}\n\ndata: {}\n\n";
+        let payloads = read_split(Framing::Events, field.as_bytes(), usize::MAX);
+        let events = payloads.iter().map(|payload| match payload {
+            Payload::Json { event, .. } => event.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(events.collect::<Vec<_>>(), ["error", ""]);
         let words = "data: : PROCESSING\n\ndata: {}\n\n";
         assert_eq!(values(Framing::Events, words.as_bytes()), [json!({"text": ": PROCESSING"}), json!({})]);
     }

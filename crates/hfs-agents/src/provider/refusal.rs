@@ -97,6 +97,7 @@ pub(super) struct Restrictions {
     pub omit_max_tokens: bool,
     pub token_parameter: TokenParameter,
     pub omit_temperature: bool,
+    pub omit_stream: bool,
     pub omit_stream_options: bool,
     pub omit_cache_control: bool,
     pub omit_images: bool,
@@ -112,6 +113,8 @@ pub(super) struct Sent {
     pub max_tokens: Option<u32>,
     pub token_parameter: TokenParameter,
     pub temperature: bool,
+    /// Whether the reply is to be streamed.
+    pub stream: bool,
     pub stream_options: bool,
     pub cache_control: bool,
     pub images: bool,
@@ -128,6 +131,7 @@ pub(super) enum Change {
     OmitMaxTokens,
     TokenParameter(TokenParameter),
     OmitTemperature,
+    OmitStream,
     OmitStreamOptions,
     OmitCacheControl,
     OmitImages,
@@ -151,6 +155,7 @@ impl Restrictions {
             Change::OmitMaxTokens => self.omit_max_tokens = true,
             Change::TokenParameter(parameter) => self.token_parameter = parameter,
             Change::OmitTemperature => self.omit_temperature = true,
+            Change::OmitStream => self.omit_stream = true,
             Change::OmitStreamOptions => self.omit_stream_options = true,
             Change::OmitCacheControl => self.omit_cache_control = true,
             Change::OmitImages => self.omit_images = true,
@@ -183,27 +188,55 @@ pub(super) fn change_for(
     if sent.stream_options && refuses(error, "stream_options") {
         return Some(Change::OmitStreamOptions);
     }
+    if sent.stream && provider != Provider::Gemini && refuses_stream(error, &text) {
+        return Some(Change::OmitStream);
+    }
     if sent.temperature && refuses(error, "temperature") {
         return Some(Change::OmitTemperature);
     }
-    if sent.cache_control && refuses(error, "cache_control") {
+    if sent.cache_control && (refuses(error, "cache_control") || refuses_words(&text, "prompt caching")) {
         return Some(Change::OmitCacheControl);
     }
     if sent.thinking && ["thinking", "signature", "redacted_thinking"].iter().any(|name| refuses(error, name))
     {
         return Some(Change::OmitThinking);
     }
-    if sent.images && refuses_images(&text) {
+    if sent.images && refuses_images(&error.message.to_lowercase()) {
         return Some(Change::OmitImages);
     }
-    let names_system =
-        ["system role", "system message", "system instruction", "system prompt", "developer instruction"]
-            .iter()
-            .any(|name| refuses_words(&text, name));
-    if sent.system && (names_system || text.contains("only user and assistant roles are supported")) {
+    if sent.system && refuses_system(&text) {
         return Some(Change::OmitSystem);
     }
     None
+}
+
+/// Whether the server sends whole replies only: to this model, or to this account.
+fn refuses_stream(error: &ServerError, text: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "to stream this model",
+        "streaming is not",
+        "unsupported for streaming",
+        "not support streaming",
+        "n't support streaming",
+        "not support stream ",
+        "'stream' does not support",
+    ];
+    error.codes.iter().any(|code| code == "stream") || WORDS.iter().any(|words| text.contains(words))
+}
+
+/// Whether the model takes no system prompt, which is the first message in most protocols.
+fn refuses_system(text: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "system role",
+        "role 'system'",
+        "system message",
+        "system instruction",
+        "system prompt",
+        "developer instruction",
+        "only user and assistant roles",
+    ];
+    const FIRST_ROLE: [&str; 2] = ["messages[0].role", "messages.0.role"];
+    NAMES.iter().any(|name| refuses_words(text, name)) || FIRST_ROLE.iter().any(|name| names(text, name))
 }
 
 /// Whether the error says that a parameter is not accepted: by its `param`, or in a sentence that names it.
@@ -233,6 +266,9 @@ fn names(text: &str, words: &str) -> bool {
 
 /// Whether the model takes no images. An image with a wrong format or size is another error.
 fn refuses_images(text: &str) -> bool {
+    const ONLY_TEXT: [&str; 4] =
+        ["only supports text", "supports text only", "supports only text", "0 image(s) may be provided"];
+    const ABSENCES: [&str; 4] = ["is not a multimodal", "is not a vision", "not loaded", "missing data"];
     const SUBJECTS: [&str; 8] = [
         "image",
         "vision",
@@ -259,13 +295,17 @@ fn refuses_images(text: &str) -> bool {
     ];
     let is_refused = sentences(text).any(|sentence| {
         SUBJECTS.iter().any(|subject| sentence.contains(subject))
-            && REFUSING_WORDS.iter().any(|word| sentence.contains(word))
+            && REFUSING_WORDS.iter().chain(&ABSENCES).any(|word| sentence.contains(word))
     });
     is_refused && !OTHER_REASONS.iter().any(|reason| text.contains(reason))
-        || text.contains("0 image(s) may be provided")
+        || ONLY_TEXT.iter().any(|words| text.contains(words))
 }
 
 fn max_tokens_change(provider: Provider, text: &str, sent: u32, parameter: TokenParameter) -> Option<Change> {
+    // A maximum below zero is what the prompt leaves of the context.
+    if text.contains("got -") {
+        return None;
+    }
     if let Some((_, affordable)) = text.split_once("can only afford ") {
         let affordable = numbers(affordable).next().filter(|limit| *limit < sent)?;
         return Some(Change::MaxTokensOnce(affordable));
@@ -489,6 +529,7 @@ mod tests {
             max_tokens: None,
             token_parameter: TokenParameter::MaxTokens,
             temperature: true,
+            stream: true,
             stream_options: true,
             cache_control: true,
             images: true,
@@ -518,6 +559,26 @@ mod tests {
             ),
             ("At most 0 image(s) may be provided in one prompt.", Change::OmitImages),
             ("System role not supported", Change::OmitSystem),
+            (
+                "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+                Change::OmitSystem,
+            ),
+            (
+                "body.messages.0.role: value is not a valid member; permitted: 'user', 'assistant'",
+                Change::OmitSystem,
+            ),
+            ("messages: role 'system' is not supported", Change::OmitSystem),
+            (
+                "Your organization must be verified to stream this model. Please go to the settings.",
+                Change::OmitStream,
+            ),
+            ("Streaming is not supported for this model", Change::OmitStream),
+            ("The model is unsupported for streaming.", Change::OmitStream),
+            ("'m' does not support prompt caching.", Change::OmitCacheControl),
+            ("m is not a multimodal model", Change::OmitImages),
+            ("Vision add-on is not loaded, but images were provided for processing", Change::OmitImages),
+            ("this model is missing data required for image input", Change::OmitImages),
+            ("Invalid parameter: model m only supports text input", Change::OmitImages),
             ("Developer instruction is not enabled for models/gemma-3-27b-it", Change::OmitSystem),
         ] {
             let error = error(message);
@@ -529,13 +590,15 @@ mod tests {
 
     #[test]
     fn an_error_that_only_mentions_a_parameter_is_not_a_refusal_of_it() {
-        let all = Sent { temperature: true, images: true, system: true, ..Sent::default() };
+        let all = Sent { temperature: true, stream: true, images: true, system: true, ..Sent::default() };
         for message in [
             "The prompt about the temperature of the sea was blocked",
             "Your request failed. Check the temperature and other settings",
             "unsupported image format image/bmp",
             "image exceeds 5 MB maximum: 7 MB > 5 MB",
             "context too long",
+            "unexpected end of stream",
+            "Requests with max_tokens > 4096 must have stream=true",
         ] {
             assert_eq!(change_for(Provider::OpenAi, Some(400), &error(message), &all), None, "{message}");
         }

@@ -6,8 +6,19 @@ use serde_json::Value;
 use super::payloads::CutCharacter;
 
 /// Tags around thinking that a server left in the text, as (opening, closing).
-const THINKING_TAGS: [(&str, &str); 3] =
-    [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>")];
+const THINKING_TAGS: [(&str, &str); 8] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis<|message|>", "<|end|>"),
+];
+
+/// Tags at the beginning of a reply that follows thinking.
+const REPLY_TAGS: [&str; 2] = ["<|start|>assistant<|channel|>final<|message|>", "<|START_RESPONSE|>"];
 
 /// How the model ended its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +86,18 @@ pub(super) struct ReplyBuilder {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     total_tokens: Option<u64>,
+    /// The tokens of the prompt that no cache had, where a server counts these apart.
+    uncached_tokens: Option<u64>,
     cache_read_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
     stop_reason: Option<String>,
+    /// The server's sentence about the stop reason.
+    stop_explanation: Option<String>,
     refused: bool,
+    /// Whether the server blocked the prompt.
+    is_blocked: bool,
+    /// Whether text followed a stop reason, so that the server's stop reasons may not be the end.
+    pub resumed_after_stop: bool,
     /// Whether the server's end marker arrived.
     pub is_done: bool,
     /// Whether the usage arrived that only the last chunk has.
@@ -119,6 +138,7 @@ impl ReplyBuilder {
         if delta.text.is_empty() {
             return;
         }
+        self.resumed_after_stop |= self.stop_reason.is_some();
         if let Some((kind, high)) = self.held_half.take() {
             let low = self.cut.begins_with.filter(|_| kind == delta.kind);
             match (low, delta.text.strip_prefix(char::REPLACEMENT_CHARACTER)) {
@@ -162,13 +182,30 @@ impl ReplyBuilder {
         }
     }
 
-    /// Sets the stop reason, which may be enclosed in an object. Null and empty reasons are ignored; a later reason
-    /// replaces an earlier one.
+    /// Sets the stop reason, which may be enclosed in an object with an explanation. Null and empty reasons are ignored,
+    /// also those that are written as text; a later reason replaces an earlier one.
     pub fn stop_reason(&mut self, reason: Option<&Value>) {
-        let inner = reason.and_then(|reason| reason.get("type").or_else(|| reason.get("reason")));
+        let field = |name: &str| reason.and_then(|reason| reason.get(name));
+        let inner = field("type").or_else(|| field("reason"));
         let text = reason.and_then(Value::as_str).or_else(|| inner?.as_str());
-        if let Some(reason) = text.filter(|reason| !reason.is_empty()) {
+        if let Some(reason) = text.filter(|reason| is_reason(reason)) {
             self.stop_reason = Some(reason.to_owned());
+            self.explain_stop(field("message"));
+        }
+    }
+
+    /// Sets the server's sentence about the stop reason.
+    pub fn explain_stop(&mut self, explanation: Option<&Value>) {
+        let text = explanation.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+        self.stop_explanation = text.map(str::to_owned).or_else(|| self.stop_explanation.take());
+    }
+
+    /// Sets the reason for which the server blocked the prompt.
+    pub fn block(&mut self, reason: &Value, explanation: Option<&Value>) {
+        if reason.as_str().is_some_and(is_reason) {
+            self.stop_reason(Some(reason));
+            self.explain_stop(explanation);
+            self.is_blocked = true;
         }
     }
 
@@ -190,6 +227,27 @@ impl ReplyBuilder {
         let count = |value: Option<&Value>| token_count(value?);
         self.cache_read_tokens = count(read).or(self.cache_read_tokens);
         self.cache_write_tokens = count(written).or(self.cache_write_tokens);
+    }
+
+    /// Sets the numbers of tokens of a server that counts those in its cache apart. Events after the first repeat some of
+    /// them, and some of these as 0.
+    pub fn usage_with_cache(
+        &mut self,
+        uncached: Option<&Value>,
+        read: Option<&Value>,
+        written: Option<&Value>,
+        completion: Option<&Value>,
+    ) {
+        let count = |value: Option<&Value>, known: Option<u64>| match value.and_then(token_count) {
+            Some(0) | None if known.is_some() => known,
+            counted => counted,
+        };
+        self.uncached_tokens = count(uncached, self.uncached_tokens);
+        self.cache_read_tokens = count(read, self.cache_read_tokens);
+        self.cache_write_tokens = count(written, self.cache_write_tokens);
+        let parts = [self.uncached_tokens, self.cache_read_tokens, self.cache_write_tokens];
+        self.prompt_tokens = parts.into_iter().flatten().reduce(u64::saturating_add);
+        self.usage(None, completion, None);
     }
 
     /// Sets numbers of tokens that no other field has.
@@ -259,11 +317,18 @@ impl ReplyBuilder {
 
     pub fn into_parts(self) -> (Vec<Part>, Option<Usage>, Option<String>) {
         let usage = self.known_usage();
-        (self.parts, usage, self.stop_reason)
+        let stop_reason = match (self.stop_reason, self.stop_explanation) {
+            (Some(reason), Some(explanation)) => Some(format!("{reason}: {explanation}")),
+            (reason, explanation) => reason.or(explanation),
+        };
+        (self.parts, usage, stop_reason)
     }
 
     /// How the reply ended, if the model or the server ended it.
     pub fn ending(&self) -> Ending {
+        if self.is_blocked {
+            return Ending::Incomplete(IncompleteReason::ContentFilter);
+        }
         let ending = self.stop_reason.as_deref().map_or(Ending::Complete, Ending::of_stop_reason);
         match ending {
             Ending::Complete if self.refused => Ending::Incomplete(IncompleteReason::Refusal),
@@ -277,6 +342,12 @@ impl ReplyBuilder {
     pub fn has_text(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Text { text } if !text.trim().is_empty()))
     }
+}
+
+/// Whether a text is a stop reason. Some servers write one into every chunk that stands for none.
+fn is_reason(text: &str) -> bool {
+    let text = text.trim().to_ascii_lowercase();
+    !matches!(text.as_str(), "" | "null" | "none" | "nil" | "undefined") && !text.ends_with("unspecified")
 }
 
 /// A number of tokens, which some servers send as a float or as text.
@@ -365,9 +436,11 @@ impl TagSplitter {
                 },
                 TagState::AfterThinking => {
                     self.held = self.held.trim_start().to_owned();
-                    if self.held.is_empty() {
+                    if REPLY_TAGS.iter().any(|tag| tag.len() > self.held.len() && tag.starts_with(&self.held))
+                    {
                         return deltas;
                     }
+                    self.held = without_reply_tag(&self.held).to_owned();
                     self.state = TagState::Text;
                 }
             }
@@ -382,6 +455,10 @@ impl TagSplitter {
         };
         (!self.held.is_empty()).then_some(TextDelta { kind, text: self.held })
     }
+}
+
+fn without_reply_tag(text: &str) -> &str {
+    REPLY_TAGS.iter().find_map(|tag| text.strip_prefix(tag)).unwrap_or(text)
 }
 
 /// Splits a text at the closing tag of thinking whose opening tag is missing. A text that mentions the opening tag as well,
@@ -403,7 +480,7 @@ pub(crate) fn without_tagged_thinking(text: &str) -> &str {
         .iter()
         .find_map(|(opening, closing)| trimmed.strip_prefix(opening)?.split_once(closing))
         .or_else(|| split_unopened_thinking(text))
-        .map_or(text, |(_, reply)| reply.trim_start())
+        .map_or(text, |(_, reply)| without_reply_tag(reply.trim_start()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::payloads::{Framing, Payload, PayloadReader};
 use super::reply::token_count;
 use super::retry;
 
@@ -33,6 +34,7 @@ impl ServerError {
 
     /// The error in the body of a response with an error status: JSON in any shape, an HTML page, or text.
     pub fn from_body(body: &str) -> Self {
+        let body = body.trim_start_matches('\u{feff}');
         match serde_json::from_str::<Value>(body) {
             Ok(Value::Array(items)) => items.first().map_or_else(Self::default, Self::from_value),
             Ok(value) => Self::from_value(&value),
@@ -43,8 +45,19 @@ impl ServerError {
                 let message = if is_page { html_title(body).unwrap_or_default() } else { html_words(body) };
                 Self { message, ..Self::default() }
             }
-            Err(_) => Self::from_text(body),
+            Err(_) => Self::in_stream(body).unwrap_or_else(|| Self::from_text(body)),
         }
+    }
+
+    /// The error in a body that is a stream although its status is that of an error: events, or JSON lines.
+    fn in_stream(body: &str) -> Option<Self> {
+        let mut reader = PayloadReader::new(Framing::Events);
+        let payloads = reader.push(body.as_bytes()).into_iter().chain(reader.finish());
+        payloads.into_iter().find_map(|payload| match payload {
+            Payload::Json { value, .. } => Some(Self::from_value(&value)),
+            Payload::Error(text) => Some(Self::from_text(&text)),
+            Payload::Done | Payload::Text(_) | Payload::Malformed(_) | Payload::TooLong => None,
+        })
     }
 
     /// The error in a payload of a stream. `None` if the payload is not an error.
@@ -110,7 +123,8 @@ impl ServerError {
                 for (name, value) in fields {
                     match name.as_str() {
                         "code" | "type" | "status" | "reason" | "param" | "status_code" | "statusCode"
-                        | "error_code" | "error_type" | "httpCode" | "Code" | "__type" => {
+                        | "error_code" | "error_type" | "httpCode" | "Code" | "StatusCode"
+                        | "raw_status_code" | "__type" => {
                             self.add_code(value, depth);
                         }
                         "retryDelay" | "retry_after" | "retryAfter" | "retry_after_seconds" => {
@@ -243,6 +257,10 @@ fn words(value: &Value, depth: usize) -> Option<String> {
                 }
                 (general, inner) => general.or(inner).or_else(|| of("type").or_else(|| of("code"))),
             }
+            .map(|words| match fields.get("signin_url").and_then(Value::as_str) {
+                Some(address) => format!("{words} ({address})"),
+                None => words,
+            })
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
@@ -338,6 +356,12 @@ mod tests {
             ("<html><head><title>502\n Bad Gateway</title></head></html>", "502 Bad Gateway"),
             ("<html><body>oops</body></html>", ""),
             ("upstream timeout\n", "upstream timeout"),
+            ("\u{feff}{\"error\": \"m\"}", "m"),
+            ("event: error\ndata: {\"error\": {\"message\": \"m\"}}\n\n", "m"),
+            ("data: {\"error\": {\"message\": \"m\"}}\n\ndata: [DONE]\n\n", "m"),
+            ("event: error\ndata: m\n\n", "m"),
+            ("{\"error\": \"m\"}\n{\"error\": \"n\"}\n", "m"),
+            (r#"{"error": "unauthorized", "signin_url": "https://h/x"}"#, "unauthorized (https://h/x)"),
             ("", ""),
         ] {
             assert_eq!(ServerError::from_body(body).message, message, "{body}");

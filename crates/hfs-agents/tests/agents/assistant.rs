@@ -393,7 +393,7 @@ async fn a_stalled_stream_fails_after_the_wait_between_tokens_and_the_streamed_t
     let mut config = config(&server, Protocol::Anthropic);
     config.timeouts.between_tokens = Duration::from_millis(100);
     let (sink, outcome) = run(&Assistant::new(config), question("hello?")).await;
-    assert!(outcome.unwrap_err().to_string().contains("no more data"));
+    assert!(outcome.unwrap_err().to_string().contains("no more words"));
     assert_eq!(sink.text(), "so far");
 }
 

@@ -337,6 +337,56 @@ async fn the_name_of_a_model_is_sent_as_written() {
 }
 
 #[tokio::test]
+async fn a_model_that_does_not_stream_is_asked_for_whole_replies_from_then_on() {
+    let refusal = json!({"error": {"message": "Your organization must be verified to stream this model.",
+        "type": "invalid_request_error", "param": "stream", "code": "unsupported_value"}});
+    for (provider, base, reply) in [
+        (
+            Provider::OpenAi,
+            "/v1",
+            json!({"object": "chat.completion", "usage": {"prompt_tokens": 5, "completion_tokens": 7},
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}),
+        ),
+        (
+            Provider::Anthropic,
+            "/v1",
+            json!({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "whole"}],
+                "stop_reason": "end_turn", "usage": {"input_tokens": 5, "output_tokens": 7}}),
+        ),
+        (
+            Provider::Ollama,
+            "",
+            json!({"message": {"role": "assistant", "content": "whole"}, "done": true, "done_reason": "stop",
+                "prompt_eval_count": 5, "eval_count": 7}),
+        ),
+    ] {
+        let refusal = refusal.clone();
+        let server = RawServer::start(move |_, request| {
+            if request.body["stream"] == true {
+                RawResponse::error(400, &refusal)
+            } else {
+                RawResponse::status(200, "application/json", "", &reply.to_string())
+            }
+        });
+        let base_url = Some(format!("{}{base}", server.base_url()));
+        let model = ModelConfig { base_url, ..ModelConfig::new(provider, "m", ApiKey::new(KEY)) };
+        let assistant = Assistant::new(model);
+        for _ in 0..2 {
+            let (sink, outcome) = run(&assistant, question("hello?")).await;
+            let usage = outcome.unwrap().message.usage.unwrap();
+            assert_eq!(
+                (sink.text().as_str(), usage.prompt_tokens, usage.completion_tokens),
+                ("whole", 5, 7),
+                "{provider}"
+            );
+        }
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "{provider}: the refusal teaches");
+        assert!(requests[1].body.get("stream_options").is_none(), "{provider}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_without_a_version_is_found_with_one_request_more() {
     let reply = RawResponse::status(
         200,

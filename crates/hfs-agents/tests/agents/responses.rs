@@ -252,6 +252,7 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
         case("gzip", Provider::OpenAi, gzip),
         openai("error: null", body.replace("\"choices\"", "\"error\":null,\"choices\"")),
         openai("empty stop reasons", body.replace("null", "\"\"")),
+        openai("stop reasons that are the word null", body.replace("null", "\"null\"")),
         openai("marker twice", format!("{body}{DONE}")),
         openai_stream(
             "stop reason twice, then an empty delta",
@@ -475,6 +476,17 @@ async fn thinking_is_separated_from_the_reply() {
             ],
         ),
         openai_stream(
+            "in a channel",
+            &[
+                content("<|channel|>analysis<|mess"),
+                content("age|>hm<|end|>"),
+                content("<|start|>assistant<|channel|>fi"),
+                content("nal<|message|>Answer"),
+                stop("stop"),
+            ],
+        ),
+        openai_stream("in other tags", &[content("[THINK]hm[/THINK]\n"), content("Answer"), stop("stop")]),
+        openai_stream(
             "reasoning_content",
             &[
                 delta(json!({"content": null, "reasoning_content": "hm"})),
@@ -592,6 +604,12 @@ async fn a_reply_that_was_cut_is_never_complete_and_says_what_to_do() {
             .text("I can't help with that.")
             .incomplete(IncompleteReason::Refusal, &["refused"])
             .suggests(is_rephrase),
+        openai_stream("a stop reason with a message", &[
+            content("Cut in the mid"),
+            json!({"choices": [{"index": 0, "delta": {}, "finish_reason": {"type": "abort", "message": "the queue is full"}}]}),
+        ])
+        .text("Cut in the mid")
+        .incomplete(IncompleteReason::Failure, &["(abort: the queue is full)"]),
         openai_stream("content_filter without text", &[stop("content_filter")])
             .incomplete(IncompleteReason::ContentFilter, &["content_filter"]),
         openai_stream("only a tool call", &[
@@ -604,6 +622,29 @@ async fn a_reply_that_was_cut_is_never_complete_and_says_what_to_do() {
     .await;
 }
 
+/// A stream that is closed after a chunk with a stop reason that is none.
+fn openai_stream_cut(name: &'static str, reason: &str) -> Case {
+    openai(name, events(&[chunk(&json!({"content": "Partial"}), Some(reason))]))
+}
+
+#[tokio::test]
+async fn a_pause_after_a_stop_reason_that_is_none_loses_no_text() {
+    let first = events(&[chunk(&json!({"content": "Hello "}), Some("null"))]);
+    let response = RawResponse::events(first)
+        .wait(Duration::from_millis(3_300))
+        .bytes(events(&[content("world"), stop("stop")]));
+    check(case("a long pause", Provider::OpenAi, response).text("Hello world")).await;
+}
+
+#[tokio::test]
+async fn a_pause_loses_no_text_of_a_server_that_sends_a_stop_reason_with_every_chunk() {
+    let part = |text: &str| events(&[chunk(&json!({"content": text}), Some("stop"))]);
+    let response = RawResponse::events(part("Hel") + &part("lo "))
+        .wait(Duration::from_millis(3_300))
+        .bytes(part("world") + DONE);
+    check(case("a long pause", Provider::OpenAi, response).text("Hello world")).await;
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_is_an_error_and_keeps_the_text_that_arrived() {
     let part = events(&[content("Partial")]);
@@ -612,6 +653,8 @@ async fn a_connection_that_breaks_is_an_error_and_keeps_the_text_that_arrived() 
         error(openai("closed without a stop reason", part.clone())),
         error(case("closed within a chunk", Provider::OpenAi, RawResponse::chunked().chunk(&part))),
         error(case("reset", Provider::OpenAi, RawResponse::events(part.clone()).reset())),
+        error(openai_stream_cut("stop reasons that are the word null", "null")),
+        error(openai_stream_cut("stop reasons that are the word None", "None")),
         error(openai("half a line", format!("{part}data: {{\"choices\": [{{\"delta\": {{\"content\": \"x"))),
         case("reset before the response", Provider::OpenAi, RawResponse::new().reset())
             .error(ErrorKind::Unavailable, &["connection"])
@@ -678,6 +721,20 @@ async fn an_error_within_a_successful_response_is_recognized_in_every_shape() {
         openai("words in an error event", format!("{part}event: error\ndata: the server's words\n\n"))
             .text("Partial")
             .error(ErrorKind::Unavailable, &["the server's words"]),
+        openai("a field for errors", format!("{part}error: {{\"code\": 500, \"message\": \"the server's words\"}}\n\n"))
+            .text("Partial")
+            .error(ErrorKind::Unavailable, &["not available: the server's words"]),
+        openai_stream("an error beside an empty completion", &[json!({"object": "chat.completion", "error": {"message": "the server's words", "code": 429},
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": null}, "finish_reason": "stop"}]})])
+            .error(ErrorKind::Unavailable, &["the server's words"])
+            .requests(3),
+        openai_stream("key", &[json!({"base_resp": {"status_code": 1004, "status_msg": "login fail: no API key"}})])
+            .error(ErrorKind::Denied, &["login fail"])
+            .suggests(|suggestion| matches!(suggestion, Suggestion::SetApiKey { .. })),
+        openai_stream("busy, as a permanent error", &[json!({"object": "error", "message": "Service tier capacity exceeded for this model.",
+            "type": "invalid_request_error", "raw_status_code": 429})])
+            .error(ErrorKind::Unavailable, &["capacity exceeded"])
+            .requests(3),
         openai_stream("quota", &[json!({"error": {"message": "quota exceeded", "type": "insufficient_quota", "code": 429}})])
             .error(ErrorKind::Denied, &["quota exceeded"])
             .suggests(|suggestion| matches!(suggestion, Suggestion::CheckBilling { .. })),
@@ -804,6 +861,18 @@ async fn error_statuses_have_the_servers_words_and_permanent_errors_are_not_repe
         status("413", error(413, "Request too large")).error(ErrorKind::Invalid, &["Request too large"]),
         status("422", RawResponse::error(422, &json!({"detail": [{"type": "missing", "loc": ["body", "messages"], "msg": "Field required"}]})))
             .error(ErrorKind::Invalid, &["body.messages: Field required"]),
+        status("a stream", RawResponse::status(401, "text/event-stream", "",
+            "event: error\ndata: {\"error\": {\"message\": \"who?\", \"type\": \"authentication_error\"}}\n\n"))
+            .error(ErrorKind::Denied, &["401 unauthorized: who?"])
+            .suggests(is_key),
+        status("limit of a day", error(429, "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock more"))
+            .error(ErrorKind::Denied, &["free-models-per-day"])
+            .suggests(|suggestion| matches!(suggestion, Suggestion::CheckBilling { .. })),
+        status("memory", RawResponse::error(500, &json!({"error": "model requires more system memory (5.0 GiB) than is available (3.9 GiB)"})))
+            .error(ErrorKind::Invalid, &["more system memory"])
+            .suggests(|suggestion| *suggestion == Suggestion::CheckModel),
+        status("template", error(500, "Jinja Exception: Conversation roles must alternate user/assistant/user/assistant/..."))
+            .error(ErrorKind::Invalid, &["roles must alternate"]),
         status("filter", RawResponse::error(400, &json!({"error": {"code": "content_filter", "message": "The response was filtered", "status": 400,
             "innererror": {"code": "ResponsibleAIPolicyViolation"}}})))
             .error(ErrorKind::Denied, &["The response was filtered"])
@@ -835,7 +904,7 @@ async fn error_statuses_have_the_servers_words_and_permanent_errors_are_not_repe
             .text("Hello world")
             .requests(2),
         status("retry after too long", RawResponse::status(429, "application/json", "Retry-After: 90\r\n", "{\"error\":\"busy\"}"))
-            .error(ErrorKind::Unavailable, &["busy"]),
+            .error(ErrorKind::Unavailable, &["busy; it asks to wait 1m 30s"]),
         status("try again in", error(429, "Rate limit reached. Please try again in 90.5s.")).error(ErrorKind::Unavailable, &["90.5s"]),
         status("x-should-retry", RawResponse::status(429, "application/json", "x-should-retry: false\r\n", "{}"))
             .error(ErrorKind::Unavailable, &["429"]),
@@ -944,6 +1013,19 @@ async fn an_anthropic_stream_is_read_however_the_server_writes_it() {
                 )
                 + &anthropic_end("end_turn"),
         ),
+        anthropic(
+            "cached tokens only in the first event",
+            event(
+                "message_start",
+                &json!({"type": "message_start", "message": {"role": "assistant", "content": [],
+                    "usage": {"input_tokens": 2, "cache_read_input_tokens": 3, "output_tokens": 1}}}),
+            ) + &text_delta("Hello")
+                + &event(
+                    "message_delta",
+                    &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"},
+                        "usage": {"input_tokens": 2, "cache_read_input_tokens": 0, "output_tokens": 7}}),
+                ),
+        ),
         anthropic("no message_stop", anthropic_start() + &text_delta("Hello") + &anthropic_stop("end_turn")),
         case("open after message_stop", Provider::Anthropic, RawResponse::events(body.clone()).hang()),
     ];
@@ -967,6 +1049,17 @@ async fn an_anthropic_stream_is_read_however_the_server_writes_it() {
         anthropic("refusal", anthropic_start() + &anthropic_end("refusal"))
             .usage(5, 7)
             .incomplete(IncompleteReason::Refusal, &["refus"]),
+        anthropic(
+            "refusal with an explanation",
+            anthropic_start()
+                + &event(
+                    "message_delta",
+                    &json!({"type": "message_delta", "usage": {"output_tokens": 7}, "delta": {"stop_reason": "refusal",
+                        "stop_details": {"type": "refusal", "category": "cyber", "explanation": "It asks for an attack."}}}),
+                ),
+        )
+        .usage(5, 7)
+        .incomplete(IncompleteReason::Refusal, &["(refusal: It asks for an attack.)"]),
         anthropic("closed", anthropic_start() + &text_delta("Hel"))
             .text("Hel")
             .error(ErrorKind::Unavailable, &["ended"]),
@@ -1040,6 +1133,15 @@ async fn a_gemini_stream_is_read_however_the_server_writes_it() {
         gemini("blocked", &[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 13}})])
             .usage(13, 0)
             .incomplete(IncompleteReason::ContentFilter, &["PROHIBITED_CONTENT"]),
+        gemini("blocked for an unnamed reason", &[json!({"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": "not allowed here"},
+            "usageMetadata": {"promptTokenCount": 13}})])
+            .usage(13, 0)
+            .incomplete(IncompleteReason::ContentFilter, &["(OTHER: not allowed here)"]),
+        gemini("a message about the end", &[candidate("I ", None), json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL",
+            "finishMessage": "the call is empty"}]})])
+            .text("I ")
+            .usage(5, 7)
+            .incomplete(IncompleteReason::Failure, &["(MALFORMED_FUNCTION_CALL: the call is empty)"]),
         gemini("safety", &[candidate("I ", None), json!({"candidates": [{"finishReason": "SAFETY", "index": 0}]})])
             .text("I ")
             .usage(5, 7)
@@ -1091,6 +1193,21 @@ async fn a_gemini_stream_is_read_however_the_server_writes_it() {
         .error(ErrorKind::Denied, &["API key not valid."]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_signature_on_text_makes_no_part_of_its_own() {
+    let part = |part: Value, reason: Option<&str>| json!({"candidates": [{"content": {"parts": [part]}, "finishReason": reason}]});
+    let payloads = [
+        part(json!({"text": "hm", "thought": true, "thoughtSignature": "a"}), None),
+        part(json!({"text": "Hello ", "thoughtSignature": "b"}), None),
+        part(json!({"text": "world"}), None),
+        part(json!({"text": "", "thoughtSignature": "c"}), Some("STOP")),
+    ];
+    let server = RawServer::with_responses(vec![RawResponse::events(events(&payloads))]);
+    let (_, outcome) = run(&Assistant::new(config(&server, Provider::Gemini)), question("?")).await;
+    let thinking = Part::Thinking { text: "hm".into(), signature: Some("a".into()) };
+    assert_eq!(outcome.unwrap().message.parts, [thinking, Part::text("Hello world")]);
 }
 
 // Ollama's lines.

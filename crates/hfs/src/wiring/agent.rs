@@ -427,7 +427,8 @@ fn configured_model(
 }
 
 /// The model in the settings, else the default, and a warning. A project's model is ignored if it belongs to another
-/// provider. A server at an address of its own may serve models with any name, so names are used there as they are.
+/// provider. A server at an address of its own may serve models with any name, so names are used there as they are; on
+/// Ollama, no name begins with that of the provider.
 fn model_for(
     provider: Provider,
     settings: &Settings,
@@ -445,7 +446,9 @@ fn model_for(
             );
             (default, Some(warning))
         }
-        Some(other) if other == provider && !has_address => (Some(name.model), None),
+        Some(other) if other == provider && (!has_address || provider == Provider::Ollama) => {
+            (Some(name.model), None)
+        }
         _ => (Some(text.to_owned()), None),
     }
 }
@@ -599,6 +602,12 @@ mod tests {
             s.model = Some("openai/gpt-oss-20b".into());
         });
         assert_eq!(chosen(&explicit, &keys(&[])).1, "openai/gpt-oss-20b");
+        let ollama = settings(|s| {
+            s.base_url = Some("http://127.0.0.1:1".into());
+            s.provider = Some(Provider::Ollama);
+            s.model = Some("ollama/llama3".into());
+        });
+        assert_eq!(chosen(&ollama, &keys(&[])), (Some(Provider::Ollama), "llama3".into()));
     }
 
     #[test]
