@@ -94,6 +94,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-agents", &["hfs-core", "hfs-retrieval"]),
     ("hfs-acp", &["hfs-core", "hfs-files", "hfs-secrets"]),
     ("hfs-engine", &["hfs-core"]),
+    ("hfs-mcp", &["hfs-core", "hfs-engine", "hfs-retrieval", "hfs-secrets"]),
     ("hfs-tui", &["hfs-core", "hfs-engine", "hfs-files"]),
 ];
 

@@ -143,6 +143,12 @@ pub fn contains_mark(text: &str) -> bool {
     text.contains(MARK)
 }
 
+/// Number of places in the text where a secret was masked.
+#[must_use]
+pub fn count_marks(text: &str) -> usize {
+    text.matches(MARK).count()
+}
+
 /// How the text that stands for a secret begins.
 const MARK: &str = "[redacted: ";
 

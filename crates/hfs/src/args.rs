@@ -10,8 +10,8 @@ use hfs_core::Timestamp;
 use jiff::Zoned;
 
 use crate::commands::{
-    agents, branch, chat, checkpoint, compact, completions, config, export, handoff, history, import,
-    permissions, plugin, recall, run, search, session, start, stats, store, trust,
+    agents, branch, chat, checkpoint, compact, completions, config, connect, export, handoff, history,
+    import, mcp, permissions, plugin, recall, run, search, session, start, stats, store, trust,
 };
 use crate::config::{AgentName, Key, Override};
 use crate::output::error::CliError;
@@ -192,6 +192,12 @@ pub enum Command {
     Import(import::ImportArgs),
     /// List agents that are programs of their own, such as Claude Code, and check one
     Agents(agents::AgentsArgs),
+    /// Let agents search and read saved sessions: a Model Context Protocol server on standard input and output
+    Mcp(mcp::McpArgs),
+    /// Let agents such as Claude Code search saved sessions: adds `hfs mcp` to their configurations
+    Connect(connect::ConnectArgs),
+    /// Remove hfs from the configurations of agents
+    Disconnect(connect::DisconnectArgs),
     /// List and revoke what agents may always do
     #[command(subcommand_required = true)]
     Permissions(permissions::PermissionsArgs),
@@ -234,6 +240,9 @@ impl Command {
             | Self::Handoff(_)
             | Self::Import(_)
             | Self::Agents(_)
+            | Self::Mcp(_)
+            | Self::Connect(_)
+            | Self::Disconnect(_)
             | Self::Permissions(_)
             | Self::Plugin(_)
             | Self::Config(_)
@@ -246,7 +255,15 @@ impl Command {
 
     /// Whether the command asks about a project's folder that is new.
     pub const fn asks_for_trust(&self) -> bool {
-        !matches!(self, Self::Trust(_) | Self::Doctor | Self::Completions(_))
+        !matches!(
+            self,
+            Self::Trust(_)
+                | Self::Doctor
+                | Self::Completions(_)
+                | Self::Mcp(_)
+                | Self::Connect(_)
+                | Self::Disconnect(_)
+        )
     }
 
     /// Whether the command runs even if the configuration is invalid.

@@ -10,7 +10,9 @@ pub struct Environment {
     pub working_directory: PathBuf,
     /// The user's home directory, not that of hfs.
     pub user_home: Option<PathBuf>,
-    /// The directory of the running executable.
+    /// The running executable, without symbolic links.
+    pub program: Option<PathBuf>,
+    /// Its directory.
     pub program_directory: Option<PathBuf>,
 }
 
@@ -20,13 +22,12 @@ impl Environment {
         let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
+        let program = std::env::current_exe().and_then(|program| program.canonicalize()).ok();
         Self {
             variables: std::env::vars_os().filter_map(utf8).collect(),
             working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
-            program_directory: std::env::current_exe()
-                .and_then(|program| program.canonicalize())
-                .ok()
-                .and_then(|program| program.parent().map(PathBuf::from)),
+            program_directory: program.as_deref().and_then(Path::parent).map(Path::to_owned),
+            program,
             user_home: std::env::home_dir().filter(|path| !path.as_os_str().is_empty()),
         }
     }

@@ -8,6 +8,7 @@ mod args;
 mod attachments;
 mod commands;
 mod config;
+mod connections;
 mod context;
 mod environment;
 mod home;
@@ -31,9 +32,9 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Command, GlobalArgs};
 use crate::commands::{
-    agents, branch, chat, checkpoint, compact, completions, config as config_command, doctor, export,
-    handoff, history, import, permissions as permissions_command, plugin, recall, run as run_command, search,
-    session, start, stats, store, trust as trust_command,
+    agents, branch, chat, checkpoint, compact, completions, config as config_command, connect, doctor,
+    export, handoff, history, import, mcp, permissions as permissions_command, plugin, recall,
+    run as run_command, search, session, start, stats, store, trust as trust_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -131,6 +132,9 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Handoff(args)) => handoff::run(&args, context),
         Some(Command::Import(args)) => import::run(&args, context),
         Some(Command::Agents(args)) => agents::run(&args, context),
+        Some(Command::Mcp(args)) => mcp::run(&args, context),
+        Some(Command::Connect(args)) => connect::connect(&args, context),
+        Some(Command::Disconnect(args)) => connect::disconnect(&args, context),
         Some(Command::Permissions(args)) => permissions_command::run(&args, context),
         Some(Command::Plugin(args)) => plugin::run(&args, context),
         Some(Command::Config(args)) => config_command::run(&args, context),

@@ -63,7 +63,6 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
         role: args.role,
         since,
         limit: args.limit,
-        ..SearchQuery::default()
     };
     let store = context.store()?;
     // If the index cannot be updated, the search runs on the old index, or reports the store's error itself.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use hfs_core::{AgentError, ErrorExt, ErrorKind, ImportError, StoreError, error_sources};
 use hfs_engine::{CompactError, EngineError, SendError};
+use hfs_mcp::McpError;
 use hfs_plugins::PluginError;
 use hfs_tui::TuiError;
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub enum CliError {
     Terminal(#[from] TuiError),
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    #[error(transparent)]
+    Mcp(#[from] McpError),
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// `action` completes the sentence "cannot ...".
@@ -186,6 +189,7 @@ impl CliError {
             Self::Agent(error) => error.kind(),
             Self::Terminal(error) => error.kind(),
             Self::Plugin(error) => error.kind(),
+            Self::Mcp(error) => error.kind(),
             Self::Config(error) => error.kind(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -211,6 +215,7 @@ impl CliError {
             Self::Agent(error) => suggestions::hint(error),
             Self::Terminal(error) => suggestions::hint(error),
             Self::Plugin(error) => suggestions::hint(error),
+            Self::Mcp(error) => suggestions::hint(error),
             Self::Config(error) => error.hint(),
             Self::Custom { hint, .. } => hint.clone(),
             Self::FromSettings { error, .. } => error.hint(),

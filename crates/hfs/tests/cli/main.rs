@@ -12,9 +12,12 @@ mod app;
 mod chat;
 mod compatibility;
 mod config;
+mod connect;
 mod history;
 mod import;
 mod leftovers;
+mod mcp;
+mod mcp_client;
 mod output;
 mod plugin_authoring;
 #[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]

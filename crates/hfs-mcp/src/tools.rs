@@ -1,0 +1,209 @@
+//! The tools: their names, arguments and descriptions, which a model reads.
+
+mod blame;
+mod read;
+mod recall;
+mod search;
+mod timeline;
+mod write;
+
+use std::sync::Arc;
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::McpError;
+use crate::library::Library;
+
+pub use blame::BlameArgs;
+pub use read::{Range, ReadArgs, choose_branch, newest_messages, read_range};
+pub use recall::RecallArgs;
+pub use search::SearchArgs;
+pub use timeline::TimelineArgs;
+pub use write::{CheckpointArgs, NoteArgs};
+
+/// A tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolName {
+    Search,
+    Read,
+    Timeline,
+    Recall,
+    Blame,
+    Checkpoint,
+    Note,
+}
+
+/// A call of a tool with its arguments.
+#[derive(Debug)]
+pub enum ToolCall {
+    Search(SearchArgs),
+    Read(ReadArgs),
+    Timeline(TimelineArgs),
+    Recall(RecallArgs),
+    Blame(BlameArgs),
+    Checkpoint(CheckpointArgs),
+    Note(NoteArgs),
+}
+
+/// The role of a message, in the terms of the arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleArg {
+    User,
+    Assistant,
+    System,
+    Tool,
+}
+
+impl From<RoleArg> for hfs_core::Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::Assistant => Self::Assistant,
+            RoleArg::System => Self::System,
+            RoleArg::Tool => Self::Tool,
+        }
+    }
+}
+
+impl ToolName {
+    /// All tools; those that save come last.
+    pub const ALL: [Self; 7] =
+        [Self::Recall, Self::Search, Self::Read, Self::Timeline, Self::Blame, Self::Checkpoint, Self::Note];
+
+    /// Name in the protocol.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Read => "read",
+            Self::Timeline => "timeline",
+            Self::Recall => "recall",
+            Self::Blame => "blame",
+            Self::Checkpoint => "checkpoint",
+            Self::Note => "note",
+        }
+    }
+
+    /// Whether the tool saves something, so that the user has to grant it.
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::Search | Self::Read | Self::Timeline | Self::Recall | Self::Blame => false,
+            Self::Checkpoint | Self::Note => true,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Search => "Search saved conversations",
+            Self::Read => "Read a saved conversation",
+            Self::Timeline => "What happened lately",
+            Self::Recall => "Recall what answers a question",
+            Self::Blame => "Conversations about a file",
+            Self::Checkpoint => "Keep a checkpoint",
+            Self::Note => "Save a note",
+        }
+    }
+
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Search => {
+                "Find messages by their words in all saved conversations of the user with any coding agent, tool output \
+                 included. All words must occur; \"quoted text\" matches as it is; word* is a prefix. Each hit has a \
+                 citation for the tool read. For a question in natural language, use recall."
+            }
+            Self::Read => {
+                "Read messages of a saved conversation: around a citation such as kxrmnqvwtzlp/main:12, or the newest \
+                 ones of a session. Long answers are cut and say how to continue."
+            }
+            Self::Timeline => {
+                "List the newest conversations of this project, with what the user asked last and how each ended. Use it to \
+                 learn what was done lately."
+            }
+            Self::Recall => {
+                "Find the passages of earlier conversations that answer a question, such as \"why did we drop Redis?\". Use \
+                 it before asking the user about something that may have been discussed, decided or fixed before, also with \
+                 another agent. Says so if nothing answers the question."
+            }
+            Self::Blame => {
+                "Find the conversations that changed or discussed a file, optionally only where a symbol is mentioned, with \
+                 what the user had asked for. Use it to learn why code is as it is."
+            }
+            Self::Checkpoint => {
+                "Keep the current end of a saved conversation as a checkpoint, to which the user can rewind later."
+            }
+            Self::Note => {
+                "Save a note at the end of a saved conversation, so that later searches find it. It stays until the user \
+                 deletes the conversation."
+            }
+        }
+    }
+
+    /// The tool as clients see it.
+    pub fn describe(self) -> Tool {
+        let annotations = ToolAnnotations::with_title(self.title()).open_world(false);
+        let annotations = if self.writes() {
+            annotations.read_only(false).destructive(false).idempotent(false)
+        } else {
+            annotations.read_only(true)
+        };
+        let tool = Tool::new(self.as_str(), self.description(), Arc::new(JsonObject::new()));
+        let tool = match self {
+            Self::Search => tool.with_input_schema::<SearchArgs>(),
+            Self::Read => tool.with_input_schema::<ReadArgs>(),
+            Self::Timeline => tool.with_input_schema::<TimelineArgs>(),
+            Self::Recall => tool.with_input_schema::<RecallArgs>(),
+            Self::Blame => tool.with_input_schema::<BlameArgs>(),
+            Self::Checkpoint => tool.with_input_schema::<CheckpointArgs>(),
+            Self::Note => tool.with_input_schema::<NoteArgs>(),
+        };
+        tool.with_title(self.title()).with_annotations(annotations)
+    }
+
+    /// Reads the arguments of a call.
+    ///
+    /// # Errors
+    /// `Argument`.
+    pub fn parse(self, arguments: Option<JsonObject>) -> Result<ToolCall, McpError> {
+        Ok(match self {
+            Self::Search => ToolCall::Search(self.arguments(arguments)?),
+            Self::Read => ToolCall::Read(self.arguments(arguments)?),
+            Self::Timeline => ToolCall::Timeline(self.arguments(arguments)?),
+            Self::Recall => ToolCall::Recall(self.arguments(arguments)?),
+            Self::Blame => ToolCall::Blame(self.arguments(arguments)?),
+            Self::Checkpoint => ToolCall::Checkpoint(self.arguments(arguments)?),
+            Self::Note => ToolCall::Note(self.arguments(arguments)?),
+        })
+    }
+
+    fn arguments<T: DeserializeOwned>(self, arguments: Option<JsonObject>) -> Result<T, McpError> {
+        let invalid = |error: serde_json::Error| {
+            McpError::Argument(format!("the arguments of {} are not valid: {error}", self.as_str()))
+        };
+        // Some models send null for an argument that they leave out.
+        let mut fields = arguments.unwrap_or_default();
+        fields.retain(|_, value| !value.is_null());
+        serde_json::from_value(Value::Object(fields)).map_err(invalid)
+    }
+}
+
+impl ToolCall {
+    /// Runs the tool. `client` is the name of the client.
+    ///
+    /// # Errors
+    /// Any error of the store; `Argument` for arguments that do not fit.
+    pub fn run(&self, library: &Library<'_>, client: Option<&str>) -> Result<String, McpError> {
+        match self {
+            Self::Search(args) => search::run(library, args),
+            Self::Read(args) => read::run(library, args),
+            Self::Timeline(args) => timeline::run(library, args),
+            Self::Recall(args) => recall::run(library, args),
+            Self::Blame(args) => blame::run(library, args),
+            Self::Checkpoint(args) => write::checkpoint(library, args),
+            Self::Note(args) => write::note(library, args, client),
+        }
+    }
+}
