@@ -7,6 +7,7 @@ mod crash;
 mod dist;
 mod fuzz;
 mod guests;
+mod mcp;
 mod page_check;
 mod runtimes;
 mod shell;
@@ -48,6 +49,8 @@ enum Task {
     Mutate(fuzz::MutateOptions),
     /// Measure which generated secrets and lookalikes a redacted export masks
     Redaction(test::RedactionOptions),
+    /// Use `hfs mcp` through the official SDKs for TypeScript and Python, and run the official conformance suite
+    Mcp,
     /// Compile the WebAssembly components of the example plugins, or check that they are up to date
     Guests(guests::Options),
     /// Build the interpreters for plugins in Python and JavaScript from package registries
@@ -77,6 +80,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Crash(options) => crash::run(&workspace, options),
         Task::Mutate(options) => fuzz::mutate(&workspace, options),
+        Task::Mcp => mcp::run(&workspace),
         Task::Redaction(options) => test::redaction(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),
         Task::Runtimes(options) => runtimes::run(&workspace, options),
