@@ -30,6 +30,8 @@ enum Kind {
     /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair, and commands of the binary that do
     /// so or install a plugin
     Kills,
+    /// Kill watchers while tools write what they import
+    Watch,
     /// Kill processes that append and stream, and take away what no sync had completed
     Power,
     /// 16 processes on one session and on many
@@ -71,6 +73,13 @@ impl Kind {
                     default_count: 200,
                 },
             ],
+            Self::Watch => &[Run {
+                package: "hfs",
+                target: "watch_kills",
+                test: "a_killed_watcher_imports_every_record_once",
+                count_variable: "HFS_CRASH_KILLS",
+                default_count: 200,
+            }],
             Self::Power => &[Run {
                 package: "hfs-store",
                 target: "crash",

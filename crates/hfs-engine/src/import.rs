@@ -4,7 +4,7 @@ mod merge;
 mod resume;
 mod session_title;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use hfs_core::{
@@ -15,7 +15,7 @@ use hfs_core::{
 };
 
 use merge::MergeImport;
-use resume::{ResumePoint, ResumedBranch};
+use resume::{ResumePoint, ResumedBranch, SourceProgress};
 use session_title::SessionTitle;
 
 /// What an import does with a session that is in the store already.
@@ -99,6 +99,11 @@ pub enum SkipReason {
     },
     /// The session was imported before and then deleted permanently.
     Purged,
+    /// The configuration excludes it from being followed.
+    Excluded {
+        /// The pattern that excludes it.
+        pattern: String,
+    },
 }
 
 impl SkipReason {
@@ -112,7 +117,8 @@ impl SkipReason {
             | Self::NoMessages
             | Self::NotImported(_)
             | Self::InTrash { .. }
-            | Self::Purged => false,
+            | Self::Purged
+            | Self::Excluded { .. } => false,
         }
     }
 
@@ -128,7 +134,8 @@ impl SkipReason {
             | Self::NothingNew { .. }
             | Self::Unchanged
             | Self::NoMessages
-            | Self::NotImported(_) => None,
+            | Self::NotImported(_)
+            | Self::Excluded { .. } => None,
         }
     }
 }
@@ -145,6 +152,7 @@ impl fmt::Display for SkipReason {
             Self::Unchanged => f.write_str("already imported, and unchanged since"),
             Self::InTrash { name, .. } => write!(f, "{name:?} is in the trash"),
             Self::Purged => f.write_str("it was imported before and then deleted permanently"),
+            Self::Excluded { pattern } => write!(f, "watch.exclude contains {pattern:?}"),
         }
     }
 }
@@ -174,7 +182,11 @@ pub struct Importer<'a> {
     file_sessions: Vec<SessionId>,
     /// Where the import of the current file continues.
     resume_point: Option<ResumePoint>,
-    /// What the reader of the current session needs to continue.
+    /// The sessions that an earlier import has found in the current file, if its reader knows which have changed.
+    earlier_sessions: Vec<SessionId>,
+    /// Sessions of the current file that are in the trash.
+    trashed_sessions: Vec<SessionId>,
+    /// What the reader of the current session needs to continue, or after the last session, to know which sessions change.
     reader_state: Option<Vec<u8>>,
     /// Where the next import of the current file continues.
     next_resume_point: Option<ResumePoint>,
@@ -213,6 +225,8 @@ impl<'a> Importer<'a> {
             fingerprint: None,
             file_sessions: Vec::new(),
             resume_point: None,
+            earlier_sessions: Vec::new(),
+            trashed_sessions: Vec::new(),
             reader_state: None,
             next_resume_point: None,
             complete_files: Vec::new(),
@@ -251,6 +265,9 @@ impl<'a> Importer<'a> {
         self.file = file.into();
         self.file_time = modified;
         self.file_sessions.clear();
+        self.earlier_sessions.clear();
+        self.trashed_sessions.clear();
+        self.reader_state = None;
         self.fingerprint = None;
         self.resume_point = None;
         self.next_resume_point = None;
@@ -286,13 +303,18 @@ impl<'a> Importer<'a> {
             return Ok(None);
         }
         let saved = self.store.find_resume_point(&self.file)?;
-        self.resume_point = saved.as_deref().and_then(ResumePoint::decode);
-        if let Some(point) = &self.resume_point
-            && !point.is_stored(self.store)?
-        {
-            self.resume_point = None;
+        match saved.as_deref().and_then(SourceProgress::decode) {
+            None => Ok(None),
+            Some(SourceProgress::Session(point)) => {
+                self.resume_point = if point.is_stored(self.store)? { Some(point) } else { None };
+                Ok(self.resume_point.as_ref().map(|point| point.reader_state.clone()))
+            }
+            Some(SourceProgress::Sessions { reader_state }) => {
+                let known = self.store.find_imported_source(&self.file)?;
+                self.earlier_sessions = known.map(|source| source.sessions).unwrap_or_default();
+                Ok(Some(reader_state))
+            }
         }
-        Ok(self.resume_point.as_ref().map(|point| point.reader_state.clone()))
     }
 
     /// Records that the current file was read completely.
@@ -300,18 +322,34 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// Returns the store's error.
     pub fn end_file(&mut self) -> StoreResult<()> {
-        let sessions = std::mem::take(&mut self.file_sessions);
+        let mut sessions = std::mem::take(&mut self.file_sessions);
+        let reader_state = self.reader_state.take();
+        if reader_state.is_some() {
+            // The reader sends a session that is in the trash again, so that the others are remembered without it.
+            let mut all: BTreeSet<SessionId> = sessions.iter().copied().collect();
+            all.extend(std::mem::take(&mut self.earlier_sessions));
+            sessions = all.into_iter().filter(|session| !self.trashed_sessions.contains(session)).collect();
+        }
+        let has_trashed = !self.trashed_sessions.is_empty();
         // A file without a session is read again, so that the reason is reported again. So is every file if the user decides
         // what happens to its sessions.
         let is_special = matches!(self.on_duplicate, OnDuplicate::Skip | OnDuplicate::Copy);
         if let Some(fingerprint) = self.fingerprint.take()
             && !(self.dry_run || sessions.is_empty() || is_special)
+            && (!has_trashed || reader_state.is_some())
         {
+            // What was not imported because its session is in the trash is imported when the session has been restored.
+            let fingerprint = if has_trashed { [0; 32] } else { fingerprint };
             let resume_point = self.next_resume_point.take().filter(|_| sessions.len() == 1);
+            let progress = match (resume_point, reader_state) {
+                (Some(point), _) => Some(SourceProgress::Session(point)),
+                (None, Some(reader_state)) => Some(SourceProgress::Sessions { reader_state }),
+                (None, None) => None,
+            };
             self.complete_files.push(CompleteImport {
                 path: self.file.clone(),
                 source: ImportedSource { fingerprint, sessions },
-                resume_point: resume_point.and_then(|point| point.encode()),
+                resume_point: progress.and_then(|progress| progress.encode()),
             });
         }
         if self.complete_files.len() >= SAVED_FILES { self.flush() } else { Ok(()) }
@@ -373,7 +411,8 @@ impl<'a> Importer<'a> {
         Ok(None)
     }
 
-    fn skip(&mut self, reason: SkipReason) {
+    /// Records that the current file, or a session in it, is not imported.
+    pub fn skip(&mut self, reason: SkipReason) {
         self.skipped.push(SkippedSession { file: self.file.clone(), reason });
     }
 }
@@ -431,6 +470,7 @@ impl Importer<'_> {
             }
             (Some(found), _) if found.session.trashed_at.is_some() => {
                 self.file_sessions.push(found.session.id);
+                self.trashed_sessions.push(found.session.id);
                 self.skip(SkipReason::InTrash { name: found.session.name, session: found.session.id });
                 return Ok(Flow::SkipSession);
             }

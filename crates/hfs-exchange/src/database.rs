@@ -1,11 +1,13 @@
 //! Read-only access to the SQLite databases of other tools. No files are created next to them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hfs_core::ImportError;
 use hfs_files::TemporaryFolder;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Map, Value};
@@ -19,13 +21,15 @@ pub(crate) struct Database {
     name: String,
     /// Size of its files.
     bytes: u64,
+    /// Whether another program may write it while it is read.
+    is_live: bool,
     _copy: Option<TemporaryFolder>,
 }
 
 impl Database {
     /// Opens the database with `immutable=1`, so that SQLite creates no files next to it. In this mode SQLite
-    /// ignores the write-ahead log. A database whose log is not empty is therefore copied, together with the
-    /// log, and the copy is opened. So is a database that is compressed or comes from a stream.
+    /// ignores the write-ahead log. A database whose log is not empty is opened with the log if the index of the log is there, too,
+    /// and else copied together with the log. A database that is compressed or comes from a stream is copied.
     pub(crate) fn open(source: &Source) -> Result<Self, ImportError> {
         let database = Self::open_unchecked(source)?;
         // rusqlite panics at the name of a column that is not valid UTF-8.
@@ -59,9 +63,15 @@ impl Database {
             let connection = Connection::open(salvaged.path());
             let connection = connection.map_err(|error| source.damaged(error.to_string()))?;
             let bytes = size_of(&salvaged.path()).map_err(io)?;
-            return Ok(Self { connection, name: source.name(), bytes, _copy: None });
+            return Ok(Self { connection, name: source.name(), bytes, is_live: false, _copy: None });
         }
         let compressed = source.is_compressed()?;
+        if let Some(path) = source.path().filter(|path| !compressed && has_wal(path))
+            && let Some(connection) = open_with_log(path)
+        {
+            let bytes = size_of(path).map_err(io)?;
+            return Ok(Self { connection, name: source.name(), bytes, is_live: true, _copy: None });
+        }
         let (path, copy) = match source.path() {
             Some(path) if !compressed && !has_wal(path) => (path.to_owned(), None),
             Some(path) if !compressed => {
@@ -88,7 +98,17 @@ impl Database {
             Connection::open_with_flags(format!("file:{}?immutable=1", uri_path(&path)), flags)
         };
         let connection = opened.map_err(|error| source.damaged(error.to_string()))?;
-        Ok(Self { connection, name: source.name(), bytes, _copy: copy })
+        Ok(Self { connection, name: source.name(), bytes, is_live: false, _copy: copy })
+    }
+
+    /// Reads the newest state from now on. A state that is read for long keeps the other program's log from being reused.
+    pub(crate) fn renew(&self) -> Result<(), ImportError> {
+        if !self.is_live {
+            return Ok(());
+        }
+        let renewed =
+            self.connection.execute_batch("commit; begin").and_then(|()| read_schema(&self.connection));
+        renewed.map_err(|error| ImportError::Io { path: self.name.clone(), source: io::Error::other(error) })
     }
 
     /// Names of the tables.
@@ -109,6 +129,32 @@ impl Database {
             Ok(())
         })?;
         Ok(columns.iter().all(|column| found.iter().any(|name| name == column)))
+    }
+
+    /// A version for each value of the column `key`: it changes with the number, the newest, the size and the times of the rows that
+    /// have this value. The rows are not read to their ends, where their content is.
+    pub(crate) fn versions(
+        &self,
+        table: &str,
+        key: &str,
+        content: &str,
+        times: &[&str],
+    ) -> Result<HashMap<String, u64>, ImportError> {
+        let mut columns =
+            format!("{} as key, count(*), max(rowid), sum(octet_length({}))", quoted(key), quoted(content));
+        for time in times {
+            if self.has_columns(table, &[time])? {
+                columns.push_str(&format!(", max({0}), total({0})", quoted(time)));
+            }
+        }
+        let sql = format!("select {columns} from {} group by {}", quoted(table), quoted(key));
+        let mut versions = HashMap::new();
+        self.rows(&sql, &[], &mut |row| {
+            let key = text_column(&row, "key");
+            versions.insert(key, short_hash(&Value::Object(row.fields).to_string()));
+            Ok(())
+        })?;
+        Ok(versions)
     }
 
     /// Calls `visit` for each row of a query.
@@ -136,6 +182,33 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// Opens a database together with its write-ahead log and the index of the log, in one state. `None` if that is not possible.
+///
+/// Nothing is written: SQLite maps the index for reading only, and cannot move the log into the database when the connection is
+/// closed. The locks are those that any reader shares with the writer, who does not wait for them. If the writer has ended without
+/// closing the database, SQLite builds an index of its own in memory.
+fn open_with_log(path: &Path) -> Option<Connection> {
+    let is_file = |suffix: &str| {
+        fs::symlink_metadata(with_suffix(path, suffix)).is_ok_and(|found| found.is_file() && found.len() > 0)
+    };
+    if !is_file("-wal") || !is_file("-shm") {
+        return None;
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let uri = format!("file:{}?mode=ro&readonly_shm=1", uri_path(path));
+    let connection = Connection::open_with_flags(uri, flags).ok()?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).ok()?;
+    connection.execute_batch("begin").ok()?;
+    read_schema(&connection).ok()?;
+    Some(connection)
+}
+
+/// Begins to read the current state of a database.
+fn read_schema(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("select count(*) from sqlite_master", [], |row| row.get::<_, i64>(0)).map(drop)
 }
 
 /// A copy of a damaged database with the rows that can be read.
@@ -177,6 +250,11 @@ impl SalvagedDatabase {
             tables => format!("the database is damaged: rows of {} cannot be read", tables.join(", ")),
         }
     }
+}
+
+/// Hash of a text.
+pub(crate) fn short_hash(text: &str) -> u64 {
+    blake3::hash(text.as_bytes()).as_bytes().first_chunk().copied().map_or(0, u64::from_le_bytes)
 }
 
 /// The name as an identifier in SQL.
@@ -375,9 +453,13 @@ fn copy_with_log(path: &Path, copy: &Path) -> io::Result<()> {
 }
 
 fn wal_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    PathBuf::from(log)
+    with_suffix(path, "-wal")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
 }
 
 fn has_wal(path: &Path) -> bool {
@@ -472,6 +554,71 @@ mod tests {
         let copy = Connection::open(salvaged.path()).unwrap();
         let count = copy.query_row("select count(*) from t", [], |row| row.get::<_, u64>(0));
         assert_eq!(count, Ok(2_000));
+    }
+
+    fn count(database: &Database) -> usize {
+        let mut rows = 0;
+        let counted = database.rows("select x from t", &[], &mut |_| {
+            rows += 1;
+            Ok(())
+        });
+        counted.unwrap();
+        rows
+    }
+
+    #[test]
+    fn a_database_that_is_being_written_is_read_without_a_copy_or_a_lock_that_its_writer_notices() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.busy_timeout(std::time::Duration::ZERO).unwrap();
+        writer
+            .execute_batch("pragma journal_mode = wal; create table t (x text); insert into t values ('one')")
+            .unwrap();
+        let database = Database::open(&Source::file(&path)).unwrap();
+        assert!(database.is_live && database._copy.is_none());
+        assert_eq!(count(&database), 1);
+        // The writer does not wait: its patience is zero.
+        for text in ["two", "three"] {
+            writer.execute("insert into t values (?1)", [text]).unwrap();
+        }
+        assert_eq!(count(&database), 1, "one state is read");
+        database.renew().unwrap();
+        assert_eq!(count(&database), 3);
+        writer.execute_batch("pragma wal_checkpoint(passive)").unwrap();
+        writer.execute("insert into t values ('four')", []).unwrap();
+        drop(database);
+        let left: (i64, i64, i64) = writer
+            .query_row("pragma wal_checkpoint(truncate)", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(left, (0, 0, 0), "nothing holds the log");
+        assert_eq!(count(&Database::open(&Source::file(&path)).unwrap()), 4);
+    }
+
+    #[test]
+    fn the_log_of_a_writer_that_was_killed_is_read_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("t.db"), folder.path().join("killed.db"));
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .execute_batch("pragma journal_mode = wal; create table t (x text); insert into t values ('one')")
+            .unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            fs::copy(with_suffix(&path, suffix), with_suffix(&copy, suffix)).unwrap();
+        }
+        let files = || ["", "-wal", "-shm"].map(|suffix| fs::read(with_suffix(&copy, suffix)).unwrap());
+        let before = files();
+        let database = Database::open(&Source::file(&copy)).unwrap();
+        assert_eq!((count(&database), database.is_live), (1, true));
+        drop(database);
+        assert!(files() == before, "reading changes no file");
+        // Without the index of the log, a copy is read.
+        fs::remove_file(with_suffix(&copy, "-shm")).unwrap();
+        let database = Database::open(&Source::file(&copy)).unwrap();
+        assert_eq!((count(&database), database.is_live), (1, false));
+        assert!(!with_suffix(&copy, "-shm").exists());
     }
 
     /// A database in which all children of the page at the root of the table are the first one.

@@ -29,6 +29,8 @@ pub struct Discovery {
     pub sources: Vec<Source>,
     /// All other files, sorted by path.
     pub skipped: Vec<SkippedFile>,
+    /// The folder and its subfolders, as far as they were searched.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A file that is not imported.
@@ -101,16 +103,16 @@ pub fn discover_unless_known(
     let io = |source| ImportError::Io { path: path.display().to_string(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
         let source = Source::file(path).with_companions(companions_of(path));
-        return Ok(Discovery { sources: vec![source], skipped: Vec::new() });
+        return Ok(Discovery { sources: vec![source], ..Discovery::default() });
     }
     if is_source_folder(path) {
-        return Ok(Discovery { sources: vec![Source::file(path)], skipped: Vec::new() });
+        return Ok(Discovery { sources: vec![Source::file(path)], ..Discovery::default() });
     }
     // `walk` records folders that cannot be read as skipped, so check this one first.
     fs::read_dir(path).map_err(io)?;
     let mut discovery = Discovery::default();
     let mut files = Vec::new();
-    walk(path, 0, &mut files, &mut discovery.skipped);
+    walk(path, 0, &mut files, &mut discovery);
     files.sort();
     let known: BTreeSet<PathBuf> = files.iter().cloned().collect();
     let mut companions: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
@@ -272,7 +274,7 @@ fn companions_of(path: &Path) -> Vec<PathBuf> {
     }
     for folder in folders.into_iter().flatten() {
         if is_real_folder(&folder) && folder.parent().is_some_and(is_real_folder) {
-            walk(&folder, 0, &mut files, &mut Vec::new());
+            walk(&folder, 0, &mut files, &mut Discovery::default());
         }
     }
     files.retain(|file| is_subagent(file) || is_chat_of_subagent(file));
@@ -302,12 +304,12 @@ fn without_current_folder(path: &Path) -> PathBuf {
 }
 
 /// Collects the regular files, and the folders that a reader imports as a whole.
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, skipped: &mut Vec<SkippedFile>) {
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, discovery: &mut Discovery) {
+    discovery.folders.push(folder.to_owned());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            let reason = UnreadReason::Unreadable(error.to_string());
-            skipped.push(SkippedFile { path: folder.to_owned(), reason });
+            discovery.skip(folder.to_owned(), UnreadReason::Unreadable(error.to_string()));
             return;
         }
     };
@@ -319,7 +321,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, skipped: &mut Vec
                 continue;
             }
             Ok(found) if found.is_dir() && depth < MAX_DEPTH => {
-                walk(&path, depth + 1, files, skipped);
+                walk(&path, depth + 1, files, discovery);
                 continue;
             }
             Ok(found) if found.is_dir() => UnreadReason::TooDeep,
@@ -327,7 +329,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, skipped: &mut Vec
             Ok(_) => UnreadReason::Special,
             Err(error) => UnreadReason::Unreadable(error.to_string()),
         };
-        skipped.push(SkippedFile { path, reason });
+        discovery.skip(path, reason);
     }
 }
 

@@ -79,7 +79,7 @@ pub use page::html::write_html;
 pub use page::markdown::write_markdown;
 pub use page::{BranchSelection, PageOptions};
 pub use redact::{RedactedSource, Redaction, SecretReport, Unexamined};
-pub use source::Source;
+pub use source::{Source, metadata_hash, readers_version};
 pub use transcript::{TRANSCRIPT_FORMATS, TranscriptOptions, TranscriptReport, write_transcript};
 
 use hfs_core::{ImportError, ImportReceiver};
@@ -93,6 +93,8 @@ pub struct ReadSummary {
     pub sessions: u64,
     /// Number of sessions that were left out because they have no messages.
     pub empty_sessions: u64,
+    /// Number of sessions that were left out because they have not changed since an earlier import.
+    pub unchanged_sessions: u64,
 }
 
 /// Sends every session of `source` to the receiver. Without a `format`, the format is detected. A session without messages is
@@ -121,7 +123,9 @@ pub fn read_grown(
     resume_point: Option<&[u8]>,
     receiver: &mut dyn ImportReceiver,
 ) -> Result<ReadSummary, ImportError> {
-    let format = match format {
+    // The format of a source that has only grown is known.
+    let known = || resume::reader_of(source, resume_point?)?.parse().ok();
+    let format = match format.or_else(known) {
         Some(format) => format,
         None => match detect(source)? {
             Some(format) => format,
@@ -145,13 +149,13 @@ pub fn read_grown(
         }
         result => result?,
     }
-    let OutputState { sessions, empty_sessions, .. } = state;
-    if sessions == 0 {
+    let OutputState { sessions, empty_sessions, unchanged_sessions, .. } = state;
+    if sessions == 0 && unchanged_sessions == 0 {
         let probe = detect::FormatProbe::new(source)?;
         if probe.has_conversation() {
             let (path, format) = (source.name(), format.as_str());
             return Err(ImportError::Misread { path, format, reason: probe.describe() });
         }
     }
-    Ok(ReadSummary { sessions, empty_sessions })
+    Ok(ReadSummary { sessions, empty_sessions, unchanged_sessions })
 }

@@ -39,6 +39,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::detect::FormatProbe;
+use crate::resume::SessionVersions;
 use crate::transcript::MESSAGE;
 use crate::{Format, Source, resume};
 
@@ -102,6 +103,8 @@ pub(crate) struct OutputState {
     pub(crate) sessions: u64,
     /// Number of sessions that were left out because they have no messages.
     pub(crate) empty_sessions: u64,
+    /// Number of sessions that were left out because they have not changed.
+    pub(crate) unchanged_sessions: u64,
     /// Id of the current session, and of those that are complete.
     open: Option<String>,
     ids: Vec<String>,
@@ -132,6 +135,13 @@ impl<'a> Output<'a> {
         resume::decode(self.source, reader, self.resume_point?)
     }
 
+    /// Whether [`resume`](Self::resume) returns a state.
+    pub(crate) fn is_grown(&self, reader: &str) -> bool {
+        self.resume_point
+            .and_then(|point| resume::reader_of(self.source, point))
+            .is_some_and(|name| name == reader)
+    }
+
     /// Sends the state of the reader of this name, with which the next import continues at this offset.
     pub(crate) fn resume_point(
         &mut self,
@@ -143,6 +153,31 @@ impl<'a> Output<'a> {
             Some(point) => self.send(ImportEvent::ResumePoint(point)),
             None => Ok(()),
         }
+    }
+
+    /// The versions of sessions that the reader of this name has found at an earlier import.
+    pub(crate) fn known_versions(&self, reader: &str) -> SessionVersions {
+        let known = self.resume_point.and_then(|point| SessionVersions::decode(reader, point));
+        known.unwrap_or_default()
+    }
+
+    /// Sends the versions of all sessions, after the last one. The next import of the source leaves out those that have not changed.
+    pub(crate) fn versions(&mut self, reader: &str, versions: &SessionVersions) -> Result<(), ImportError> {
+        self.state.is_skipping = false;
+        match versions.encode(reader) {
+            Some(point) => self.send(ImportEvent::ResumePoint(point)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a session that has not changed since an earlier import.
+    pub(crate) const fn leave_out_unchanged_session(&mut self) {
+        self.state.unchanged_sessions += 1;
+    }
+
+    /// Whether the receiver wants nothing more of the newest session.
+    pub(crate) const fn is_skipping(&self) -> bool {
+        self.state.is_skipping
     }
 
     /// The same output, for a value that lives shorter.

@@ -1,5 +1,6 @@
 //! Resume points: what a reader keeps so that it can continue when its file has grown.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -112,6 +113,22 @@ pub(crate) fn encode(source: &Source, offset: u64, name: &str, state: &impl Seri
     postcard::to_stdvec(&StoredPoint { reader: reader(name), file, state }).ok()
 }
 
+/// The part of a resume point before the state of its reader.
+#[derive(Deserialize)]
+struct PointHeader {
+    reader: String,
+    file: FileState,
+}
+
+/// The name of the reader that continues at this point. `None` if the source has not only grown since, or if another version of the
+/// readers made the point.
+pub(crate) fn reader_of(source: &Source, point: &[u8]) -> Option<String> {
+    let (header, _) = postcard::take_from_bytes::<PointHeader>(point).ok()?;
+    let name = header.reader.strip_prefix(&reader(""))?.to_owned();
+    let now = FileState::of(&mut source.plain_file().ok()?, header.file.length).ok()??;
+    (now == header.file).then_some(name)
+}
+
 /// Decodes the state of a reader. `None` if the source has not only grown since, or if another version of the reader encoded it.
 pub(crate) fn decode<S: DeserializeOwned>(source: &Source, name: &str, point: &[u8]) -> Option<S> {
     let StoredPoint { reader: found, file, state } = postcard::from_bytes(point).ok()?;
@@ -121,6 +138,26 @@ pub(crate) fn decode<S: DeserializeOwned>(source: &Source, name: &str, point: &[
     let now = FileState::of(&mut source.plain_file().ok()?, file.length).ok()??;
     let state = zstd::decode_all(state.as_slice()).ok()?;
     (now == file).then(|| postcard::from_bytes(&state).ok()).flatten()
+}
+
+/// The versions of the sessions in a source with many, by their ids. A session with the same version has not changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionVersions(pub BTreeMap<String, u64>);
+
+impl SessionVersions {
+    /// Encodes the versions that the reader of this name has found.
+    pub(crate) fn encode(&self, name: &str) -> Option<Vec<u8>> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), COMPRESSION_LEVEL).ok()?;
+        encoder.include_checksum(true).ok()?;
+        postcard::to_io(&(reader(name), self), encoder).ok()?.finish().ok()
+    }
+
+    /// `None` if another version of the reader encoded them.
+    pub(crate) fn decode(name: &str, bytes: &[u8]) -> Option<Self> {
+        let bytes = zstd::decode_all(bytes).ok()?;
+        let (found, versions): (String, Self) = postcard::from_bytes(&bytes).ok()?;
+        (found == reader(name)).then_some(versions)
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +182,7 @@ mod tests {
         std::fs::write(&path, early.clone() + &line("third")).unwrap();
         assert!(is_continued(&path, &point));
         assert_eq!(decode::<String>(&Source::file(&path), "other", &point), None, "another reader");
+        assert_eq!(reader_of(&Source::file(&path), &point).as_deref(), Some("test"));
 
         for (what, text) in [
             ("truncated", early.get(..early.len() - 1).unwrap().to_owned()),
@@ -154,6 +192,7 @@ mod tests {
         ] {
             std::fs::write(&path, text).unwrap();
             assert!(!is_continued(&path, &point), "{what}");
+            assert_eq!(reader_of(&Source::file(&path), &point), None, "{what}");
         }
         #[cfg(unix)]
         {

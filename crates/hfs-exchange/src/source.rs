@@ -5,12 +5,16 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hfs_core::{ImportError, Timestamp};
+
+use serde_json::{Map, Value};
 
 use crate::Format;
 use crate::database::SalvagedDatabase;
 use crate::decompress::{decompressed, is_compressed, uncompressed_name, uncompressed_path};
+use crate::json::lines::MAX_LINE;
 
 /// A stream is buffered in memory up to this size. A longer one is written to a temporary file.
 const SPOOL_IN_MEMORY: u64 = 8 << 20;
@@ -24,6 +28,10 @@ pub struct Source {
     /// Where compressed content could not be read, once that has been found.
     damage: OnceLock<String>,
     links: Links,
+    /// Number of bytes after which the content ends for readers, although the file is longer.
+    end: Option<u64>,
+    /// Number of bytes of content that readers have read.
+    bytes_read: AtomicU64,
     fingerprint: OnceLock<Option<[u8; 32]>>,
     /// The format, once it has been detected.
     pub(crate) format: OnceLock<Option<Format>>,
@@ -55,6 +63,8 @@ impl Source {
             companions: Vec::new(),
             damage: OnceLock::new(),
             links: Links::Follow,
+            end: None,
+            bytes_read: AtomicU64::new(0),
             fingerprint: OnceLock::new(),
             format: OnceLock::new(),
             salvaged: OnceLock::new(),
@@ -68,7 +78,7 @@ impl Source {
     }
 
     /// A file or folder that was found in a folder. It is not read if it is a symbolic link.
-    pub(crate) fn found(path: impl Into<PathBuf>) -> Self {
+    pub fn found(path: impl Into<PathBuf>) -> Self {
         Self { links: Links::Reject, ..Self::file(path) }
     }
 
@@ -77,6 +87,55 @@ impl Source {
     pub fn with_companions(mut self, companions: Vec<PathBuf>) -> Self {
         self.companions = companions;
         self
+    }
+
+    /// Leaves out the last line if its writer has not ended it. Only for a text of lines in JSON that is not compressed; another
+    /// source stays as it is.
+    ///
+    /// # Errors
+    /// Returns any error of the file.
+    pub fn without_open_line(mut self) -> io::Result<Self> {
+        let Some(path) = self.path().filter(|path| path.extension().is_some_and(|found| found == "jsonl"))
+        else {
+            return Ok(self);
+        };
+        let mut file = open_file(path, self.links)?;
+        let mut first = Vec::new();
+        Read::by_ref(&mut file).take(2).read_to_end(&mut first)?;
+        // A compressed file begins with other bytes, and so does UTF-16, whose second byte is zero.
+        if first.first() != Some(&b'{') || first.get(1) == Some(&0) {
+            return Ok(self);
+        }
+        let length = file.metadata()?.len();
+        let end = end_of_last_line(&mut file, length)?;
+        self.end = (end < length).then_some(end);
+        Ok(self)
+    }
+
+    /// Takes back the effect of [`without_open_line`](Self::without_open_line).
+    #[must_use]
+    pub fn with_open_line(mut self) -> Self {
+        self.end = None;
+        self
+    }
+
+    /// Number of bytes of the last line, if [`without_open_line`](Self::without_open_line) has left it out.
+    #[must_use]
+    pub fn open_line(&self) -> Option<u64> {
+        self.end.map(|end| self.file_length().saturating_sub(end))
+    }
+
+    /// Whether the line that was left out is a whole record, so that only the end of the line is missing.
+    #[must_use]
+    pub fn ends_with_record(&self) -> bool {
+        let Some(end) = self.end else { return false };
+        let mut line = Vec::new();
+        let read = self.plain_file().and_then(|mut file| {
+            file.seek(SeekFrom::Start(end))?;
+            file.take(MAX_LINE as u64).read_to_end(&mut line)
+        });
+        // The beginning of an object is never an object.
+        read.is_ok() && serde_json::from_slice::<Map<String, Value>>(&line).is_ok()
     }
 
     /// Reads a stream, such as standard input, to its end and buffers it, because some readers read a source
@@ -124,8 +183,54 @@ impl Source {
         Some(name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned())
     }
 
+    /// Number of bytes of content that were read up to now, including what was read more than once. The content of databases,
+    /// archives and companions is not counted.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The files and folders whose states show whether the source has changed. They may not exist.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Some(path) = self.path() else { return Vec::new() };
+        let mut files = vec![path.to_owned()];
+        if path.is_dir() {
+            list_folder(path, 0, &mut files);
+            files.extend(OPENCODE_BESIDE_STORAGE.map(|name| path.with_file_name(name)));
+            return files;
+        }
+        for companion in &self.companions {
+            files.extend([companion.clone(), file_about(companion)]);
+        }
+        let storage = path.with_file_name("storage");
+        if is_opencode_database(path) && is_real_folder(&storage) {
+            list_folder(&storage, 0, &mut files);
+            files.push(storage);
+        }
+        files.extend(files_next_to(path));
+        files
+    }
+
+    /// Hash of the size, times and identity of its [files](Self::files). Unlike the [fingerprint](Self::fingerprint), it opens no
+    /// file, and does not depend on the version of the readers.
+    #[must_use]
+    pub fn metadata_hash(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for file in self.files() {
+            if let Ok(metadata) = std::fs::symlink_metadata(&file) {
+                hash_metadata(&mut hasher, &file, &metadata);
+            }
+        }
+        short_hash(&hasher)
+    }
+
     /// Size in bytes, before decompression; 0 for a folder.
     pub fn bytes(&self) -> u64 {
+        self.end.unwrap_or_else(|| self.file_length())
+    }
+
+    fn file_length(&self) -> u64 {
         let metadata = match &self.data {
             Data::Memory(memory) => return memory.len() as u64,
             Data::Path(path) => std::fs::metadata(path),
@@ -159,7 +264,7 @@ impl Source {
         if path.is_dir() {
             hash_folder(&mut hasher, path, 0)?;
             // The reader of opencode's storage folder also reads the database beside it.
-            for beside in ["opencode.db", "opencode.db-wal"].map(|name| path.with_file_name(name)) {
+            for beside in OPENCODE_BESIDE_STORAGE.map(|name| path.with_file_name(name)) {
                 if let Ok(metadata) = std::fs::symlink_metadata(&beside) {
                     hash_metadata(&mut hasher, &beside, &metadata);
                 }
@@ -169,6 +274,9 @@ impl Source {
         let mut file = open_file(path, self.links)?;
         let metadata = file.metadata()?;
         hash_metadata(&mut hasher, path, &metadata);
+        if let Some(end) = self.end {
+            hasher.update(&end.to_le_bytes());
+        }
         file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL_BYTES)))?;
         let mut tail = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
@@ -176,20 +284,12 @@ impl Source {
         for companion in &self.companions {
             hasher.update(&companion_state(companion)?);
         }
-        // What readers find next to a file: the older storage of opencode, the log of a database, the folder with long
-        // tool results, and files about the session.
+        // The reader of opencode's database also reads the older storage folder beside it.
         let storage = path.with_file_name("storage");
-        if path.file_name().is_some_and(|name| name == "opencode.db")
-            && std::fs::symlink_metadata(&storage).is_ok_and(|metadata| metadata.is_dir())
-        {
+        if is_opencode_database(path) && is_real_folder(&storage) {
             hash_folder(&mut hasher, &storage, 0)?;
         }
-        let mut log = path.clone().into_os_string();
-        log.push("-wal");
-        let log = PathBuf::from(log);
-        let results = uncompressed_path(path).with_extension("").join("tool-results");
-        let found = [log, results].into_iter();
-        for other in found.chain(crate::readers::files_beside(path)) {
+        for other in files_next_to(path) {
             if let Ok(metadata) = std::fs::symlink_metadata(&other) {
                 hash_metadata(&mut hasher, &other, &metadata);
             }
@@ -204,18 +304,25 @@ impl Source {
     }
 
     fn try_open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        match &self.data {
+        let input = match &self.data {
             Data::Memory(memory) => decompressed(Cursor::new(memory), &self.damage),
             Data::Path(path) => decompressed(open_file(path, self.links)?, &self.damage),
             Data::Spooled(file) => decompressed(SpooledReader::new(file), &self.damage),
-        }
+        };
+        Ok(self.counted(input?, 0))
+    }
+
+    /// Counts what is read of the content from this offset on, up to its end.
+    fn counted<'s>(&'s self, input: impl Read + Send + 's, offset: u64) -> Box<dyn Read + Send + 's> {
+        let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(offset));
+        Box::new(CountedReader { input: input.take(left), bytes_read: &self.bytes_read })
     }
 
     /// Opens the content at this offset. It must be a file that is neither compressed nor UTF-16.
     pub(crate) fn open_from(&self, offset: u64) -> Result<Box<dyn Read + Send + '_>, ImportError> {
         let mut file = self.plain_file().map_err(|error| self.io(error))?;
         file.seek(SeekFrom::Start(offset)).map_err(|error| self.io(error))?;
-        Ok(Box::new(file))
+        Ok(self.counted(file, offset))
     }
 
     /// The file as it is on the disk.
@@ -309,11 +416,105 @@ fn hash_metadata(hasher: &mut blake3::Hasher, path: &Path, metadata: &Metadata) 
     }
 }
 
+/// The files beside opencode's storage folder that its reader reads.
+const OPENCODE_BESIDE_STORAGE: [&str; 2] = ["opencode.db", "opencode.db-wal"];
+
+fn is_opencode_database(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "opencode.db")
+}
+
+fn is_real_folder(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// The file about a companion.
+fn file_about(companion: &Path) -> PathBuf {
+    uncompressed_path(companion).with_extension("meta.json")
+}
+
+/// What readers look for next to a file: the log of a database, the folder with long tool results, and files about the session.
+fn files_next_to(path: &Path) -> Vec<PathBuf> {
+    let transcript = uncompressed_path(path);
+    let mut files = if transcript.extension().is_some_and(|found| found == "jsonl" || found == "json") {
+        vec![transcript.with_extension("").join("tool-results")]
+    } else {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        vec![PathBuf::from(log)]
+    };
+    files.extend(crate::readers::files_beside(path));
+    files
+}
+
+/// Adds everything in a folder.
+fn list_folder(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if depth < MAX_DEPTH && entry.file_type().is_ok_and(|found| found.is_dir()) {
+            list_folder(&path, depth + 1, files);
+        }
+        files.push(path);
+    }
+}
+
+/// The offset after the last line feed of a file; 0 without one.
+fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
+    const BLOCK: u64 = 64 << 10;
+    let mut end = length;
+    let mut block = Vec::new();
+    // Usually, the last byte is a line feed.
+    let mut size = 1;
+    while end > 0 {
+        let start = end.saturating_sub(size);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        if let Some(at) = memchr::memrchr(b'\n', &block) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+        size = BLOCK;
+    }
+    Ok(0)
+}
+
+/// Counts the bytes that are read.
+struct CountedReader<'s, R> {
+    input: io::Take<R>,
+    bytes_read: &'s AtomicU64,
+}
+
+impl<R: Read> Read for CountedReader<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Hash of the size, times and identity of a file or folder itself. `None` if it does not exist.
+#[must_use]
+pub fn metadata_hash(path: &Path) -> Option<u64> {
+    let mut hasher = blake3::Hasher::new();
+    hash_metadata(&mut hasher, path, &std::fs::metadata(path).ok()?);
+    Some(short_hash(&hasher))
+}
+
+fn short_hash(hasher: &blake3::Hasher) -> u64 {
+    hasher.finalize().as_bytes().first_chunk().copied().map_or(0, u64::from_le_bytes)
+}
+
+/// The version of the readers. What an older one has read may have to be read again.
+#[must_use]
+pub fn readers_version() -> String {
+    format!("{} {READERS_VERSION}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Identifies the state of a companion and of the file about it.
 fn companion_state(path: &Path) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
     hash_metadata(&mut hasher, path, &std::fs::symlink_metadata(path)?);
-    let about = uncompressed_path(path).with_extension("meta.json");
+    let about = file_about(path);
     if let Ok(metadata) = std::fs::symlink_metadata(&about) {
         hash_metadata(&mut hasher, &about, &metadata);
     }
@@ -477,6 +678,58 @@ mod tests {
         other.read_to_end(&mut all).unwrap();
         assert_eq!((end.len(), all.len()), (3, bytes.len()));
         assert!(one.seek(SeekFrom::Current(-i64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_line_that_has_not_ended_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let state = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            let source = Source::file(&path).without_open_line().unwrap();
+            let content = read(&source);
+            assert_eq!((source.bytes(), source.bytes_read()), (content.len() as u64, content.len() as u64));
+            (String::from_utf8(content).unwrap(), source.open_line(), source.ends_with_record())
+        };
+        assert_eq!(state(b"{}\n{}\n"), ("{}\n{}\n".into(), None, false));
+        assert_eq!(state(b"{}\n{\"a\": "), ("{}\n".into(), Some(6), false));
+        assert_eq!(state(b"{}\n{\"a\": 1}"), ("{}\n".into(), Some(8), true));
+        assert_eq!(state(b"{\"a\""), (String::new(), Some(4), false));
+        let long = format!("{{}}\n{{\"a\": \"{}", "x".repeat(200_000));
+        assert_eq!(state(long.as_bytes()), ("{}\n".into(), Some(200_007), false));
+        assert_eq!(state(b"text"), ("text".into(), None, false));
+        let whole = Source::file(&path).fingerprint();
+        std::fs::write(&path, "{}\n{").unwrap();
+        let cut = Source::file(&path).without_open_line().unwrap().fingerprint();
+        assert!(cut != Source::file(&path).fingerprint() && cut != whole, "the line is still to be imported");
+    }
+
+    #[test]
+    fn every_file_that_changes_the_fingerprint_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("s/tool-results")).unwrap();
+        for name in ["s.jsonl", "agent-1.jsonl", "agent-1.meta.json", "sessions.db", "sessions.db-wal"] {
+            std::fs::write(path(name), "one").unwrap();
+        }
+        let transcript = || Source::file(path("s.jsonl")).with_companions(vec![path("agent-1.jsonl")]);
+        let database = || Source::file(path("sessions.db"));
+        for name in [
+            "s.jsonl",
+            "agent-1.jsonl",
+            "agent-1.meta.json",
+            "s/tool-results/x.txt",
+            "sessions.db",
+            "sessions.db-wal",
+        ] {
+            let source = || if name.starts_with("sessions") { database() } else { transcript() };
+            let before = (source().fingerprint(), source().metadata_hash());
+            std::fs::write(path(name), "longer").unwrap();
+            assert_ne!(source().fingerprint(), before.0, "{name}");
+            assert_ne!(source().metadata_hash(), before.1, "{name}");
+            let listed = |path: &Path| source().files().iter().any(|file| file == path);
+            assert!(listed(&path(name)) || listed(path(name).parent().unwrap()), "{name}");
+        }
     }
 
     #[test]

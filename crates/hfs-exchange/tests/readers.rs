@@ -482,7 +482,7 @@ fn skipped_and_empty_sessions_are_counted_once_when_a_damaged_database_is_read_a
     damaged_database(&path, "");
     let mut receiver = Skipping { title: "First", ends: 0 };
     let summary = read(&Source::file(&path), Some(Format::Python), &mut receiver).unwrap();
-    assert_eq!(summary, ReadSummary { sessions: 2, empty_sessions: 1 });
+    assert_eq!(summary, ReadSummary { sessions: 2, empty_sessions: 1, ..ReadSummary::default() });
     assert_eq!(receiver.ends, 1, "the third session is complete once");
 }
 
@@ -966,7 +966,10 @@ fn a_transcript_without_messages_is_left_out_and_a_misread_one_is_an_error() {
     let mut collector = Collector::default();
     let summary = "{\"type\":\"summary\",\"summary\":\"words\",\"leafUuid\":\"x\"}\n";
     let found = read(&Source::stream(summary.as_bytes()).unwrap(), None, &mut collector).unwrap();
-    assert_eq!((found, collector.sessions.len()), (ReadSummary { sessions: 0, empty_sessions: 1 }, 0));
+    assert_eq!(
+        (found, collector.sessions.len()),
+        (ReadSummary { empty_sessions: 1, ..ReadSummary::default() }, 0)
+    );
     let misread = "{\"type\":\"user\",\"uuid\":\"u\",\"parts\":[{\"text\":\"hi\"}]}\n";
     let source = Source::stream(misread.as_bytes()).unwrap();
     let error = read(&source, Some(Format::ClaudeCode), &mut collector).unwrap_err().to_string();

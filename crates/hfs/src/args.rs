@@ -11,7 +11,7 @@ use jiff::Zoned;
 
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config, connect, export, handoff, history,
-    import, mcp, permissions, plugin, recall, run, search, session, start, stats, store, trust,
+    import, mcp, permissions, plugin, recall, run, search, session, start, stats, store, trust, watch,
 };
 use crate::config::{AgentName, Key, Override};
 use crate::output::error::CliError;
@@ -190,6 +190,8 @@ pub enum Command {
     Handoff(handoff::HandoffArgs),
     /// Import transcripts of other tools, and exported sessions
     Import(import::ImportArgs),
+    /// Import what other tools write, as they write it
+    Watch(watch::WatchArgs),
     /// List agents that are programs of their own, such as Claude Code, and check one
     Agents(agents::AgentsArgs),
     /// Let agents search and read saved sessions: a Model Context Protocol server on standard input and output
@@ -239,6 +241,7 @@ impl Command {
             | Self::Export(_)
             | Self::Handoff(_)
             | Self::Import(_)
+            | Self::Watch(_)
             | Self::Agents(_)
             | Self::Mcp(_)
             | Self::Connect(_)

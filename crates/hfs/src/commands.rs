@@ -24,3 +24,4 @@ pub mod start;
 pub mod stats;
 pub mod store;
 pub mod trust;
+pub mod watch;

@@ -21,6 +21,7 @@ mod project;
 mod resolve;
 mod terminal;
 mod trust;
+mod watch;
 mod wiring;
 
 use std::ffi::OsString;
@@ -34,7 +35,7 @@ use crate::args::{Command, GlobalArgs};
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config as config_command, connect, doctor,
     export, handoff, history, import, mcp, permissions as permissions_command, plugin, recall,
-    run as run_command, search, session, start, stats, store, trust as trust_command,
+    run as run_command, search, session, start, stats, store, trust as trust_command, watch as watch_command,
 };
 use crate::config::ColorMode;
 use crate::context::Context;
@@ -131,6 +132,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Export(args)) => export::run(&args, context),
         Some(Command::Handoff(args)) => handoff::run(&args, context),
         Some(Command::Import(args)) => import::run(&args, context),
+        Some(Command::Watch(args)) => watch_command::run(&args, context),
         Some(Command::Agents(args)) => agents::run(&args, context),
         Some(Command::Mcp(args)) => mcp::run(&args, context),
         Some(Command::Connect(args)) => connect::connect(&args, context),

@@ -352,7 +352,9 @@ const fn effect_of(key: Key) -> Effect {
         | Key::Mouse
         | Key::ExtendedKeys
         | Key::Animations
-        | Key::TrashRetentionDays => Effect::AppSettings,
+        | Key::TrashRetentionDays
+        | Key::WatchExclude
+        | Key::WatchCatchUp => Effect::AppSettings,
     }
 }
 

@@ -3,7 +3,19 @@
 use hfs_core::{BranchId, ErrorExt as _, ErrorKind, Seq, SessionId, Store, StoreResult};
 use serde::{Deserialize, Serialize};
 
-/// The state of an import after a source was imported completely. The store keeps it in the encoding of postcard.
+/// What an import keeps of a source that was imported completely. The store keeps it in the encoding of postcard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SourceProgress {
+    /// The import of its only session continues here.
+    Session(ResumePoint),
+    /// Its reader knows which of its sessions have changed.
+    Sessions {
+        /// What the reader needs to know that.
+        reader_state: Vec<u8>,
+    },
+}
+
+/// The state of the import of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ResumePoint {
     /// The session that the source contains.
@@ -32,16 +44,18 @@ impl ResumedBranch {
     }
 }
 
-impl ResumePoint {
+impl SourceProgress {
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         postcard::to_allocvec(self).ok()
     }
 
-    /// `None` if the bytes are not a resume point of this version.
+    /// `None` if the bytes were encoded by another version.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }
+}
 
+impl ResumePoint {
     /// Whether the store has all branches.
     pub(super) fn is_stored(&self, store: &dyn Store) -> StoreResult<bool> {
         for branch in self.branches.iter().flatten() {

@@ -70,7 +70,7 @@ impl super::Reader for ClaudeCode {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        let framing = framing(source)?;
+        let framing = if out.is_grown(NAME) { Framing::Lines } else { framing(source)? };
         let mut saved: SavedState = match framing {
             Framing::Lines => out.resume(NAME).unwrap_or_default(),
             Framing::Array(_) => SavedState::default(),

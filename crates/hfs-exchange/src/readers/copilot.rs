@@ -41,7 +41,7 @@ impl super::Reader for Copilot {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        if FormatProbe::new(source)?.has_key(OLDER_MESSAGES) {
+        if !out.is_grown(NAME) && FormatProbe::new(source)?.has_key(OLDER_MESSAGES) {
             return read_older_session(source, out);
         }
         let (mut tree, mut events, start) = EntryTree::begin::<Events>(source, NAME, out);

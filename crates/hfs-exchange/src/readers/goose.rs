@@ -9,11 +9,12 @@ use super::content::{ToolOutput, file_of};
 use super::conversation::{
     BufferedExport, ConversationTree, ImportedMessage, group_sessions, number, text, usage,
 };
-use crate::database::{Database, DatabaseRow, text_column};
+use crate::database::{Database, DatabaseRow, short_hash, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::Output;
 use crate::records::{Entry, Framing, JsonRecord, for_each_record};
+use crate::resume::SessionVersions;
 use crate::{Format, Source};
 
 const NAME: &str = "goose";
@@ -75,8 +76,24 @@ fn read_database(source: &Source, out: &mut Output<'_>) -> Result<(), ImportErro
         infos.insert(id, info);
         Ok(())
     })?;
+    let columns = ["timestamp", "created_timestamp"];
+    let versions = database.versions("messages", "session_id", "content_json", &columns).ok();
+    let known = out.known_versions(NAME);
+    let mut found = SessionVersions::default();
     for group in group_sessions(&sessions) {
         out.progress(0)?;
+        let ids = std::iter::once(&group.root).chain(&group.subagents);
+        let version = versions.as_ref().map(|versions| {
+            let parts = ids.map(|id| (infos.get(id), versions.get(id)));
+            short_hash(&format!("{:?}", parts.collect::<Vec<_>>()))
+        });
+        if let Some(version) = version.filter(|version| known.0.get(&group.root) == Some(version)) {
+            found.0.insert(group.root, version);
+            out.leave_out_unchanged_session();
+            continue;
+        }
+        database.renew()?;
+        let root = group.root.clone();
         let info = infos.remove(&group.root).unwrap_or_default();
         let mut conversation = new_conversation(source, &info);
         for messages in messages_of(&database, &group.root, &mut conversation)? {
@@ -90,9 +107,14 @@ fn read_database(source: &Source, out: &mut Output<'_>) -> Result<(), ImportErro
             let parent = conversation.node_with_value(&subagent).or_else(|| conversation.node_at(started));
             conversation.push_subagent(title(&info).unwrap_or(subagent), parent, messages);
         }
+        let has_damage = conversation.report.has_dropped();
         finish(conversation, info).send_to(out)?;
+        // What was skipped or damaged is tried again.
+        if let Some(version) = version.filter(|_| !out.is_skipping() && !has_damage) {
+            found.0.insert(root, version);
+        }
     }
-    Ok(())
+    if versions.is_some() { out.versions(NAME, &found) } else { Ok(()) }
 }
 
 fn messages_of(

@@ -19,13 +19,14 @@ use serde_json::{Map, Value, json};
 
 use super::content::{FilePart, ToolOutput};
 use super::conversation::{
-    BufferedExport, ConversationQueue, ConversationTree, ImportedMessage, TreeNode, group_sessions, number,
-    regular_files, text, usage,
+    BufferedExport, ConversationTree, ImportedMessage, TreeNode, group_sessions, number, regular_files, text,
+    usage,
 };
-use crate::database::{Database, text_column};
+use crate::database::{Database, short_hash, text_column};
 use crate::detect::FormatProbe;
 use crate::json::parse;
 use crate::readers::{Output, written_from};
+use crate::resume::SessionVersions;
 use crate::source::{Links, open_file};
 use crate::transcript::{MessageIds, WRITTEN};
 use crate::{Format, Source};
@@ -141,9 +142,35 @@ impl Stores {
             ["parent_id", "parentID"].into_iter().find_map(|key| text(info, key)).map(str::to_owned)
         };
         let sessions: Vec<_> = infos.iter().map(|(id, info)| (id.clone(), parent_of(info))).collect();
-        let mut queue = ConversationQueue::default();
+        if infos.is_empty() {
+            return match unreadable.into_iter().next() {
+                Some(why) => Err(source.damaged(why)),
+                None => Ok(()),
+            };
+        }
+        // A message or part in a file may change without a trace in the database.
+        let versions = match (&self.database, &self.storage) {
+            (Some(database), None) => row_versions(database),
+            _ => None,
+        };
+        let known = versions.as_ref().map(|_| out.known_versions(NAME)).unwrap_or_default();
+        let mut found = SessionVersions::default();
         for group in group_sessions(&sessions) {
             out.progress(0)?;
+            let version = versions.as_ref().map(|versions| {
+                let ids = std::iter::once(&group.root).chain(&group.subagents);
+                let parts = ids
+                    .map(|id| (infos.get(id), versions.iter().map(|rows| rows.get(id)).collect::<Vec<_>>()));
+                short_hash(&format!("{:?}", parts.collect::<Vec<_>>()))
+            });
+            if let Some(version) = version.filter(|version| known.0.get(&group.root) == Some(version)) {
+                found.0.insert(group.root, version);
+                out.leave_out_unchanged_session();
+                continue;
+            }
+            if let Some(database) = &self.database {
+                database.renew()?;
+            }
             let mut conversation = to_conversation(source, self.session(&infos, &group.root)?);
             for why in unreadable.drain(..) {
                 conversation.report.dropped(None, why);
@@ -151,15 +178,14 @@ impl Stores {
             for subagent in group.subagents {
                 add_subagent(&mut conversation, self.session(&infos, &subagent)?);
             }
-            queue.push(conversation, out)?;
+            let has_damage = conversation.report.has_dropped();
+            conversation.send_to(out)?;
+            // What was skipped or damaged is tried again.
+            if let Some(version) = version.filter(|_| !out.is_skipping() && !has_damage) {
+                found.0.insert(group.root, version);
+            }
         }
-        if infos.is_empty() {
-            return match unreadable.into_iter().next() {
-                Some(why) => Err(source.damaged(why)),
-                None => Ok(()),
-            };
-        }
-        queue.finish(source, out)
+        if versions.is_some() { out.versions(NAME, &found) } else { Ok(()) }
     }
 
     /// The sessions of both stores. The database is newer, so its fields replace those of a file.
@@ -224,6 +250,12 @@ impl Stores {
         session.messages = messages;
         Ok(session)
     }
+}
+
+/// The versions of the messages and of the parts of each session; `None` if they cannot be compared.
+fn row_versions(database: &Database) -> Option<[HashMap<String, u64>; 2]> {
+    let versions = |table| database.versions(table, "session_id", "data", &["time_updated"]).ok();
+    Some([versions("message")?, versions("part")?])
 }
 
 /// Whether an id is the name of a file, and not a path that leaves the folder.

@@ -41,7 +41,7 @@ impl super::Reader for Qwen {
     }
 
     fn read(&self, source: &Source, out: &mut Output<'_>) -> Result<(), ImportError> {
-        if FormatProbe::new(source)?.has_key("messages") {
+        if !out.is_grown(NAME) && FormatProbe::new(source)?.has_key("messages") {
             return read_older_chat(source, out);
         }
         // The states of the subagents that were imported.

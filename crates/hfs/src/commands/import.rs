@@ -20,6 +20,8 @@ use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::output::suggestions;
 use crate::output::table::shorten;
+use crate::watch::exclusions::Exclusions;
+use crate::watch::import_folder::{ImportFolder, Lock};
 use crate::{interrupt, project};
 
 const EXAMPLES: &str = "\
@@ -80,11 +82,19 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Outcome, CliError> {
     // Copies of databases that killed imports have left, which this one may not need itself.
     hfs_files::remove_abandoned(&std::env::temp_dir());
     let store = context.store()?;
+    let _lock = if args.dry_run { None } else { lock_imports(context)? };
     let inputs = find_inputs(args, store.as_ref(), context)?;
     let options = ImportOptions { on_duplicate, dry_run: args.dry_run, full: args.full };
     let report = import(inputs, options, store.as_ref(), context, &interrupt::install()?)?;
     report.print(context)?;
     Ok(report.outcome())
+}
+
+/// Waits until no other import into the store runs.
+pub fn lock_imports(context: &Context) -> Result<Option<Lock>, CliError> {
+    let Some(folder) = ImportFolder::of(context)? else { return Ok(None) };
+    let lock = folder.lock_import(|| context.console.note("waiting for another import to end"));
+    lock.map(Some).map_err(|error| CliError::io("lock the store for an import", error))
 }
 
 /// The transcripts at the paths on the command line.
@@ -216,7 +226,7 @@ pub fn skip_reason(reason: &SkipReason) -> String {
 }
 
 /// Whether every other file would fail with the same error.
-fn affects_all_files(error: &ImportError) -> bool {
+pub fn affects_all_files(error: &ImportError) -> bool {
     let ImportError::Store(error) = error else { return false };
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt)
 }
@@ -226,14 +236,22 @@ fn affects_all_files(error: &ImportError) -> bool {
 /// Other tools record only the working directory of a session. Once the repository of this directory is known, the
 /// session belongs to the same project as the sessions that hfs started in the directory.
 pub struct ProjectResolver<'a> {
-    importer: Importer<'a>,
+    pub importer: Importer<'a>,
     /// The repository of each directory that was looked up.
     repositories: HashMap<String, Option<String>>,
+    /// Projects that are not imported.
+    exclusions: Option<&'a Exclusions>,
 }
 
 impl<'a> ProjectResolver<'a> {
     pub fn new(importer: Importer<'a>) -> Self {
-        Self { importer, repositories: HashMap::new() }
+        Self { importer, repositories: HashMap::new(), exclusions: None }
+    }
+
+    /// Skips the sessions of excluded projects.
+    #[must_use]
+    pub fn with_exclusions(self, exclusions: &'a Exclusions) -> Self {
+        Self { exclusions: Some(exclusions), ..self }
     }
 
     /// Imports a source, unless it has not changed since it was imported. With `full`, it is read in any case.
@@ -254,8 +272,13 @@ impl<'a> ProjectResolver<'a> {
         self.importer.discard_unfinished();
         let found = result?;
         if self.session_count() == sessions_before {
-            let is_empty = found.empty_sessions > 0;
-            let reason = if is_empty { SkipReason::NoMessages } else { SkipReason::NoSession };
+            let reason = if found.unchanged_sessions > 0 {
+                SkipReason::Unchanged
+            } else if found.empty_sessions > 0 {
+                SkipReason::NoMessages
+            } else {
+                SkipReason::NoSession
+            };
             self.importer.skipped.push(SkippedSession { file: source.name(), reason });
         }
         self.importer.end_file()?;
@@ -295,6 +318,14 @@ impl ImportReceiver for ProjectResolver<'_> {
         {
             project.repository = self.repository_of(&project.directory);
         }
+        if let ImportEvent::Session(session) = &event
+            && let Some(project) = &session.project
+            && let Some(pattern) = self.exclusions.and_then(|patterns| patterns.pattern_for_project(project))
+        {
+            self.importer.discard_unfinished();
+            self.importer.skip(SkipReason::Excluded { pattern: pattern.to_owned() });
+            return Ok(Flow::SkipSession);
+        }
         self.importer.receive(event)
     }
 
@@ -325,8 +356,9 @@ struct ReportJson<'a> {
     failed: Vec<FailedJson<'a>>,
 }
 
+/// An imported session, in the documents of `import` and `watch`.
 #[derive(Serialize)]
-struct ImportedJson<'a> {
+pub struct ImportedJson<'a> {
     file: &'a str,
     format: &'a str,
     session: Option<String>,
@@ -338,16 +370,33 @@ struct ImportedJson<'a> {
     report: &'a ImportReport,
 }
 
+impl<'a> ImportedJson<'a> {
+    pub fn new(session: &'a ImportedSession) -> Self {
+        Self {
+            file: &session.file,
+            format: &session.format,
+            session: session.session.map(|id| id.to_string()),
+            name: &session.name,
+            messages: session.messages,
+            updated_messages: session.updated_messages,
+            branches: session.branches,
+            updated: session.updated,
+            report: &session.report,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct SkippedJson<'a> {
     file: &'a str,
     reason: String,
 }
 
+/// A file that could not be imported, in the documents of `import` and `watch`.
 #[derive(Serialize)]
-struct FailedJson<'a> {
-    file: &'a str,
-    error: &'a ErrorDocument,
+pub struct FailedJson<'a> {
+    pub file: &'a str,
+    pub error: &'a ErrorDocument,
 }
 
 impl Report {
@@ -390,17 +439,7 @@ impl Report {
     }
 
     fn json(&self) -> ReportJson<'_> {
-        let imported = self.imported.iter().map(|session| ImportedJson {
-            file: &session.file,
-            format: &session.format,
-            session: session.session.map(|id| id.to_string()),
-            name: &session.name,
-            messages: session.messages,
-            updated_messages: session.updated_messages,
-            branches: session.branches,
-            updated: session.updated,
-            report: &session.report,
-        });
+        let imported = self.imported.iter().map(ImportedJson::new);
         let skipped = self
             .skipped
             .iter()
@@ -453,7 +492,8 @@ impl Report {
     }
 }
 
-fn render_session(session: &ImportedSession, verbose: bool) -> String {
+/// One line about an imported session, and with `verbose` its warnings.
+pub fn render_session(session: &ImportedSession, verbose: bool) -> String {
     let id = session.session.map(|id| format!("{} ", id.short().shown())).unwrap_or_default();
     let name = shorten(&sanitize::line(&session.name), NAME_WIDTH);
     let verb = if session.updated { "updated" } else { "new" };

@@ -11,6 +11,7 @@ use crate::output::message::{FoundMessage, found_heading};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::project;
+use crate::watch::catch_up::catch_up;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +42,7 @@ pub fn run(args: &RecallArgs, context: &Context) -> Result<Outcome, CliError> {
         except: None,
         limit: usize::try_from(args.limit).unwrap_or(usize::MAX),
     };
+    catch_up(context);
     let store = context.store()?;
     // If the index cannot be updated, the question is answered from the old index.
     let _ = update_index(store.as_ref(), &context.console, &|| true);

@@ -11,6 +11,7 @@ use crate::output::message::{FoundMessage, found_heading};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::project;
+use crate::watch::catch_up::catch_up;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +65,7 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
         since,
         limit: args.limit,
     };
+    catch_up(context);
     let store = context.store()?;
     // If the index cannot be updated, the search runs on the old index, or reports the store's error itself.
     let _ = update_index(store.as_ref(), &context.console, &|| true);

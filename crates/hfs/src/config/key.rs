@@ -42,6 +42,8 @@ pub enum Key {
     ContextTokens,
     ContextChars,
     Compaction,
+    WatchExclude,
+    WatchCatchUp,
 }
 
 /// The properties of a key.
@@ -77,6 +79,8 @@ pub enum ValueType {
     List,
     /// A mapping of header names to values, in which `$NAME` stands for an environment variable.
     Headers,
+    /// A list of patterns for paths.
+    Globs,
     /// A list of event types, or of patterns for them such as `phase.*`.
     Events,
     /// An agent of hfs, or the name of an agent that is a program of its own.
@@ -345,6 +349,22 @@ impl Key {
                 project_policy: ProjectPolicy::Replace,
                 about: "automatic: a conversation that fills the model's context is summarized; manual: only on request",
             },
+            Self::WatchExclude => &KeySpec {
+                name: "watch.exclude",
+                value_type: ValueType::Globs,
+                default: Some("[]"),
+                env_var: "HFS_WATCH_EXCLUDE",
+                project_policy: ProjectPolicy::Ignore,
+                about: "projects and paths of transcripts that are imported only if you name them, such as ~/private or client-*",
+            },
+            Self::WatchCatchUp => &KeySpec {
+                name: "watch.catch_up_ms",
+                value_type: ValueType::Integer { min: 0, max: 600_000 },
+                default: Some("300"),
+                env_var: "HFS_WATCH_CATCH_UP_MS",
+                project_policy: ProjectPolicy::Ignore,
+                about: "how long search, recall and the app import what other tools have written, if no watcher runs, in milliseconds; 0: never",
+            },
         }
     }
 
@@ -402,6 +422,7 @@ impl ValueType {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Float { min, max } => format!("a number from {min} to {max}"),
             Self::List => "a list of strings such as [one, two]".into(),
+            Self::Globs => "a list of patterns such as [~/private, client-*]".into(),
             Self::Headers => "headers such as {X-Team: blue, Authorization: Bearer $TOKEN}".into(),
             Self::Agent => {
                 "assistant, triads, recall or the name of an agent: `hfs agents` lists them".into()

@@ -129,6 +129,10 @@ pub struct Settings {
     /// How much of the end of a conversation is sent if the size of the context is not known, in characters.
     pub context_chars: usize,
     pub compaction: CompactionMode,
+    /// Patterns of projects and paths that are not followed.
+    pub watch_exclude: Vec<String>,
+    /// How long commands import what is new before they answer.
+    pub catch_up_time: Duration,
 }
 
 impl Config {
@@ -194,6 +198,8 @@ impl Config {
                 Some("manual") => CompactionMode::Manual,
                 _ => CompactionMode::Automatic,
             },
+            watch_exclude: self.list(Key::WatchExclude).to_vec(),
+            catch_up_time: Duration::from_millis(self.integer(Key::WatchCatchUp).unwrap_or(300)),
         }
     }
 

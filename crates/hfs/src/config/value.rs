@@ -10,6 +10,7 @@ use serde_saphyr::Spanned;
 use super::key::ValueType;
 use super::programs::is_agent_name;
 use super::secret::shown;
+use crate::watch::exclusions::Exclusions;
 
 /// The value of a setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,8 +92,18 @@ impl Value {
                 })
                 .collect::<Result<BTreeMap<_, _>, _>>()
                 .map(|entries| Self::Map(entries.into_iter().collect())),
+            (ValueType::Globs, RawValue::List(_)) => Self::from_raw(&ValueType::List, raw)?.check_globs(),
             (ValueType::Events, RawValue::List(_)) => Self::from_raw(&ValueType::List, raw)?.check_events(),
             _ => Err(found()),
+        }
+    }
+
+    /// Returns the list if each of its items is a pattern for paths.
+    fn check_globs(self) -> Result<Self, Mismatch> {
+        let Self::List(items) = &self else { return Err(Mismatch(self.to_string())) };
+        match items.iter().find(|item| Exclusions::new(std::slice::from_ref(item), None).is_err()) {
+            Some(item) => Err(Mismatch(format!("a list with {} in it", RawValue::Text(item.clone())))),
+            None => Ok(self),
         }
     }
 
@@ -144,6 +155,7 @@ impl Value {
                     .collect::<Result<BTreeMap<_, _>, _>>()
                     .map(|entries| Self::Map(entries.into_iter().collect()))
             }
+            ValueType::Globs => Self::from_text(&ValueType::List, text)?.check_globs(),
             ValueType::Events => Self::from_text(&ValueType::List, text)?.check_events(),
         }
     }

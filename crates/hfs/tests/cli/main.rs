@@ -33,6 +33,7 @@ mod stats;
 mod store;
 mod triads;
 mod trust;
+mod watch;
 
 use serde_json::Value;
 use testkit::cli::{Hfs, Output};

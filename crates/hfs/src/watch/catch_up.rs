@@ -1,0 +1,80 @@
+//! Imports what is new before a command answers, if no watcher does so.
+
+use std::time::{Duration, Instant};
+
+use super::exclusions::Exclusions;
+use super::follower::{Follower, OpenLine, SourceImport};
+use super::import_folder::ImportFolder;
+use super::place::SourceState;
+use crate::context::Context;
+use crate::output::error::CliError;
+
+/// Imports what other tools have written, for the time that the settings give, and notes what remains. Does nothing if a watcher or
+/// another import runs. An error is only logged: the command then answers from what the store has.
+pub fn catch_up(context: &Context) {
+    let time = context.settings.catch_up_time;
+    if time.is_zero() {
+        return;
+    }
+    match import_new(context, time) {
+        Ok(0) => {}
+        Ok(remaining) => {
+            let (plural, verb) = if remaining == 1 { ("", "is") } else { ("s", "are") };
+            context.console.note(&format!(
+                "{remaining} transcript{plural} of other tools {verb} not imported yet; `hfs watch --once` imports all"
+            ));
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.document().one_line(), "new transcripts were not imported");
+        }
+    }
+}
+
+/// Returns the number of transcripts that remain.
+fn import_new(context: &Context, time: Duration) -> Result<usize, CliError> {
+    let Some(folder) = ImportFolder::of(context)? else { return Ok(0) };
+    if folder.is_watched() {
+        return Ok(0);
+    }
+    let lock =
+        folder.try_lock_import().map_err(|error| CliError::io("lock the store for an import", error))?;
+    if lock.is_none() {
+        return Ok(0);
+    }
+    let exclusions = exclusions(context)?;
+    let store = context.store()?.as_ref();
+    let start = Instant::now();
+    let mut follower = Follower::new(store, &exclusions, &context.environment)?;
+    for error in follower.compare_all(Some(start + time / 2)) {
+        tracing::warn!(error = %error.0, "a place of transcripts cannot be read");
+    }
+    let changed = follower.changed(true);
+    let round = follower.import(&changed, OpenLine::ImportRecord, &|| start.elapsed() > time);
+    for error in round.sources.iter().filter_map(|import| import.error.as_ref()) {
+        tracing::warn!(error = %error.one_line(), "a transcript was not imported");
+    }
+    if let Some(source) = &round.interrupted {
+        follower.mark_slow(source);
+    }
+    // What another program is writing will be imported when it has written it.
+    let is_written = |import: &&SourceImport| import.state == SourceState::Changed;
+    let written = round.sources.iter().filter(is_written).count();
+    let remaining = (follower.changed(false).len() + follower.unsearched()).saturating_sub(written);
+    follower.save()?;
+    Ok(remaining)
+}
+
+/// The patterns of `watch.exclude`.
+///
+/// # Errors
+/// If one of them is not valid.
+pub fn exclusions(context: &Context) -> Result<Exclusions, CliError> {
+    let patterns = &context.settings.watch_exclude;
+    Exclusions::new(patterns, context.environment.user_home.as_deref()).map_err(|error| {
+        CliError::with_hint(
+            hfs_core::ErrorKind::Invalid,
+            format!("watch.exclude contains a pattern that is not valid: {error}"),
+            "`hfs config set watch.exclude '[~/private, client-*]'` replaces the list",
+        )
+    })
+}

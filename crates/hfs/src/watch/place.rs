@@ -1,0 +1,429 @@
+//! A folder or file where another tool writes, with what was seen in it.
+//!
+//! The store keeps what was seen, so that a later process only has to compare the metadata of files. It is not needed for
+//! correctness: without it, each file is compared with the state that the store has of its last complete import.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hfs_core::{CompleteImport, ImportError, ImportedSource, SessionId, Store, StoreResult};
+use hfs_exchange::{Discovery, Source, UnreadReason, discover_unless_known, metadata_hash, readers_version};
+use serde::{Deserialize, Serialize};
+
+/// A folder or file where another tool writes.
+#[derive(Debug)]
+pub struct Place {
+    root: PathBuf,
+    seen: Seen,
+    /// The source to which each file belongs.
+    owners: HashMap<PathBuf, PathBuf>,
+    /// Whether what was seen differs from what the store keeps.
+    is_unsaved: bool,
+    /// Number of files that the last search has left out.
+    unsearched: usize,
+}
+
+/// What was seen in a place.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Seen {
+    /// The version of the readers, and the exclusions.
+    version: String,
+    exclusions: [u8; 32],
+    /// The folders that were searched, with the hash of their metadata.
+    folders: BTreeMap<PathBuf, u64>,
+    /// The transcripts and all other files, by path.
+    sources: BTreeMap<PathBuf, SeenSource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SeenSource {
+    companions: Vec<PathBuf>,
+    /// Hash of the metadata of its files when it was imported.
+    metadata: u64,
+    state: SourceState,
+}
+
+/// What the last import made of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceState {
+    /// It has to be imported.
+    Changed,
+    /// It has to be imported, which takes longer than a command waits for it.
+    Slow,
+    /// All of it is in the store.
+    Imported,
+    /// It contains nothing to import.
+    Empty,
+    /// The configuration excludes it.
+    Excluded,
+    /// Its session is in the trash.
+    InTrash(SessionId),
+    /// It cannot be read.
+    Failed,
+    /// It is not a transcript.
+    NotATranscript,
+}
+
+impl SourceState {
+    const fn is_changed(self) -> bool {
+        matches!(self, Self::Changed | Self::Slow)
+    }
+}
+
+/// What is wrong with a place.
+#[derive(Debug)]
+pub struct PlaceError(pub ImportError);
+
+impl Place {
+    /// The place with what was seen in it at the last time, if the readers and the exclusions are the same.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub fn load(root: PathBuf, store: &dyn Store, exclusions: [u8; 32]) -> StoreResult<Self> {
+        let stored = store.find_resume_point(&stored_name(&root))?;
+        let version = readers_version();
+        let seen = stored
+            .and_then(|bytes| postcard::from_bytes::<Seen>(&bytes).ok())
+            .filter(|seen| (&seen.version, seen.exclusions) == (&version, exclusions))
+            .unwrap_or_else(|| Seen { version, exclusions, ..Seen::default() });
+        Ok(Self { root, seen, owners: HashMap::new(), is_unsaved: false, unsearched: 0 })
+    }
+
+    /// Saves what was seen, if it has changed.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub fn save(&mut self, store: &dyn Store) -> StoreResult<()> {
+        if !std::mem::take(&mut self.is_unsaved) {
+            return Ok(());
+        }
+        // A name that is not Unicode cannot be encoded. The next process then compares every file with the store.
+        let Ok(bytes) = postcard::to_stdvec(&self.seen) else { return Ok(()) };
+        store.save_imported_sources(&[CompleteImport {
+            path: stored_name(&self.root),
+            source: ImportedSource { fingerprint: self.seen.exclusions, sessions: Vec::new() },
+            resume_point: Some(bytes),
+        }])
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folders that were searched.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.seen.folders.keys().map(PathBuf::as_path)
+    }
+
+    /// Number of transcripts.
+    pub fn transcripts(&self) -> usize {
+        let states = self.seen.sources.values().map(|source| source.state);
+        states.filter(|state| *state != SourceState::NotATranscript).count()
+    }
+
+    /// The source to which a file belongs. Only known after [`index`](Self::index).
+    pub fn owner_of(&self, file: &Path) -> Option<&Path> {
+        self.owners.get(file).map(PathBuf::as_path)
+    }
+
+    /// Whether a folder was searched.
+    pub fn has_folder(&self, path: &Path) -> bool {
+        self.seen.folders.contains_key(path)
+    }
+
+    /// Lists to which source each file belongs.
+    pub fn index(&mut self) {
+        self.owners.clear();
+        for (path, seen) in &self.seen.sources {
+            for file in source_at(&self.root, path, seen).files() {
+                self.owners.insert(file, path.clone());
+            }
+        }
+    }
+
+    /// Compares the metadata of all files and folders. Sources that have changed are marked. Returns whether the place has to be
+    /// searched.
+    pub fn compare(&mut self, is_in_trash: &dyn Fn(SessionId) -> bool) -> bool {
+        let mut has_lost = false;
+        for (path, seen) in &mut self.seen.sources {
+            let is_settled = match seen.state {
+                SourceState::Changed | SourceState::Slow => continue,
+                SourceState::InTrash(session) => is_in_trash(session),
+                SourceState::Imported
+                | SourceState::Empty
+                | SourceState::Excluded
+                | SourceState::Failed
+                | SourceState::NotATranscript => true,
+            };
+            if is_settled && source_at(&self.root, path, seen).metadata_hash() == seen.metadata {
+                continue;
+            }
+            // Whether it is a transcript now is found by a search.
+            has_lost |= seen.state == SourceState::NotATranscript || !path.exists();
+            seen.state = SourceState::Changed;
+            self.is_unsaved = true;
+        }
+        let is_known = self.seen.sources.contains_key(&self.root);
+        match std::fs::metadata(&self.root) {
+            Err(_) => is_known || !self.seen.folders.is_empty(),
+            Ok(_) if self.seen.folders.is_empty() => has_lost || !is_known,
+            Ok(_) => {
+                has_lost || self.seen.folders.iter().any(|(path, hash)| metadata_hash(path) != Some(*hash))
+            }
+        }
+    }
+
+    /// Marks a source as changed.
+    pub fn mark(&mut self, path: &Path) {
+        if let Some(seen) = self.seen.sources.get_mut(path)
+            && !seen.state.is_changed()
+        {
+            seen.state = SourceState::Changed;
+            self.is_unsaved = true;
+        }
+    }
+
+    /// Searches the place for transcripts. Known files that have not changed are not opened. After the deadline, no file is opened,
+    /// and the next comparison finds that the place has to be searched again.
+    ///
+    /// # Errors
+    /// If the place exists and cannot be read.
+    pub fn search(&mut self, deadline: Option<Instant>) -> Result<(), PlaceError> {
+        self.is_unsaved = true;
+        self.unsearched = 0;
+        if !self.root.exists() {
+            self.seen.folders.clear();
+            self.seen.sources.clear();
+            self.owners.clear();
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.seen.sources);
+        // Folders are looked at before their content, so that a change meanwhile is found by the next comparison.
+        let hashes: BTreeMap<PathBuf, Option<u64>> =
+            self.seen.folders.keys().map(|folder| (folder.clone(), metadata_hash(folder))).collect();
+        let is_unchanged = |source: &Source| {
+            let seen = source.path().and_then(|path| before.get(path));
+            seen.is_some_and(|seen| {
+                !seen.state.is_changed()
+                    && seen.companions == source.companions()
+                    && seen.metadata == source.metadata_hash()
+            })
+        };
+        let left_out = RefCell::new(BTreeSet::new());
+        let is_known = |source: &Source| {
+            if is_unchanged(source) {
+                return true;
+            }
+            let is_over = deadline.is_some_and(|deadline| Instant::now() > deadline);
+            if is_over {
+                left_out.borrow_mut().extend(source.path().map(Path::to_owned));
+            }
+            is_over
+        };
+        let found = discover_unless_known(&self.root, is_known);
+        let left_out = left_out.into_inner();
+        self.unsearched = left_out.len();
+        let Discovery { sources, skipped, folders, .. } = match found {
+            Ok(found) => found,
+            // The folder has only files of a format that hfs does not read.
+            Err(ImportError::UnreadFormat { .. }) => {
+                Discovery { folders: vec![self.root.clone()], ..Discovery::default() }
+            }
+            Err(error) => {
+                self.seen.sources = before;
+                return Err(PlaceError(error));
+            }
+        };
+        for source in sources {
+            let Some(path) = source.path().map(Path::to_owned).filter(|path| !left_out.contains(path)) else {
+                continue;
+            };
+            let seen = match before.get(&path) {
+                Some(seen) if is_unchanged(&source) => seen.clone(),
+                known => SeenSource {
+                    companions: source.companions().to_vec(),
+                    metadata: 0,
+                    state: known.map_or(SourceState::Changed, |seen| match seen.state {
+                        SourceState::Slow => SourceState::Slow,
+                        _ => SourceState::Changed,
+                    }),
+                },
+            };
+            self.seen.sources.insert(path, seen);
+        }
+        for file in skipped {
+            if matches!(file.reason, UnreadReason::PartOf(_) | UnreadReason::Link | UnreadReason::Special) {
+                continue;
+            }
+            let metadata = Source::found(&file.path).metadata_hash();
+            let state = SourceState::NotATranscript;
+            self.seen.sources.insert(file.path, SeenSource { companions: Vec::new(), metadata, state });
+        }
+        let with_hash = |folder: PathBuf| {
+            // A folder that is new may have changed since it was searched, so the next comparison finds it changed.
+            let hash =
+                hashes.get(&folder).copied().flatten().filter(|_| left_out.is_empty()).unwrap_or_default();
+            (folder, hash)
+        };
+        self.seen.folders = folders.into_iter().map(with_hash).collect();
+        Ok(())
+    }
+
+    /// The sources that have to be imported.
+    pub fn changed(&self) -> impl Iterator<Item = &Path> {
+        let changed = self.seen.sources.iter().filter(|(_, seen)| seen.state.is_changed());
+        changed.map(|(path, _)| path.as_path())
+    }
+
+    /// Whether the import of a source takes long.
+    pub fn is_slow(&self, path: &Path) -> bool {
+        self.seen.sources.get(path).is_some_and(|seen| seen.state == SourceState::Slow)
+    }
+
+    /// Number of files that the last search has left out because its time was over.
+    pub const fn unsearched(&self) -> usize {
+        self.unsearched
+    }
+
+    /// A known source, to be read; `None` if it is not known.
+    pub fn source(&self, path: &Path) -> Option<Source> {
+        Some(source_at(&self.root, path, self.seen.sources.get(path)?))
+    }
+
+    /// Records what an import made of a source. `metadata` is the hash of the metadata of its files before they were read.
+    pub fn settle(&mut self, path: &Path, metadata: u64, state: SourceState) {
+        if let Some(seen) = self.seen.sources.get_mut(path) {
+            (seen.metadata, seen.state) = (metadata, state);
+            self.is_unsaved = true;
+        }
+    }
+}
+
+fn source_at(root: &Path, path: &Path, seen: &SeenSource) -> Source {
+    // The user may have replaced the place itself by a link.
+    let source = if path == root { Source::file(path) } else { Source::found(path) };
+    source.with_companions(seen.companions.clone())
+}
+
+/// The name under which the store keeps what was seen in a place, as for a source.
+fn stored_name(root: &Path) -> String {
+    format!("place:{}", root.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use hfs_core::SystemClock;
+    use hfs_store::MemoryStore;
+
+    use super::*;
+
+    const RECORD: &str = "{\"type\":\"user\",\"uuid\":\"00000001-0000-4000-8000-000000000001\",\"sessionId\":\"11111111-1111-4111-8111-111111111111\",\"cwd\":\"/p\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"message\":{\"role\":\"user\",\"content\":\"hi\"}}\n";
+
+    fn store() -> MemoryStore {
+        MemoryStore::new(Arc::new(SystemClock))
+    }
+
+    fn place(root: &Path) -> Place {
+        Place::load(root.to_owned(), &store(), [0; 32]).unwrap()
+    }
+
+    fn import_all(place: &mut Place) -> Vec<PathBuf> {
+        if place.compare(&|_| true) {
+            place.search(None).unwrap();
+        }
+        let changed: Vec<PathBuf> = place.changed().map(Path::to_owned).collect();
+        for path in &changed {
+            let metadata = place.source(path).unwrap().metadata_hash();
+            place.settle(path, metadata, SourceState::Imported);
+        }
+        changed
+    }
+
+    #[test]
+    fn only_what_has_changed_has_to_be_imported() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut place = place(folder.path());
+        assert_eq!(import_all(&mut place), Vec::<PathBuf>::new());
+        fs::create_dir_all(path("a/b")).unwrap();
+        fs::write(path("a/b/one.jsonl"), RECORD).unwrap();
+        fs::write(path("a/notes.txt"), "x").unwrap();
+        assert_eq!(import_all(&mut place), [path("a/b/one.jsonl")]);
+        assert_eq!(import_all(&mut place), Vec::<PathBuf>::new());
+        fs::write(path("a/b/one.jsonl"), RECORD.repeat(2)).unwrap();
+        assert_eq!(import_all(&mut place), [path("a/b/one.jsonl")]);
+        fs::rename(path("a/b/one.jsonl"), path("a/two.jsonl")).unwrap();
+        assert_eq!(import_all(&mut place), [path("a/two.jsonl")]);
+        fs::write(path("a/notes.txt"), "longer").unwrap();
+        assert_eq!(import_all(&mut place), Vec::<PathBuf>::new());
+        fs::remove_dir_all(path("a")).unwrap();
+        assert_eq!(import_all(&mut place), Vec::<PathBuf>::new());
+        assert_eq!(place.transcripts(), 0);
+    }
+
+    #[test]
+    fn what_was_seen_is_kept_by_the_store_until_the_exclusions_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store();
+        let file = folder.path().join("one.jsonl");
+        fs::write(&file, RECORD).unwrap();
+        let load = |exclusions| Place::load(folder.path().to_owned(), &store, exclusions).unwrap();
+        let mut first = load([0; 32]);
+        assert_eq!(import_all(&mut first).len(), 1);
+        // A folder that was new is searched twice.
+        assert_eq!(import_all(&mut first).len(), 0);
+        first.save(&store).unwrap();
+        let mut second = load([0; 32]);
+        assert!(!second.compare(&|_| true), "it need not be searched");
+        assert_eq!(second.changed().count(), 0);
+        assert_eq!(import_all(&mut load([1; 32])).len(), 1);
+    }
+
+    #[test]
+    fn a_search_without_time_finds_the_rest_later() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["one.jsonl", "two.jsonl"] {
+            fs::write(folder.path().join(name), RECORD).unwrap();
+        }
+        let mut place = place(folder.path());
+        assert!(place.compare(&|_| true));
+        place.search(Some(Instant::now())).unwrap();
+        assert_eq!((place.changed().count(), place.unsearched()), (0, 2));
+        assert_eq!(import_all(&mut place).len(), 2);
+        assert_eq!(place.unsearched(), 0);
+    }
+
+    #[test]
+    fn a_session_that_is_back_from_the_trash_is_imported() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("one.jsonl");
+        fs::write(&file, RECORD).unwrap();
+        let mut place = place(folder.path());
+        import_all(&mut place);
+        let metadata = place.source(&file).unwrap().metadata_hash();
+        place.settle(&file, metadata, SourceState::InTrash(SessionId::generate()));
+        place.compare(&|_| true);
+        assert_eq!(place.changed().count(), 0);
+        place.compare(&|_| false);
+        assert_eq!(place.changed().count(), 1);
+    }
+
+    #[test]
+    fn a_file_finds_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("one/subagents")).unwrap();
+        fs::write(path("one.jsonl"), RECORD).unwrap();
+        fs::write(path("one/subagents/agent-1.jsonl"), RECORD).unwrap();
+        let mut place = place(folder.path());
+        import_all(&mut place);
+        place.index();
+        assert_eq!(place.owner_of(&path("one/subagents/agent-1.jsonl")), Some(&*path("one.jsonl")));
+        assert_eq!(place.owner_of(&path("other.jsonl")), None);
+    }
+}
