@@ -12,7 +12,7 @@ use rmcp::model::{
 use crate::error::McpError;
 use crate::library::Library;
 use crate::place::Reference;
-use crate::tools::{Range, choose_branch, newest_messages, read_range};
+use crate::tools::{ReadRange, choose_branch, newest_messages, read_range};
 
 const SCHEME: &str = "hfs://session/";
 const MIME_TYPE: &str = "text/plain";
@@ -94,7 +94,7 @@ pub fn read(library: &Library<'_>, uri: &str) -> Result<ResourceContents, McpErr
     let branch = choose_branch(&summary.session, &branches, branch)?;
     let text = match seq {
         Some(seq) => {
-            read_range(library, &summary, &branch, &Range { seq, count: MESSAGES, offset: 0 }, MAX_BYTES)?
+            read_range(library, &summary, &branch, &ReadRange { seq, count: MESSAGES, offset: 0 }, MAX_BYTES)?
         }
         None => newest_messages(library, &summary, &branch, MESSAGES, MAX_BYTES)?,
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,7 +20,7 @@ use crate::error::McpError;
 use crate::library::Library;
 
 pub use blame::BlameArgs;
-pub use read::{Range, ReadArgs, choose_branch, newest_messages, read_range};
+pub use read::{ReadArgs, ReadRange, choose_branch, newest_messages, read_range};
 pub use recall::RecallArgs;
 pub use search::SearchArgs;
 pub use timeline::TimelineArgs;
@@ -150,16 +151,16 @@ impl ToolName {
         } else {
             annotations.read_only(true)
         };
-        let tool = Tool::new(self.as_str(), self.description(), Arc::new(JsonObject::new()));
-        let tool = match self {
-            Self::Search => tool.with_input_schema::<SearchArgs>(),
-            Self::Read => tool.with_input_schema::<ReadArgs>(),
-            Self::Timeline => tool.with_input_schema::<TimelineArgs>(),
-            Self::Recall => tool.with_input_schema::<RecallArgs>(),
-            Self::Blame => tool.with_input_schema::<BlameArgs>(),
-            Self::Checkpoint => tool.with_input_schema::<CheckpointArgs>(),
-            Self::Note => tool.with_input_schema::<NoteArgs>(),
+        let schema = match self {
+            Self::Search => input_schema::<SearchArgs>(),
+            Self::Read => input_schema::<ReadArgs>(),
+            Self::Timeline => input_schema::<TimelineArgs>(),
+            Self::Recall => input_schema::<RecallArgs>(),
+            Self::Blame => input_schema::<BlameArgs>(),
+            Self::Checkpoint => input_schema::<CheckpointArgs>(),
+            Self::Note => input_schema::<NoteArgs>(),
         };
+        let tool = Tool::new(self.as_str(), self.description(), Arc::new(schema));
         tool.with_title(self.title()).with_annotations(annotations)
     }
 
@@ -190,6 +191,57 @@ impl ToolName {
     }
 }
 
+/// The schema of a tool's arguments. A model reads it with each request, so it has only what a model needs, which is half of
+/// what the generator writes.
+fn input_schema<T: JsonSchema>() -> JsonObject {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    simplify(&mut schema);
+    match schema {
+        Value::Object(mut fields) => {
+            // That of the type, which the description of the tool says better.
+            fields.remove("description");
+            fields
+        }
+        _ => JsonObject::new(),
+    }
+}
+
+/// Removes titles and formats, and that an argument may be null, which is accepted all the same.
+fn simplify(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    for name in ["$schema", "title", "format"] {
+        fields.remove(name);
+    }
+    if fields.get("minimum") == Some(&0.into()) {
+        fields.remove("minimum");
+    }
+    if let Some(Value::Array(types)) = fields.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            fields.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(values)) = fields.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+    if let Some(Value::Array(choices)) = fields.get("anyOf") {
+        let is_null = |choice: &&Value| choice.get("type").is_some_and(|name| name == "null");
+        let others: Vec<Value> = choices.iter().filter(|choice| !is_null(choice)).cloned().collect();
+        if let [Value::Object(only)] = others.as_slice() {
+            fields.remove("anyOf");
+            for (name, value) in only {
+                fields.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(simplify);
+    }
+}
+
 impl ToolCall {
     /// Runs the tool. `client` is the name of the client.
     ///
@@ -205,5 +257,54 @@ impl ToolCall {
             Self::Checkpoint(args) => write::checkpoint(library, args),
             Self::Note(args) => write::note(library, args, client),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_has_what_a_model_needs_and_no_more() {
+        assert_eq!(
+            Value::Object(input_schema::<RecallArgs>()),
+            json!({
+                "type": "object",
+                "properties": {
+                    "question": {"description": "The question, in natural language", "type": "string"},
+                    "project": {
+                        "description": "Only projects whose directory or repository contains this text; . for the current \
+                                        project; by default all",
+                        "type": "string",
+                    },
+                    "limit": {
+                        "description": "Maximum number of passages; 5 by default",
+                        "type": "integer", "minimum": 1, "maximum": 20,
+                    },
+                },
+                "additionalProperties": false,
+                "required": ["question"],
+            })
+        );
+        let role = &Value::Object(input_schema::<SearchArgs>())["properties"]["role"];
+        assert_eq!(role["enum"], json!(["user", "assistant", "system", "tool"]));
+        assert!(role["description"].is_string() && role["type"] == "string", "{role}");
+    }
+
+    #[test]
+    fn all_tools_together_are_small_enough_to_be_sent_with_every_request() {
+        let tools: Vec<Tool> =
+            ToolName::ALL.into_iter().filter(|tool| !tool.writes()).map(ToolName::describe).collect();
+        let bytes = serde_json::to_string(&tools).unwrap().len();
+        assert!(bytes < 5_500, "{bytes}");
+    }
+
+    #[test]
+    fn an_argument_may_be_null() {
+        let arguments = json!({"question": "x", "project": null}).as_object().cloned();
+        assert!(matches!(ToolName::Recall.parse(arguments), Ok(ToolCall::Recall(_))));
+        assert!(matches!(ToolName::Recall.parse(None), Err(McpError::Argument(_))));
     }
 }

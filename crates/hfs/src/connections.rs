@@ -425,3 +425,67 @@ fn missing_folders(file: &Path) -> Vec<PathBuf> {
     missing.reverse();
     missing
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(name: &str, folder: &Path) -> (Connection, Home) {
+        let mut environment = Environment::with_variables([]);
+        environment.user_home = Some(folder.to_owned());
+        let home = Home::find(Some(&folder.join("hfs")), &environment).unwrap();
+        let client = CLIENTS.iter().find(|client| client.name == name).unwrap();
+        (Connection::find(client, &environment, &home).unwrap(), home)
+    }
+
+    #[test]
+    fn a_file_that_changes_while_the_user_is_asked_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, home) = connection("claude", folder.path());
+        let server = Server { program: "/usr/bin/hfs".into(), arguments: vec!["mcp".into()] };
+        fs::write(&connection.file, "{}").unwrap();
+        let edit = connection.plan_connect(&server).unwrap().unwrap();
+        fs::write(&connection.file, "{\"a\": 1}").unwrap();
+        let error = connection.apply(&edit, &home).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(fs::read_to_string(&connection.file).unwrap(), "{\"a\": 1}");
+        assert!(!home.root().join("connections").exists());
+    }
+
+    #[test]
+    fn a_crash_between_the_record_and_the_change_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, home) = connection("codex", folder.path());
+        let server = Server { program: "/usr/bin/hfs".into(), arguments: vec!["mcp".into()] };
+        fs::create_dir(folder.path().join(".codex")).unwrap();
+        fs::write(&connection.file, "model = 'x'\n").unwrap();
+        let edit = connection.plan_connect(&server).unwrap().unwrap();
+        home.create().unwrap();
+        connection.records.write("codex", edit.record.as_ref().unwrap()).unwrap();
+        assert!(connection.plan_disconnect().unwrap().is_none(), "it has not been connected");
+        fs::write(&connection.file, "model = 'y'\n").unwrap();
+        let edit = connection.plan_connect(&server).unwrap().unwrap();
+        connection.apply(&edit, &home).unwrap();
+        let edit = connection.plan_disconnect().unwrap().unwrap();
+        connection.apply(&edit, &home).unwrap();
+        assert_eq!(fs::read_to_string(&connection.file).unwrap(), "model = 'y'\n");
+    }
+
+    #[test]
+    fn a_folder_that_was_created_is_removed_unless_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let (connection, home) = connection("windsurf", folder.path());
+        let server = Server { program: "/usr/bin/hfs".into(), arguments: vec!["mcp".into()] };
+        for is_used in [false, true] {
+            let edit = connection.plan_connect(&server).unwrap().unwrap();
+            connection.apply(&edit, &home).unwrap();
+            if is_used {
+                fs::write(folder.path().join(".codeium/other"), "").unwrap();
+            }
+            let edit = connection.plan_disconnect().unwrap().unwrap();
+            connection.apply(&edit, &home).unwrap();
+            assert_eq!(folder.path().join(".codeium").exists(), is_used);
+            assert!(!folder.path().join(".codeium/windsurf").exists());
+        }
+    }
+}

@@ -54,7 +54,7 @@ pub fn run(library: &Library<'_>, args: &ReadArgs) -> Result<String, McpError> {
     };
     match seq {
         Some(seq) => {
-            let range = Range { seq, count: args.count.unwrap_or(1), offset: args.offset.unwrap_or(0) };
+            let range = ReadRange { seq, count: args.count.unwrap_or(1), offset: args.offset.unwrap_or(0) };
             read_range(library, &summary, &branch, &range, MAX_ANSWER_BYTES)
         }
         None => {
@@ -82,7 +82,7 @@ pub fn choose_branch(session: &Session, branches: &[Branch], name: Option<&str>)
 
 /// Messages to read.
 #[derive(Debug, Clone, Copy)]
-pub struct Range {
+pub struct ReadRange {
     /// The first message.
     pub seq: Seq,
     pub count: u32,
@@ -95,10 +95,10 @@ pub fn read_range(
     library: &Library<'_>,
     summary: &SessionSummary,
     branch: &Branch,
-    range: &Range,
+    range: &ReadRange,
     limit: usize,
 ) -> Result<String, McpError> {
-    let &Range { seq, count, offset } = range;
+    let &ReadRange { seq, count, offset } = range;
     let count = count.clamp(1, MAX_COUNT);
     if seq == 0 || seq > branch.head {
         return Err(McpError::Argument(format!(

@@ -45,15 +45,14 @@ pub fn run(library: &Library<'_>, args: &RecallArgs) -> Result<String, McpError>
         }
         shown.push(passage.session);
     }
-    let others: Vec<String> = recalled
-        .sessions
-        .iter()
-        .filter(|session| !shown.contains(&session.session))
+    let others = recalled.sessions.iter().map(|session| session.session);
+    let others: Vec<String> = others
+        .filter(|session| !shown.contains(session))
         .take(3)
-        .map(|session| format!("{} {:?}", session.session.short(), library.title(&session.name)))
-        .collect();
+        .map(|session| Ok(format!("{} {}", session.short(), library.label_of(session)?)))
+        .collect::<Result<_, McpError>>()?;
     if !others.is_empty() {
-        answer.push_footer(&format!("May also help: {}", others.join(", ")));
+        answer.push_footer(&format!("May also help: {}", others.join("; ")));
     }
     answer.push_footer("read with a citation shows the whole message and what is around it.");
     if recalled.unreadable > 0 {
