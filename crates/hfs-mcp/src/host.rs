@@ -13,6 +13,9 @@ pub trait Host: Send + Sync {
     /// Why the store cannot be opened, in words.
     fn engine(&self) -> Result<Engine, String>;
 
+    /// Saves what other tools have written since the last call, for a fraction of a second at most.
+    fn refresh(&self);
+
     /// The project of the client, which starts the server in its own working directory.
     fn project(&self) -> Project;
 

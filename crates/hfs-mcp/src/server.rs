@@ -153,8 +153,15 @@ impl ServerHandler for Server {
         };
         let client = context.peer.peer_info().map(|info| info.client_info.name.clone());
         let arguments = request.arguments;
-        let result =
-            self.with_library(move |library| tool.parse(arguments)?.run(library, client.as_deref())).await;
+        let result = self
+            .with_library(move |library| {
+                let call = tool.parse(arguments)?;
+                if tool.needs_news() {
+                    library.host.refresh();
+                }
+                call.run(library, client.as_deref())
+            })
+            .await;
         Ok(match result {
             Ok(text) => CallToolResult::success(vec![ContentBlock::text(text)]),
             Err((_, words)) => CallToolResult::error(vec![ContentBlock::text(words)]),

@@ -97,6 +97,15 @@ impl ToolName {
         }
     }
 
+    /// Whether the answer depends on what other tools have just written.
+    pub const fn needs_news(self) -> bool {
+        match self {
+            Self::Search | Self::Timeline | Self::Recall | Self::Blame => true,
+            // A citation or a session that is known already.
+            Self::Read | Self::Checkpoint | Self::Note => false,
+        }
+    }
+
     const fn title(self) -> &'static str {
         match self {
             Self::Search => "Search saved conversations",

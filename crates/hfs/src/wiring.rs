@@ -58,15 +58,12 @@ pub fn engine(
     store: Arc<dyn Store>,
     hooks: Arc<dyn Hooks>,
 ) -> Engine {
-    Engine::builder(store, agent).hooks(hooks).settings(engine_settings(&context.settings)).build()
-}
-
-fn engine_settings(settings: &Settings) -> EngineSettings {
-    EngineSettings::default()
-        .with_context_chars(settings.context_chars)
-        .with_compaction(settings.compaction)
-        .with_checkpoint_on(settings.checkpoint_on.clone())
-        .with_checkpoint_retention(settings.checkpoint_retention)
+    let settings = EngineSettings::default()
+        .with_context_chars(context.settings.context_chars)
+        .with_compaction(context.settings.compaction)
+        .with_checkpoint_on(context.settings.checkpoint_on.clone())
+        .with_checkpoint_retention(context.settings.checkpoint_retention);
+    Engine::builder(store, agent).hooks(hooks).settings(settings).build()
 }
 
 /// A tokio runtime on the current thread.

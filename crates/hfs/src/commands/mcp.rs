@@ -41,7 +41,7 @@ pub fn run(args: &McpArgs, context: &Context) -> Result<Outcome, CliError> {
             .note("agents start this server and speak to it; `hfs connect` sets that up. Ctrl-D ends it");
     }
     let options = Options { write: args.write, redact: !args.no_redact };
-    let host = Arc::new(SavedSessions::new(context));
+    let host = Arc::new(SavedSessions::new(context)?);
     let runtime = wiring::runtime()?;
     let served = runtime.block_on(hfs_mcp::serve(host, options, tokio::io::stdin(), tokio::io::stdout()));
     // A read of standard input cannot be cancelled, if the output has failed first.

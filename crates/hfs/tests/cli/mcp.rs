@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,14 @@ fn token() -> String {
     ["ghp", "_", "Zq8vT2mN4kR7wX1yB5cD9fG3hJ6lP0sAuEiO"].concat()
 }
 
-/// Imports a transcript of Claude Code in which it changes src/pool.rs, in the project of the tests.
+/// Imports a transcript of Claude Code.
 fn import_claude_code(hfs: &Hfs) {
+    let file = write_claude_code(hfs);
+    let _ = hfs.run(&["import", file.to_str().unwrap()]).ok();
+}
+
+/// Writes a transcript of Claude Code in which it changes src/pool.rs, in the project of the tests.
+fn write_claude_code(hfs: &Hfs) -> PathBuf {
     let folder = hfs.home().join(".claude/projects/-srv-gateway");
     fs::create_dir_all(&folder).unwrap();
     let session = "11111111-2222-4333-8444-555555555555";
@@ -57,7 +64,19 @@ fn import_claude_code(hfs: &Hfs) {
     ];
     let file = folder.join(format!("{session}.jsonl"));
     fs::write(&file, lines.join("\n") + "\n").unwrap();
-    let _ = hfs.run(&["import", file.to_str().unwrap()]).ok();
+    file
+}
+
+#[test]
+fn what_another_tool_has_just_written_is_found_without_an_import() {
+    let hfs = hfs();
+    let mut client = McpClient::connect(&hfs, &[]);
+    write_claude_code(&hfs);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !client.ask("search", &json!({"query": "max_idle exhausted"})).contains("max_idle was 2") {
+        assert!(Instant::now() < deadline, "never found");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
