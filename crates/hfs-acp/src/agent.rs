@@ -572,7 +572,7 @@ impl AcpAgent {
         };
         let end = self.record(&mut turn, &mut recorder, &request.cancel, sink).await;
         let message = recorder.end();
-        let memory = SessionMemory::after_turn(session.id, prompt, recorder.fingerprints());
+        let memory = SessionMemory::after_turn(session.id, prompt, &recorder.fingerprints());
         let response = match end {
             TurnEnd::Response(response) => response,
             TurnEnd::Failed(error) => return Err(error),

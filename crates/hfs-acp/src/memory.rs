@@ -1,5 +1,7 @@
 //! What an agent remembers in a checkpoint: its own session, and how far that session follows the branch.
 
+use std::collections::HashSet;
+
 use hfs_core::{BranchId, Message, Part, Role, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,7 +24,8 @@ pub(crate) struct SessionMemory {
     pub branch: BranchId,
     /// Newest message that it contains.
     pub through: Seq,
-    /// Fingerprints of the newest messages up to there, oldest first.
+    /// Fingerprints of the newest messages up to there, oldest first. One of a message of which an agent is given nothing is
+    /// empty.
     pub fingerprint: Vec<String>,
 }
 
@@ -47,19 +50,66 @@ impl SessionMemory {
         if branch != self.branch || self.through.checked_add(1) != Some(prompt.seq) {
             return false;
         }
-        let mut newest = self.through;
         let mut is_seen = false;
-        for fingerprint in self.fingerprint.iter().rev() {
-            let message = earlier.iter().rev().find(|message| message.seq == newest);
-            // Only the newest messages of a long branch are part of the history.
-            let Some(message) = message else { break };
-            if message_fingerprint(message.content.role, &message.content.parts) != *fingerprint {
+        // Only the newest messages of a long branch are part of the history.
+        let oldest = earlier.first().map_or(Seq::MAX, |message| message.seq);
+        for (fingerprint, seq) in self.fingerprint.iter().rev().zip((oldest..=self.through).rev()) {
+            let message = earlier.iter().rev().find(|message| message.seq == seq);
+            let found =
+                message.map(|message| message_fingerprint(message.content.role, &message.content.parts));
+            if found.unwrap_or_default() != *fingerprint {
                 return false;
             }
-            is_seen = true;
-            newest = newest.saturating_sub(1);
+            is_seen |= message.is_some();
         }
         is_seen
+    }
+}
+
+/// Fingerprints of the messages of a turn, as the agent is given them in later turns: without calls that have no result.
+#[derive(Debug, Default)]
+pub(crate) struct TurnFingerprints {
+    messages: Vec<Fingerprinted>,
+    /// Ids of the calls with a result.
+    answered: HashSet<String>,
+}
+
+#[derive(Debug)]
+enum Fingerprinted {
+    Message(String),
+    /// A message with calls, whose results follow.
+    WithCalls(Role, Vec<Part>),
+}
+
+impl TurnFingerprints {
+    /// Adds a complete message.
+    pub fn add(&mut self, role: Role, parts: Vec<Part>) {
+        for part in &parts {
+            if let Part::ToolResult { id, .. } = part {
+                self.answered.insert(id.clone());
+            }
+        }
+        self.messages.push(if parts.iter().any(|part| matches!(part, Part::ToolCall { .. })) {
+            Fingerprinted::WithCalls(role, parts)
+        } else {
+            Fingerprinted::Message(message_fingerprint(role, &parts))
+        });
+    }
+
+    /// The fingerprints of all messages. That of a message without anything but open calls is empty.
+    pub fn all(&self) -> Vec<String> {
+        let is_open = |part: &Part| match part {
+            Part::ToolCall { id, .. } => !id.is_empty() && !self.answered.contains(id),
+            _ => false,
+        };
+        let fingerprints = self.messages.iter().map(|message| match message {
+            Fingerprinted::Message(fingerprint) => fingerprint.clone(),
+            Fingerprinted::WithCalls(role, parts) => {
+                let given: Vec<Part> = parts.iter().filter(|part| !is_open(part)).cloned().collect();
+                if given.is_empty() { String::new() } else { message_fingerprint(*role, &given) }
+            }
+        });
+        fingerprints.collect()
     }
 }
 
@@ -118,5 +168,28 @@ mod tests {
         assert!(!memory.holds(branch, &[prompt, changed, next.clone()]));
         let changed = message(branch, 3, Role::User, "another question");
         assert!(!memory.holds(branch, &[changed, reply, next]));
+    }
+
+    #[test]
+    fn a_call_without_a_result_is_no_part_of_what_a_session_holds() {
+        let branch = BranchId::generate();
+        let call = |id: &str| Part::ToolCall { id: id.into(), name: "Bash".into(), input: json!({}) };
+        let mut turn = TurnFingerprints::default();
+        turn.add(Role::Assistant, vec![Part::text("both"), call("1"), call("open")]);
+        let result = Part::ToolResult { id: "1".into(), output: "done".into(), is_error: false };
+        turn.add(Role::Tool, vec![result.clone()]);
+        turn.add(Role::Assistant, vec![call("also open")]);
+        let prompt = message(branch, 1, Role::User, "question");
+        let memory = SessionMemory::after_turn("s".into(), &prompt, &turn.all());
+        let with_parts = |seq, role, parts| {
+            let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+            Message { branch, seq, content }
+        };
+        let given = with_parts(2, Role::Assistant, vec![Part::text("both"), call("1")]);
+        let results = with_parts(3, Role::Tool, vec![result]);
+        let next = message(branch, 5, Role::User, "next");
+        assert!(memory.holds(branch, &[prompt.clone(), given.clone(), results.clone(), next.clone()]));
+        let more = message(branch, 4, Role::Assistant, "something else");
+        assert!(!memory.holds(branch, &[prompt, given, results, more, next]));
     }
 }

@@ -17,7 +17,7 @@ use hfs_core::{
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use crate::memory::message_fingerprint;
+use crate::memory::TurnFingerprints;
 use crate::permission::{ActionKind, Decision, PermissionQuestion, shown_content};
 use crate::tool_call::{PartialOutput, ToolCallState};
 
@@ -70,7 +70,7 @@ pub(crate) struct TurnRecorder<'a> {
     open: OpenMessage,
     /// Messages that are complete and not empty.
     completed: usize,
-    fingerprints: Vec<String>,
+    fingerprints: TurnFingerprints,
     calls: BTreeMap<String, ToolCallState>,
     /// Calls that were announced before the agent knew their arguments, in the order of the announcements. They are written
     /// with the next update of the call, or before anything else is written.
@@ -91,7 +91,7 @@ impl<'a> TurnRecorder<'a> {
             limits,
             open: OpenMessage::new(Role::Assistant),
             completed: 0,
-            fingerprints: Vec::new(),
+            fingerprints: TurnFingerprints::default(),
             calls: BTreeMap::new(),
             announced: Vec::new(),
             plan: None,
@@ -188,7 +188,7 @@ impl<'a> TurnRecorder<'a> {
         let extra = self.extra();
         let open = std::mem::replace(&mut self.open, OpenMessage::new(next));
         if !open.parts.is_empty() {
-            self.fingerprints.push(message_fingerprint(open.role, &open.parts));
+            self.fingerprints.add(open.role, open.parts);
             self.completed += 1;
         }
         let model = self.model.clone().filter(|_| open.role == Role::Assistant);
@@ -544,7 +544,7 @@ impl<'a> TurnRecorder<'a> {
             }
         }
         if !self.open.parts.is_empty() {
-            self.fingerprints.push(message_fingerprint(self.open.role, &self.open.parts));
+            self.fingerprints.add(self.open.role, std::mem::take(&mut self.open.parts));
             self.completed += 1;
         }
         let model = self.model.clone().filter(|_| self.open.role == Role::Assistant);
@@ -552,8 +552,8 @@ impl<'a> TurnRecorder<'a> {
     }
 
     /// Fingerprints of the messages of the turn. Complete after [`end`](Self::end).
-    pub fn fingerprints(&self) -> &[String] {
-        &self.fingerprints
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.fingerprints.all()
     }
 
     /// Whether anything was written.

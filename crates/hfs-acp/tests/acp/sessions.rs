@@ -127,3 +127,23 @@ async fn a_session_that_ends_a_cancelled_turn_late_is_continued_if_everything_wa
         assert_eq!(turn.texts(), ["next"]);
     }
 }
+
+#[tokio::test]
+async fn a_turn_that_was_cancelled_inside_a_tool_call_does_not_cost_the_session() {
+    let call = json!({"update": {"sessionUpdate": "tool_call", "toolCallId": "call-1", "title": "deploy", "kind": "execute",
+        "status": "in_progress", "rawInput": {"command": "deploy --now"}}});
+    let script = json!({"session/prompt": [
+        [chunk("begun"), call, {"wait_for_cancel": true}],
+        [chunk("next")],
+    ]});
+    let mut conversation = Conversation::new(&script);
+    let (turn, _) = conversation.say_and_cancel("first").await;
+    assert!(matches!(turn.result, Err(AgentError::Cancelled)), "{:?}", turn.result);
+    // The engine leaves out calls without a result.
+    for message in &mut conversation.history {
+        message.content.parts.retain(|part| !matches!(part, Part::ToolCall { .. }));
+    }
+    let turn = conversation.say("second").await.ok();
+    assert_eq!(opening(&turn), (SessionOpening::Continued, 0));
+    assert_eq!(last_prompt(&conversation), ["second"]);
+}
