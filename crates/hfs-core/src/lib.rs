@@ -113,5 +113,5 @@ pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
 pub use time::{Clock, SystemClock, Timestamp, relative_time};
 pub use tool_event::{DecidedBy, PlanStep, PlanStepStatus, SessionOpening, ToolEnding, ToolEvent};
-pub use tool_input::{DiffLine, ToolInput, diff_lines, patched_files};
+pub use tool_input::{DiffLine, ToolInput, changed_lines, diff_lines, patched_files};
 pub use widget::{Node, Slot, Tone};

@@ -166,6 +166,18 @@ pub fn diff_lines<'a>(old: &'a str, new: &'a str) -> Vec<DiffLine<'a>> {
     lines
 }
 
+/// Returns the lines of an edit that change, with at most `context` equal lines before and after them.
+#[must_use]
+pub fn changed_lines<'a>(old: &'a str, new: &'a str, context: usize) -> Vec<DiffLine<'a>> {
+    let mut lines = diff_lines(old, new);
+    let is_change = |line: &DiffLine<'_>| !matches!(line, DiffLine::Same(_));
+    let end = lines.iter().rposition(is_change).map_or(0, |last| last + 1 + context);
+    lines.truncate(end);
+    let start = lines.iter().position(is_change).unwrap_or(0).saturating_sub(context);
+    lines.drain(..start.min(lines.len()));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -208,6 +220,17 @@ mod tests {
         assert_eq!(shown("a\na\na", "a\na"), [" a", " a", "-a"]);
         assert_eq!(shown("", "x"), ["+x"]);
         assert_eq!(shown("same", "same"), [" same"]);
+    }
+
+    #[test]
+    fn only_the_lines_around_a_change_are_its_context() {
+        let old = "1\n2\n3\n4\n5\n6\n7";
+        let shown = changed_lines(old, "1\n2\n3\nfour\n5\n6\n7", 2);
+        use DiffLine::{Added, Removed, Same};
+        assert_eq!(shown, [Same("2"), Same("3"), Removed("4"), Added("four"), Same("5"), Same("6")]);
+        assert_eq!(changed_lines(old, "1\n2\n3\n4\n5\n6\n7\n8", 1), [Same("7"), Added("8")]);
+        assert_eq!(changed_lines("", "x", 3), [Added("x")]);
+        assert_eq!(changed_lines(old, old, 3), []);
     }
 
     #[test]

@@ -30,8 +30,8 @@ mod view;
 pub use app::{TuiError, die_by_signal, hold_stop_signal, require_terminal, run};
 pub use hfs_engine::OnDuplicate;
 pub use ports::{
-    AppParts, AppSettings, ApprovalRequest, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
-    ErrorReport, Exit, ExportFormat, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
-    KeyMode, NoPlugins, Node, OutputMode, PluginCommand, PluginDecision, PluginHost, PluginRow,
+    AgentQuestion, AppParts, AppSettings, ApprovalRequest, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
+    ErrorReport, Exit, ExportFormat, ExportRequest, Exported, FileChange, FoundTranscripts, ImportRequest,
+    Imported, KeyMode, NoPlugins, Node, OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
     PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
 };

@@ -1,9 +1,11 @@
 //! Modals: dialogs over the screen that have the focus until they are closed.
 
+mod permission;
+
 use std::cell::Cell;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{BranchId, SessionId};
+use hfs_core::{BranchId, SessionId, Timestamp};
 use hfs_engine::Conversation;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,7 +15,7 @@ use ratatui::text::{Line, Span};
 use crate::canvas;
 use crate::commands::{Suggestion, suggestions};
 use crate::editor::{Editor, KeyMode};
-use crate::ports::{ApprovalRequest, PluginCommand, PluginDecision, PluginView};
+use crate::ports::{ApprovalRequest, PermissionAnswer, PluginCommand, PluginDecision, PluginView};
 use crate::protocol::{Change, Effect, Request, TerminalCommand};
 use crate::render::RenderContext;
 use crate::screens::{Action, ListSelection};
@@ -21,6 +23,23 @@ use crate::text::{
     Fragment, display_width, fitting_suffix, fuzzy_score, plural, sanitize, sanitize_line, truncate, wrap,
 };
 use crate::theme::Theme;
+
+pub use permission::PermissionDialog;
+
+/// The part of the model that modals can read.
+#[derive(Debug, Clone, Copy)]
+pub struct ModalContext<'a> {
+    /// State of the plugins.
+    pub plugins: &'a PluginView,
+    /// Key bindings of the input.
+    pub keys: KeyMode,
+    /// The current time.
+    pub now: Timestamp,
+    /// Whether keys may belong to something below the modal: the input has text, or a screen is open.
+    pub is_writing: bool,
+    /// Number of questions of agents that wait for the open one.
+    pub waiting_questions: usize,
+}
 
 /// A dialog over the screen.
 #[derive(Debug)]
@@ -37,6 +56,8 @@ pub enum Modal {
     Approval { request: ApprovalRequest, choice: usize, scroll: Cell<usize> },
     /// The message was not sent because another process has changed the branch.
     Conflict { conversation: Conversation, text: String, reason: String },
+    /// An agent asks whether it may do something.
+    Permission(PermissionDialog),
 }
 
 /// A question with the answers yes and no.
@@ -110,6 +131,10 @@ pub enum ModalOutcome {
     SendOnFork(Conversation, String),
     /// The approval of this plugin was postponed.
     Postponed(String),
+    /// The question with this id was answered.
+    Permission(u64, PermissionAnswer),
+    /// The turn in which the question was asked should be stopped.
+    StopTurn,
     /// The key has no meaning for a question that the user did not ask for, so it belongs to the text that the user is
     /// writing.
     NotForModal,
@@ -122,11 +147,16 @@ const APPROVAL_CHOICES: [(&str, Option<PluginDecision>); 3] =
 
 impl Modal {
     /// Handles a key press. A modal receives every key, also those that it ignores.
-    pub fn handle_key(&mut self, key: KeyEvent, plugins: &PluginView, mode: KeyMode) -> ModalOutcome {
+    pub fn handle_key(&mut self, key: KeyEvent, cx: &ModalContext<'_>) -> ModalOutcome {
         let is_cancel = key.code == KeyCode::Esc
             || (key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c'));
         match self {
             Self::Approval { request, .. } if is_cancel => ModalOutcome::Postponed(request.plugin.clone()),
+            // In vim's insert mode, Esc belongs to the input.
+            Self::Permission(_) if is_cancel && cx.keys == KeyMode::Vim && cx.is_writing => {
+                ModalOutcome::NotForModal
+            }
+            Self::Permission(_) if is_cancel => ModalOutcome::StopTurn,
             _ if is_cancel => ModalOutcome::Closed(Vec::new()),
             Self::Confirm(confirm) => match key.code {
                 KeyCode::Enter | KeyCode::Char('y') => {
@@ -143,7 +173,7 @@ impl Modal {
                 }
             },
             Self::Palette { query, selection } => {
-                handle_palette_key(query, selection, key, &plugins.commands, mode)
+                handle_palette_key(query, selection, key, &cx.plugins.commands, cx.keys)
             }
             Self::History { query, selection, entries } => handle_history_key(query, selection, entries, key),
             Self::Approval { request, choice, scroll } => handle_approval_key(request, choice, scroll, key),
@@ -157,6 +187,7 @@ impl Modal {
                 }
                 _ => unused_key(key),
             },
+            Self::Permission(dialog) => dialog.handle_key(key, cx),
         }
     }
 
@@ -170,7 +201,7 @@ impl Modal {
                 true
             }
             Self::Confirm(_) => true,
-            Self::Approval { .. } | Self::Conflict { .. } => false,
+            Self::Approval { .. } | Self::Conflict { .. } | Self::Permission(_) => false,
         }
     }
 
@@ -178,7 +209,7 @@ impl Modal {
     #[must_use]
     pub const fn appears_by_itself(&self) -> bool {
         match self {
-            Self::Approval { .. } | Self::Conflict { .. } => true,
+            Self::Approval { .. } | Self::Conflict { .. } | Self::Permission(_) => true,
             Self::Confirm(_) | Self::Prompt(_) | Self::Palette { .. } | Self::History { .. } => false,
         }
     }
@@ -189,7 +220,7 @@ impl Modal {
         buffer: &mut Buffer,
         screen: Rect,
         render: &RenderContext,
-        plugins: &PluginView,
+        cx: &ModalContext<'_>,
     ) -> Option<(u16, u16)> {
         match self {
             Self::Confirm(confirm) => {
@@ -200,7 +231,7 @@ impl Modal {
             }
             Self::Prompt(prompt) => Some(draw_prompt(buffer, screen, render, prompt)),
             Self::Palette { query, selection } => {
-                let rows = suggestions(query.text(), &plugins.commands, render.settings.keys);
+                let rows = suggestions(query.text(), &cx.plugins.commands, cx.keys);
                 Some(draw_palette(buffer, screen, render, query, *selection, &rows))
             }
             Self::History { query, selection, entries } => {
@@ -218,6 +249,10 @@ impl Modal {
                 let lines = paragraphs(&text, render, screen);
                 let keys = [("f", "fork and send it there"), ("r", "reload"), ("Esc", "continue editing")];
                 draw_dialog(buffer, screen, render, "This branch has changed", lines, &keys);
+                None
+            }
+            Self::Permission(dialog) => {
+                dialog.draw(buffer, screen, render, cx);
                 None
             }
         }

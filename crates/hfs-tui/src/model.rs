@@ -7,7 +7,7 @@ use hfs_engine::Conversation;
 use ratatui::layout::Rect;
 
 use crate::chat::Chat;
-use crate::modal::Modal;
+use crate::modal::{Modal, ModalContext};
 use crate::ports::{AppSettings, Exit, PluginView, SuggestionWording, Tone};
 use crate::protocol::{Effect, RecentSessions, Request, Timer};
 use crate::render::RenderContext;
@@ -46,6 +46,8 @@ pub struct Model {
     pub pending_decisions: Vec<String>,
     /// Plugins whose approval the user has postponed until the next start.
     pub postponed_plugins: Vec<String>,
+    /// Number of questions of agents that wait for the open one.
+    pub waiting_questions: usize,
     /// The session that was moved to the trash last.
     pub last_trashed: Option<SessionId>,
     /// The notice that is shown.
@@ -147,6 +149,7 @@ impl Model {
             plugins: PluginView::default(),
             pending_decisions: Vec::new(),
             postponed_plugins: Vec::new(),
+            waiting_questions: 0,
             last_trashed: None,
             notice: None,
             recent: RecentSessions::default(),
@@ -179,6 +182,18 @@ impl Model {
             is_busy: self.chat.is_busy(),
             render: &self.render,
             ids: &self.ids,
+        }
+    }
+
+    /// Returns the part of the model that modals can read.
+    #[must_use]
+    pub fn modal_context(&self) -> ModalContext<'_> {
+        ModalContext {
+            plugins: &self.plugins,
+            keys: self.render.settings.keys,
+            now: self.render.now,
+            is_writing: self.screen.is_some() || !self.chat.input.is_empty(),
+            waiting_questions: self.waiting_questions,
         }
     }
 

@@ -12,7 +12,8 @@ use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId, Suggesti
 use hfs_engine::{
     Conversation, Engine, ImportedSession, OnDuplicate, OutgoingMessage, SendError, SkippedSession,
 };
-use tokio::sync::watch;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use hfs_core::{Node, Slot, Tone};
 
@@ -41,6 +42,70 @@ pub struct AppParts {
     pub configuration: Arc<dyn Configuration>,
     /// Plugins.
     pub plugins: Arc<dyn PluginHost>,
+    /// What agents ask while they work; `None` if no agent asks.
+    pub questions: Option<mpsc::UnboundedReceiver<AgentQuestion>>,
+}
+
+/// A question of an agent, or the number of those that wait for it.
+#[derive(Debug)]
+pub enum AgentQuestion {
+    /// An agent asks whether it may do something. There is at most one open question. If the agent does not need the answer
+    /// any more, the receiver of `answer` is dropped.
+    Asked {
+        /// What it wants to do.
+        request: Box<PermissionRequest>,
+        /// Receives the answer.
+        answer: oneshot::Sender<PermissionAnswer>,
+    },
+    /// Number of questions that wait for the open one.
+    Waiting(usize),
+}
+
+/// What an agent asks to do. All texts are the agent's: they may contain control characters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PermissionRequest {
+    /// Name of the agent.
+    pub agent: String,
+    /// What it wants to do in general, such as `run a command`.
+    pub action: &'static str,
+    /// The agent's description.
+    pub title: String,
+    /// The command that would run.
+    pub command: Option<String>,
+    /// The files that would change.
+    pub changes: Vec<FileChange>,
+    /// The files that it is about.
+    pub paths: Vec<String>,
+    /// Arguments that neither the command nor the changes show.
+    pub input: Option<Value>,
+    /// Other text of the agent, such as a plan.
+    pub text: Vec<String>,
+    /// What an answer "always" would cover; `None` if it is not possible.
+    pub always: Option<String>,
+}
+
+/// A change of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// The file.
+    pub path: String,
+    /// Its text before; `None` for a new file.
+    pub old: Option<String>,
+    /// Its text after.
+    pub new: String,
+}
+
+/// The answer to a [`PermissionRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PermissionAnswer {
+    /// Yes, this time.
+    AllowOnce,
+    /// Yes, always.
+    AllowAlways,
+    /// No, this time.
+    RejectOnce,
+    /// No, always.
+    RejectAlways,
 }
 
 /// Expresses a suggestion in terms of the binary, whose commands and options the app does not know.

@@ -20,7 +20,7 @@ use hfs_engine::{
 use crate::chat::PathCompletion;
 use crate::ports::{
     AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
-    FoundTranscripts, ImportRequest, Imported, PluginDecision, PluginView,
+    FoundTranscripts, ImportRequest, Imported, PermissionAnswer, PermissionRequest, PluginDecision, PluginView,
 };
 use crate::text::Syntax;
 use crate::theme::Background;
@@ -88,6 +88,12 @@ pub enum Msg {
     PluginRan { command: String, result: UiResult<String> },
     /// A decision about a plugin was stored.
     PluginDecided(UiResult<()>),
+    /// An agent asks whether it may do something; the answer is sent with the id.
+    PermissionAsked { id: u64, request: Box<PermissionRequest> },
+    /// The agent does not need an answer to the question with this id any more.
+    PermissionWithdrawn(u64),
+    /// Number of questions that wait for the open one.
+    QuestionsWaiting(usize),
     /// The external editor has exited; the text that it saved.
     Edited(UiResult<String>),
     /// The process cannot be suspended, because no shell could continue it.
@@ -411,6 +417,8 @@ pub enum Request {
     DecidePlugin { plugin: String, decision: PluginDecision },
     /// Runs a plugin's command.
     RunPlugin { command: String, arguments: String, conversation: Conversation },
+    /// Answers the question with this id.
+    AnswerPermission { id: u64, answer: PermissionAnswer },
     /// Sends [`Msg::Timer`] after this time.
     StartTimer(Duration, Timer),
     /// Loads the grammars for syntax highlighting.

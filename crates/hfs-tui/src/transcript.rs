@@ -3,7 +3,7 @@
 
 mod message;
 mod reply;
-mod tool_call;
+pub mod tool_call;
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
-use hfs_core::{Branch, BranchId, Message, OperationKind, Position};
+use hfs_core::{Branch, BranchId, Message, OperationKind, Position, Timestamp};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
 use crate::chat::{ContextGauge, InputHistory, SaveState, mention_of_picture};
-use crate::modal::{Modal, ModalOutcome, PromptPurpose, is_text_key};
+use crate::modal::{Modal, ModalOutcome, PermissionDialog, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
-use crate::ports::{ErrorReport, FoundTranscripts, PluginView, SessionScope, Tone};
+use crate::ports::{ErrorReport, FoundTranscripts, PermissionRequest, PluginView, SessionScope, Tone};
 use crate::protocol::{
     Change, Changed, ConfigApplied, CopyOutcome, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand,
     Timer, TranscriptPage, UiResult,
@@ -121,6 +121,15 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
                 Err(report) => model.notify_error(&report),
             }
         }
+        Msg::PermissionAsked { id, request } => model.permission_asked(id, *request),
+        Msg::PermissionWithdrawn(id) => {
+            model.permission_withdrawn(id);
+            Vec::new()
+        }
+        Msg::QuestionsWaiting(count) => {
+            model.waiting_questions = count;
+            Vec::new()
+        }
         Msg::Edited(result) => match result {
             Ok(text) => {
                 model.chat.input.set_folded(text.trim_end_matches('\n'));
@@ -207,26 +216,37 @@ impl Model {
         }
         let was_typing =
             std::mem::replace(&mut self.last_text_key, is_text_key(key).then_some(self.render.now));
-        if let Some(modal) = self.modals.last_mut() {
+        if let Some(mut modal) = self.modals.pop() {
             // A question that appears while the user is typing gets no key until the user pauses: its first letter would
             // answer it.
             let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
-            let outcome = if modal.appears_by_itself() && is_typing && is_text_key(key) && self.modal_is_new {
+            let is_typed = is_text_key(key) || matches!(key.code, KeyCode::Enter | KeyCode::Backspace);
+            let outcome = if modal.appears_by_itself() && is_typing && is_typed && self.modal_is_new {
                 ModalOutcome::NotForModal
             } else {
                 self.modal_is_new = false;
-                modal.handle_key(key, &self.plugins, self.render.settings.keys)
+                modal.handle_key(key, &self.modal_context())
             };
+            if !matches!(outcome, ModalOutcome::NotForModal) {
+                // The key did not insert its character.
+                self.last_text_key = None;
+            }
+            self.modals.push(modal);
             return match outcome {
-                ModalOutcome::NotForModal if self.screen.is_none() => self.edit_input(key),
+                ModalOutcome::NotForModal => self.handle_key_below_modals(key),
                 outcome => self.handle_modal_outcome(outcome),
             };
         }
         self.modal_is_new = true;
+        self.handle_key_below_modals(key)
+    }
+
+    /// Handles a key in the open screen, or else in the chat.
+    fn handle_key_below_modals(&mut self, key: KeyEvent) -> Vec<Effect> {
         // The screen is taken out of the model while it reads the rest of the model.
         let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
         // Ctrl+C closes every screen: the screen is not put back.
-        if is_control && key.code == KeyCode::Char('c') {
+        if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('c') {
             return Vec::new();
         }
         let actions = screen.handle_key(key, &self.context());
@@ -254,7 +274,32 @@ impl Model {
                 self.postponed_plugins.push(plugin);
                 Vec::new()
             }
+            ModalOutcome::Permission(id, answer) => vec![Request::AnswerPermission { id, answer }.into()],
+            ModalOutcome::StopTurn => self.interrupt(),
         }
+    }
+
+    /// Shows a question of an agent. A dialog that the user has opened keeps the focus until it is closed.
+    fn permission_asked(&mut self, id: u64, request: PermissionRequest) -> Vec<Effect> {
+        /// The user has not looked at the app for this long.
+        const UNWATCHED_MS: u64 = 10_000;
+        let agent = sanitize_line(&request.agent);
+        let dialog = Modal::Permission(PermissionDialog::new(id, request, self.render.now));
+        let at = self.modals.iter().position(|modal| !modal.appears_by_itself()).unwrap_or(self.modals.len());
+        self.modals.insert(at, dialog);
+        let is_recent = |at: Timestamp| self.render.now.millis_since(at) < UNWATCHED_MS;
+        if at + 1 == self.modals.len() {
+            self.modal_is_new = true;
+        }
+        if self.focus.unwrap_or_else(|| self.last_input.is_some_and(is_recent)) {
+            return Vec::new();
+        }
+        vec![TerminalCommand::Alert(format!("hfs: {agent} asks for a permission")).into()]
+    }
+
+    /// Closes a question that needs no answer any more.
+    fn permission_withdrawn(&mut self, id: u64) {
+        self.modals.retain(|modal| !matches!(modal, Modal::Permission(dialog) if dialog.id == id));
     }
 
     fn handle_prompt(&mut self, purpose: PromptPurpose, text: &str) -> Vec<Effect> {
@@ -281,7 +326,7 @@ impl Model {
 
     fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
         if let Some(modal) = self.modals.last_mut()
-            && (modal.handle_paste(text) || self.screen.is_some())
+            && modal.handle_paste(text)
         {
             return Vec::new();
         }
@@ -332,6 +377,10 @@ impl Model {
 
     fn handle_wheel(&mut self, rows: isize) -> Vec<Effect> {
         self.mouse_selection = None;
+        if let Some(Modal::Permission(dialog)) = self.modals.last_mut() {
+            dialog.scroll(rows);
+            return Vec::new();
+        }
         if self.modals.is_empty() && self.screen.is_none() {
             self.scroll(rows);
             return Vec::new();
@@ -747,7 +796,8 @@ impl Model {
             | Modal::Prompt(_)
             | Modal::Palette { .. }
             | Modal::History { .. }
-            | Modal::Conflict { .. } => true,
+            | Modal::Conflict { .. }
+            | Modal::Permission(_) => true,
         });
         self.ask_for_approval();
         if notices.is_empty() {

@@ -49,7 +49,7 @@ fn draw_layers(model: &Model, buffer: &mut Buffer, area: Rect) -> Option<(u16, u
     };
     draw_status_bar(model, buffer, Rect { y: above_status.bottom(), height: 1, ..area });
     for modal in &model.modals {
-        cursor = modal.draw(buffer, above_status, &model.render, &model.plugins);
+        cursor = modal.draw(buffer, above_status, &model.render, &model.modal_context());
     }
     cursor
 }

@@ -9,12 +9,14 @@ use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use hfs_acp::{ActionKind, Decision, PermissionPolicy, PermissionQuestion};
 use hfs_core::{Clock as _, DecidedBy, ErrorKind, SystemClock};
 use hfs_files::Durability;
 use serde::Deserialize;
+use tokio::sync::MutexGuard;
 
 use crate::home::Home;
 use crate::output::error::CliError;
@@ -304,6 +306,22 @@ fn document(rules: &[PermissionRule]) -> String {
     yaml
 }
 
+/// What an agent asks to do, after "asks to".
+pub const fn action(kind: ActionKind) -> &'static str {
+    match kind {
+        ActionKind::Read => "read files",
+        ActionKind::Edit => "change files",
+        ActionKind::Delete => "delete files",
+        ActionKind::Move => "move files",
+        ActionKind::Search => "search",
+        ActionKind::Execute => "run a command",
+        ActionKind::Think => "think",
+        ActionKind::Fetch => "fetch data from elsewhere",
+        ActionKind::SwitchMode => "change its mode",
+        ActionKind::Other => "use a tool",
+    }
+}
+
 /// The user's answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -317,6 +335,9 @@ pub trait Asker: Send + Sync {
     /// The answer; `None` if there is no terminal to ask on. `covers` says what an answer "always" would cover; `None` if it is not
     /// offered.
     async fn ask(&self, question: &PermissionQuestion, covers: Option<String>) -> Option<Answer>;
+
+    /// Called when the number of questions that wait for the open one has changed.
+    fn waiting_changed(&self, _count: usize) {}
 }
 
 /// Without a user, the answer is no.
@@ -329,6 +350,44 @@ impl Asker for NeverAsks {
     }
 }
 
+/// The questions of all agents of a process. One is asked at a time, so that an answer "always" also holds for those that wait.
+#[derive(Default)]
+pub struct QuestionQueue {
+    /// Held while a question is open.
+    open: tokio::sync::Mutex<()>,
+    waiting: AtomicUsize,
+}
+
+/// A question that waits for the open one.
+struct WaitingQuestion<'a> {
+    queue: &'a QuestionQueue,
+    asker: &'a dyn Asker,
+}
+
+impl<'a> WaitingQuestion<'a> {
+    fn new(queue: &'a QuestionQueue, asker: &'a dyn Asker) -> Self {
+        asker.waiting_changed(queue.waiting.fetch_add(1, Ordering::SeqCst) + 1);
+        Self { queue, asker }
+    }
+}
+
+impl Drop for WaitingQuestion<'_> {
+    fn drop(&mut self) {
+        self.asker.waiting_changed(self.queue.waiting.fetch_sub(1, Ordering::SeqCst) - 1);
+    }
+}
+
+impl QuestionQueue {
+    /// Waits until no other question is open.
+    async fn wait(&self, asker: &dyn Asker) -> MutexGuard<'_, ()> {
+        if let Ok(open) = self.open.try_lock() {
+            return open;
+        }
+        let _waiting = WaitingQuestion::new(self, asker);
+        self.open.lock().await
+    }
+}
+
 /// Decides by the options of the run, the stored decisions, and the user, in this order.
 pub struct UserPolicy {
     pub allowed: AllowedKinds,
@@ -336,8 +395,7 @@ pub struct UserPolicy {
     /// The directory that the agent works in, without links.
     pub project: PathBuf,
     pub asker: Arc<dyn Asker>,
-    /// Held while a question is open, so that an answer "always" also holds for the questions that wait.
-    pub open_question: tokio::sync::Mutex<()>,
+    pub queue: Arc<QuestionQueue>,
 }
 
 impl UserPolicy {
@@ -363,7 +421,7 @@ impl PermissionPolicy for UserPolicy {
         if let Some(allowed) = self.remembered(question).await {
             return Decision { allowed, by: DecidedBy::Remembered };
         }
-        let _open_question = self.open_question.lock().await;
+        let _open = self.queue.wait(self.asker.as_ref()).await;
         if let Some(allowed) = self.remembered(question).await {
             return Decision { allowed, by: DecidedBy::Remembered };
         }
@@ -430,7 +488,7 @@ mod tests {
             permissions: Permissions { path: home.join(FILE) },
             project: project.canonicalize().unwrap(),
             asker: Arc::clone(&asker) as Arc<dyn Asker>,
-            open_question: tokio::sync::Mutex::default(),
+            queue: Arc::default(),
         };
         (policy, asker)
     }

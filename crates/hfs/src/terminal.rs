@@ -1,5 +1,7 @@
 //! Starts the terminal app, and implements its ports for configuration and for import and export.
 
+mod questions;
+
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -33,12 +35,14 @@ use crate::environment::Environment;
 use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
 use crate::output::{sanitize, suggestions};
+use crate::permissions::Asker;
 use crate::wiring;
-use crate::wiring::agent::{AgentBackend, SelectedAgent, build_agent, choose_agent};
+use crate::wiring::agent::{AgentBackend, SelectedAgent, build_agent, build_asking_agent, choose_agent};
 use crate::wiring::document::StoreDocument;
 use crate::wiring::plugins::AppPluginHost;
 use crate::wiring::programs::agent_names;
 use crate::wiring::triads::{ModelsByName, value_to_save};
+use questions::AppAsker;
 
 /// The first screen of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +76,9 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         .map_err(|error| CliError::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
     let exit = runtime.block_on(async {
-        let SelectedAgent { agent, .. } = build_agent(context).await?;
+        let (asker, questions) = AppAsker::new();
+        let asker: Arc<dyn Asker> = Arc::new(asker);
+        let SelectedAgent { agent, .. } = build_asking_agent(context, Arc::clone(&asker)).await?;
         let hooks = context.hooks()?;
         let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
@@ -100,9 +106,11 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
                 environment: context.environment.clone(),
                 store,
                 hooks,
+                asker,
                 session_model: Mutex::default(),
             }),
             plugins,
+            questions: Some(questions),
         };
         hfs_tui::run(parts).await.map_err(CliError::from)
     })?;
@@ -207,6 +215,8 @@ struct ConfigurationFiles {
     environment: Environment,
     store: Arc<dyn Store>,
     hooks: Arc<dyn hfs_core::Hooks>,
+    /// Asks what agents may do.
+    asker: Arc<dyn Asker>,
     /// The model that the user has chosen for the open session alone.
     session_model: Mutex<Option<String>>,
 }
@@ -227,7 +237,8 @@ impl ConfigurationFiles {
     }
 
     fn engine(&self, context: &Context) -> Result<Engine, CliError> {
-        let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(build_agent(context))?;
+        let building = build_asking_agent(context, Arc::clone(&self.asker));
+        let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(building)?;
         Ok(wiring::engine(context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
     }
 

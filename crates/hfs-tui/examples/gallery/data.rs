@@ -13,8 +13,8 @@ use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSess
 use serde_json::json;
 
 use crate::ports::{
-    ApprovalRequest, ConfigEntry, ErrorReport, ExportFormat, Exported, FoundTranscripts, Imported, Node,
-    PluginCommand, PluginRow, PluginRowState, PluginView, Slot, Tone, Widget,
+    ApprovalRequest, ConfigEntry, ErrorReport, ExportFormat, Exported, FileChange, FoundTranscripts, Imported,
+    Node, PermissionRequest, PluginCommand, PluginRow, PluginRowState, PluginView, Slot, Tone, Widget,
 };
 use crate::protocol::{ExportChoice, Opened};
 
@@ -772,5 +772,37 @@ pub fn plugins() -> PluginView {
             new_permissions: vec!["reach api.example.com over the network".into()],
         }],
         notices: Vec::new(),
+    }
+}
+
+/// An agent asks to run a command.
+pub fn command_permission() -> PermissionRequest {
+    PermissionRequest {
+        agent: "claude".into(),
+        action: "run a command",
+        title: "Run the tests of the gateway".into(),
+        command: Some("cargo test --package gateway retry && rm -rf target/tmp".into()),
+        changes: Vec::new(),
+        paths: Vec::new(),
+        input: None,
+        text: Vec::new(),
+        always: Some("execute cargo test --package gateway retry && rm -rf target/tmp".into()),
+    }
+}
+
+/// An agent asks to change a file.
+pub fn edit_permission() -> PermissionRequest {
+    let old = "//! Retries.\n\nuse std::time::Duration;\n\npub const ATTEMPTS: u32 = 5;\n\nfn pause(attempt: u32) -> Duration {\n    Duration::from_millis(50)\n}\n";
+    let new = old.replace("from_millis(50)", "from_millis(50 << attempt)\n        .min(Duration::from_secs(5))");
+    PermissionRequest {
+        agent: "claude".into(),
+        action: "change files",
+        title: "Edit src/retry.rs".into(),
+        command: None,
+        changes: vec![FileChange { path: "/home/you/gateway/src/retry.rs".into(), old: Some(old.into()), new }],
+        paths: vec!["/home/you/gateway/src/retry.rs".into()],
+        input: None,
+        text: vec!["Double the pause with each attempt, up to five seconds.".into()],
+        always: Some("edit".into()),
     }
 }

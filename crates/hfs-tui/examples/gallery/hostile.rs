@@ -8,7 +8,7 @@ use hfs_core::{Branch, Event, Message, Part, ReplyDelta, RunSnapshot, SessionSum
 use hfs_engine::{RewindPlan, SkipReason, StateAtPlace, Update};
 use serde_json::Value;
 
-use crate::ports::{ErrorReport, Imported, Node, PluginView};
+use crate::ports::{ErrorReport, Imported, Node, PermissionRequest, PluginView};
 use crate::protocol::{Changed, Msg, ScreenMsg};
 
 /// Hostile text, such as escape sequences.
@@ -65,6 +65,7 @@ impl HostileText {
             Msg::Plugins(view) => self.insert_into_plugins(view),
             Msg::PluginRan { command, result: Ok(text) } => self.insert_all([command, text]),
             Msg::History(texts) => self.insert_all(texts),
+            Msg::PermissionAsked { request, .. } => self.insert_into_permission(request),
             Msg::Screen(message) => self.insert_into_screen_message(message),
             _ => {}
         }
@@ -118,6 +119,17 @@ impl HostileText {
             }
             _ => {}
         }
+    }
+
+    fn insert_into_permission(&self, request: &mut PermissionRequest) {
+        self.insert_all([&mut request.agent, &mut request.title]);
+        self.insert_all(request.command.iter_mut().chain(&mut request.always));
+        self.insert_all(request.paths.iter_mut().chain(&mut request.text));
+        for change in &mut request.changes {
+            self.insert_all([&mut change.path, &mut change.new]);
+            self.insert_all(&mut change.old);
+        }
+        request.input.iter_mut().for_each(|input| self.insert_into_json(input));
     }
 
     fn insert_into_update(&self, update: &mut Update) {

@@ -194,6 +194,13 @@ pub fn user_message(seq: u64, text: &str) -> hfs_core::Message {
     data::user(seq, text, 0)
 }
 
+/// Returns the question of an agent that wants to run a command.
+#[cfg(test)]
+#[must_use]
+pub fn command_permission() -> crate::ports::PermissionRequest {
+    data::command_permission()
+}
+
 /// Returns the session of the scenes, as the runner opens it.
 #[cfg(test)]
 #[must_use]
@@ -316,6 +323,20 @@ fn input_scenes() -> Vec<Scene> {
             }
             harness.send(Msg::Exchange(Update::Event(Arc::new(data::call_ended("call-2")))));
             harness.model.render.now = data::after(9_000);
+        }),
+        scene("permission-command", |harness| {
+            begin_turn(harness);
+            let request = Box::new(data::command_permission());
+            harness.send(Msg::PermissionAsked { id: 1, request });
+            harness.model.render.now = data::after(4_000);
+            harness.press(KeyCode::Down, KeyModifiers::NONE);
+        }),
+        scene("permission-edit", |harness| {
+            begin_turn(harness);
+            harness.type_text("And then");
+            harness.model.render.now = data::after(4_000);
+            harness.send(Msg::PermissionAsked { id: 1, request: Box::new(data::edit_permission()) });
+            harness.send(Msg::QuestionsWaiting(2));
         }),
         scene("conflict", |harness| {
             harness.open();

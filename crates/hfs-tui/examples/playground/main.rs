@@ -141,6 +141,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins: Arc::new(NoPlugins),
+        questions: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(hfs_tui::run(parts))?;

@@ -3,6 +3,7 @@
 //! Calls of the engine, the store and the ports may block, so they run on tokio's blocking threads. Exchanges run as
 //! tasks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ use hfs_engine::{
     SendError, Update, words_at,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::chat::PathCompletion;
 use crate::ports::{
-    AppParts, ConfigChange, Configuration, ErrorReport, PluginHost, Progress, SuggestionWording, Transfer,
+    AgentQuestion, AppParts, ConfigChange, Configuration, ErrorReport, PermissionAnswer, PluginHost, Progress,
+    SuggestionWording, Transfer,
 };
 use crate::protocol::{
     Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, RecentSessions, Request,
@@ -85,6 +87,45 @@ pub struct Runner {
     /// Held from a call of the plugin host until its result is sent, so that results arrive in the order of the calls.
     /// Otherwise a `PluginView` read before a decision could arrive after it, and the app would ask for the approval again.
     plugin_calls: Arc<Mutex<()>>,
+    questions: OpenQuestions,
+}
+
+/// The questions of agents that have no answer yet, by their ids.
+type OpenQuestions = Arc<Mutex<HashMap<u64, oneshot::Sender<PermissionAnswer>>>>;
+
+/// Passes the questions of agents on to the model, and closes those that need no answer any more.
+async fn pass_on_questions(
+    mut questions: mpsc::UnboundedReceiver<AgentQuestion>,
+    open: OpenQuestions,
+    sender: mpsc::UnboundedSender<Msg>,
+) {
+    let mut id = 0;
+    while let Some(question) = questions.recv().await {
+        let (request, mut answer) = match question {
+            AgentQuestion::Asked { request, answer } => (request, answer),
+            AgentQuestion::Waiting(count) => {
+                let _ = sender.send(Msg::QuestionsWaiting(count));
+                continue;
+            }
+        };
+        id += 1;
+        let (decide, decided) = oneshot::channel();
+        lock_unpoisoned(&open).insert(id, decide);
+        let _ = sender.send(Msg::PermissionAsked { id, request });
+        let (open, sender) = (Arc::clone(&open), sender.clone());
+        tokio::spawn(async move {
+            let decision = tokio::select! {
+                () = answer.closed() => None,
+                decision = decided => decision.ok(),
+            };
+            lock_unpoisoned(&open).remove(&id);
+            match decision {
+                // The agent's turn may have ended just now.
+                Some(decision) => drop(answer.send(decision)),
+                None => drop(sender.send(Msg::PermissionWithdrawn(id))),
+            }
+        });
+    }
 }
 
 impl Runner {
@@ -96,7 +137,12 @@ impl Runner {
                 while changes.changed().await.is_ok() && sender.send(Msg::PluginsChanged).is_ok() {}
             });
         }
+        let questions = OpenQuestions::default();
+        if let Some(asked) = parts.questions {
+            tokio::spawn(pass_on_questions(asked, Arc::clone(&questions), sender.clone()));
+        }
         Self {
+            questions,
             backend: Backend { engine: parts.engine, suggestion_wording: parts.suggestion_wording },
             clock: parts.clock,
             transfer: parts.transfer,
@@ -303,6 +349,12 @@ impl Runner {
                     let result = output.and_then(|output| persisted.map(|()| output));
                     Msg::PluginRan { command, result }
                 });
+            }
+
+            Request::AnswerPermission { id, answer } => {
+                if let Some(decide) = lock_unpoisoned(&self.questions).remove(&id) {
+                    let _ = decide.send(answer);
+                }
             }
 
             Request::StartTimer(duration, timer) => {

@@ -1,6 +1,6 @@
 //! Shows the arguments of tool calls: a command as a command, an edit as a diff, a file with its lines.
 
-use hfs_core::{DiffLine, ToolInput, diff_lines, patched_files};
+use hfs_core::{DiffLine, ToolInput, changed_lines, diff_lines, patched_files};
 use ratatui::text::{Line, Span};
 use serde_json::Value;
 
@@ -12,6 +12,8 @@ use crate::theme::CodeRole;
 const MAX_ROWS: usize = 400;
 /// Maximum bytes of a summary.
 const SUMMARY_BYTES: usize = 400;
+/// Equal lines that are shown around the change of a file.
+const CONTEXT_LINES: usize = 3;
 
 /// Summarizes a call's arguments in one line.
 pub fn summary(input: &Value) -> String {
@@ -66,13 +68,7 @@ fn summarize(input: &Value) -> String {
 pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
     let theme = layout.text_style.theme;
     let mut rows = match ToolInput::of(input) {
-        ToolInput::Command(command) => {
-            let mut rows = code(&command, "bash", width.saturating_sub(2), layout);
-            for (index, row) in rows.iter_mut().enumerate() {
-                row.spans.insert(0, Span::styled(if index == 0 { "$ " } else { "  " }, theme.accent));
-            }
-            rows
-        }
+        ToolInput::Command(command) => command_rows(&command, width, layout),
         ToolInput::Edits { path, edits } => {
             let mut rows: Vec<Line<'static>> = path
                 .map(|path| Line::styled(truncate(&sanitize_line(path), width), theme.dim))
@@ -103,6 +99,25 @@ pub fn lines(input: &Value, width: usize, layout: MessageLayout<'_>) -> Vec<Line
     };
     rows.extend(other_fields(input, &ToolInput::fields(input), width, layout));
     rows
+}
+
+/// Returns the rows of a command.
+pub fn command_lines(command: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    limited(command_rows(command, width, layout), layout)
+}
+
+fn command_rows(command: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let mut rows = code(command, "bash", width.saturating_sub(2), layout);
+    for (index, row) in rows.iter_mut().enumerate() {
+        let mark = if index == 0 { "$ " } else { "  " };
+        row.spans.insert(0, Span::styled(mark, layout.text_style.theme.accent));
+    }
+    rows
+}
+
+/// Returns the rows of a change of a file: what changes, with a few lines around it.
+pub fn change_lines(old: &str, new: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    limited(diff_rows(changed_lines(old, new, CONTEXT_LINES), width, layout), layout)
 }
 
 /// Whether an argument has line breaks, which JSON would show as `\n`.
@@ -154,7 +169,11 @@ fn other_fields(
 }
 
 fn diff(old: &str, new: &str, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
-    let rows = diff_lines(old, new).into_iter().flat_map(|line| {
+    diff_rows(diff_lines(old, new), width, layout)
+}
+
+fn diff_rows(lines: Vec<DiffLine<'_>>, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+    let rows = lines.into_iter().flat_map(|line| {
         let line = match line {
             DiffLine::Same(text) => format!(" {text}"),
             DiffLine::Removed(text) => format!("-{text}"),

@@ -12,7 +12,7 @@ use super::*;
 use crate::chat::PathCompletion;
 use crate::commands::COMMANDS;
 use crate::gallery::{Harness, changed, scenes};
-use crate::ports::{AppSettings, KeyMode, OutputMode, PluginDecision};
+use crate::ports::{AppSettings, KeyMode, OutputMode, PermissionAnswer, PluginDecision};
 
 fn set_up(scene: &str) -> Harness {
     let scene = scenes().into_iter().find(|candidate| candidate.name == scene).unwrap();
@@ -1303,4 +1303,167 @@ fn the_title_of_the_window_is_the_name_of_the_session_without_control_characters
     harness.model.chat.name = Some("evil\u{1b}]0;x\u{7}name".into());
     let title = harness.model.window_title();
     assert!(title.contains("evil") && title.ends_with("- hfs") && !title.chars().any(char::is_control));
+}
+
+/// A turn in progress in which an agent has asked a question, some time ago.
+fn asked() -> Harness {
+    let mut harness = set_up("tool-running");
+    ask(&mut harness, 1);
+    harness
+}
+
+fn ask(harness: &mut Harness, id: u64) {
+    let request = Box::new(crate::gallery::command_permission());
+    harness.send(Msg::PermissionAsked { id, request });
+    harness.effects.clear();
+    pass_time(harness, 1_000);
+}
+
+fn pass_time(harness: &mut Harness, millis: i64) {
+    let now = harness.model.render.now.as_micros() + millis * 1_000;
+    harness.model.render.now = Timestamp::from_micros(now).unwrap();
+}
+
+fn answers(harness: &Harness) -> Vec<(u64, PermissionAnswer)> {
+    let answers = harness.requests().filter_map(|request| match request {
+        Request::AnswerPermission { id, answer } => Some((*id, *answer)),
+        _ => None,
+    });
+    answers.collect()
+}
+
+#[test]
+fn a_question_of_an_agent_is_answered_by_a_letter_or_by_a_choice() {
+    for (letter, expected) in [
+        ('y', PermissionAnswer::AllowOnce),
+        ('a', PermissionAnswer::AllowAlways),
+        ('n', PermissionAnswer::RejectOnce),
+        ('v', PermissionAnswer::RejectAlways),
+    ] {
+        let mut harness = asked();
+        harness.press(KeyCode::Char(letter), NONE);
+        assert_eq!(answers(&harness), [(1, expected)]);
+        assert!(harness.model.modals.is_empty());
+    }
+    let mut harness = asked();
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(answers(&harness), [], "nothing is chosen yet");
+    harness.press(KeyCode::Up, NONE);
+    harness.press(KeyCode::BackTab, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(answers(&harness), [(1, PermissionAnswer::RejectOnce)]);
+}
+
+#[test]
+fn a_question_takes_no_key_of_the_text_that_is_being_written() {
+    let mut harness = set_up("tool-running");
+    harness.type_text("sa");
+    let request = Box::new(crate::gallery::command_permission());
+    harness.send(Msg::PermissionAsked { id: 1, request });
+    harness.type_text("y yes");
+    assert_eq!(harness.model.chat.input.text(), "say yes");
+    // Also after a pause, as long as there is a text.
+    pass_time(&mut harness, 5_000);
+    harness.type_text(" and no");
+    harness.press(KeyCode::Backspace, NONE);
+    harness.send(Msg::Paste("w".into()));
+    assert_eq!(harness.model.chat.input.text(), "say yes and nw");
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(harness.model.chat.queue, ["say yes and nw"], "Enter sends the text");
+    assert_eq!(answers(&harness), []);
+    pass_time(&mut harness, 1_000);
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(answers(&harness), [(1, PermissionAnswer::AllowOnce)]);
+}
+
+#[test]
+fn a_letter_that_begins_a_message_is_not_an_answer() {
+    let mut harness = asked();
+    harness.type_text("what");
+    assert_eq!((harness.model.chat.input.text(), answers(&harness).len()), ("what", 0));
+    // On a screen, letters belong to the screen.
+    let mut harness = asked();
+    harness.model.modals.clear();
+    harness.submit("/search retry");
+    ask(&mut harness, 2);
+    harness.type_text("yn");
+    assert!(screen_text(&harness).contains("Permission"));
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    assert_eq!(answers(&harness), [(2, PermissionAnswer::AllowOnce)]);
+    assert!(screen_text(&harness).contains("retryyn"), "{}", screen_text(&harness));
+}
+
+#[test]
+fn the_repeated_key_of_an_answer_does_not_answer_the_next_question() {
+    let mut harness = asked();
+    harness.press(KeyCode::Char('y'), NONE);
+    let request = Box::new(crate::gallery::command_permission());
+    harness.send(Msg::PermissionAsked { id: 2, request });
+    harness.press(KeyCode::Char('y'), NONE);
+    assert_eq!(answers(&harness), [(1, PermissionAnswer::AllowOnce)]);
+    assert!(harness.model.chat.input.is_empty());
+    pass_time(&mut harness, 400);
+    harness.press(KeyCode::Char('n'), NONE);
+    assert_eq!(answers(&harness).last(), Some(&(2, PermissionAnswer::RejectOnce)));
+}
+
+#[test]
+fn esc_at_a_question_stops_the_turn_and_a_withdrawn_question_is_closed() {
+    let mut harness = asked();
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.effects.contains(&Request::Interrupt.into()));
+    assert!(harness.model.modals.is_empty() && answers(&harness).is_empty());
+    let mut harness = asked();
+    harness.send(Msg::PermissionWithdrawn(7));
+    assert_eq!(harness.model.modals.len(), 1);
+    harness.send(Msg::PermissionWithdrawn(1));
+    assert!(harness.model.modals.is_empty());
+}
+
+#[test]
+fn a_question_waits_below_a_dialog_that_the_user_has_opened() {
+    let mut harness = set_up("tool-running");
+    harness.press(KeyCode::Char('p'), CONTROL);
+    ask(&mut harness, 1);
+    harness.type_text("you");
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Palette { query, .. }) if query.text() == "you"));
+    harness.press(KeyCode::Esc, NONE);
+    pass_time(&mut harness, 1_000);
+    harness.press(KeyCode::Char('y'), NONE);
+    assert_eq!(answers(&harness), [(1, PermissionAnswer::AllowOnce)]);
+}
+
+#[test]
+fn the_bell_rings_for_a_question_that_nobody_sees() {
+    let mut harness = set_up("tool-running");
+    harness.send(Msg::FocusChanged { has_focus: false });
+    let request = Box::new(crate::gallery::command_permission());
+    harness.send(Msg::PermissionAsked { id: 1, request });
+    let alert = TerminalCommand::Alert("hfs: claude asks for a permission".into());
+    assert!(harness.effects.contains(&alert.into()));
+}
+
+#[test]
+fn what_is_asked_is_readable_at_every_size() {
+    for size in [(40, 12), (80, 24), (160, 50)] {
+        let mut harness = asked();
+        harness.model.size = size;
+        harness.send(Msg::QuestionsWaiting(2));
+        let screen = screen_text(&harness);
+        for words in ["claude asks to run a command", "2 more wait", "once", "eject", "Esc"] {
+            assert!(screen.contains(words), "{words} at {size:?}: {screen}");
+        }
+        // The end of a long command can be scrolled to.
+        let mut seen = screen;
+        for _ in 0..4 {
+            harness.press(KeyCode::PageDown, NONE);
+            seen.push_str(&screen_text(&harness));
+        }
+        for words in ["cargo test", "target/tmp"] {
+            assert!(seen.contains(words), "{words} at {size:?}: {seen}");
+        }
+        assert_eq!(answers(&harness), []);
+    }
 }

@@ -127,7 +127,7 @@ pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Res
                 permissions: Permissions::new(&context.home),
                 project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
                 asker,
-                open_question: tokio::sync::Mutex::default(),
+                queue: Arc::default(),
             };
             let agent = programs::build(&program, reason, Arc::new(policy), context)
                 .map_err(|error| context.name_settings(error, &[Key::Agent]))?;

@@ -103,7 +103,7 @@ fn an_always_on_the_terminal_is_remembered_listed_and_revocable() {
     let hfs = hfs_with_agent(&script);
     let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
     let screen = terminal.wait_for("allow?").contents();
-    assert!(screen.contains("scripted asks to execute: Run the tests"), "{screen}");
+    assert!(screen.contains("scripted asks to run a command: Run the tests"), "{screen}");
     assert!(screen.contains("$ cargo test") && screen.contains("always here"), "{screen}");
     terminal.type_text("a");
     terminal.press(Key::Enter);

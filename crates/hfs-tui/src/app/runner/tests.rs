@@ -120,6 +120,7 @@ impl Harness {
             transfer: Arc::new(FakeFiles),
             configuration: Arc::new(FakeFiles),
             plugins: Arc::new(NoPlugins),
+            questions: None,
         };
         let describe = parts.engine.agent().describe();
         let model = Model::new(

@@ -8,15 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hfs_acp::{ActionKind, PermissionQuestion};
-use hfs_core::{DiffLine, diff_lines};
+use hfs_acp::PermissionQuestion;
+use hfs_core::{DiffLine, changed_lines};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::PrinterInput;
 use crate::output::console::Console;
 use crate::output::sanitize;
-use crate::permissions::{Answer, Asker};
+use crate::permissions::{Answer, Asker, action};
 
 /// Lines of a change or of another text that are shown.
 const MAX_LINES: usize = 40;
@@ -75,7 +75,7 @@ impl Asker for TerminalAsker {
 /// The question with what would be done, without anything that controls the terminal.
 fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
     let agent = sanitize::line(&question.agent);
-    let mut text = format!("{agent} asks to {}: {}\n", verb(question.kind), sanitize::line(&question.title));
+    let mut text = format!("{agent} asks to {}: {}\n", action(question.kind), sanitize::line(&question.title));
     let mut add_lines = |lines: &mut dyn Iterator<Item = String>| {
         let lines: Vec<String> = lines.collect();
         for line in lines.iter().take(MAX_LINES) {
@@ -91,8 +91,7 @@ fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
     for change in &question.changes {
         let what = if change.old.is_some() { "change" } else { "create" };
         let path = sanitize::line(&change.path.display().to_string());
-        let (old, new) = (change.old.clone().unwrap_or_default(), change.new.clone());
-        let shown = shown_lines(&diff_lines(&old, &new));
+        let shown = shown_lines(change.old.as_deref().unwrap_or_default(), &change.new);
         add_lines(&mut std::iter::once(format!("{what} {path}")).chain(shown));
     }
     if question.changes.is_empty() {
@@ -112,27 +111,9 @@ fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
     text
 }
 
-const fn verb(kind: ActionKind) -> &'static str {
-    match kind {
-        ActionKind::Read => "read",
-        ActionKind::Edit => "edit",
-        ActionKind::Delete => "delete",
-        ActionKind::Move => "move",
-        ActionKind::Search => "search",
-        ActionKind::Execute => "execute",
-        ActionKind::Think => "think",
-        ActionKind::Fetch => "fetch",
-        ActionKind::SwitchMode => "change its mode",
-        ActionKind::Other => "use a tool",
-    }
-}
-
 /// The changed lines with a little context.
-fn shown_lines(lines: &[DiffLine<'_>]) -> Vec<String> {
-    let is_change = |line: &DiffLine<'_>| !matches!(line, DiffLine::Same(_));
-    let first = lines.iter().position(is_change).unwrap_or(0).saturating_sub(CONTEXT_LINES);
-    let last = lines.iter().rposition(is_change).map_or(0, |last| last + 1 + CONTEXT_LINES);
-    let shown = lines.iter().take(last).skip(first).map(|line| match line {
+fn shown_lines(old: &str, new: &str) -> Vec<String> {
+    let shown = changed_lines(old, new, CONTEXT_LINES).into_iter().map(|line| match line {
         DiffLine::Same(line) => format!("  {}", sanitize::block(line)),
         DiffLine::Removed(line) => format!("- {}", sanitize::block(line)),
         DiffLine::Added(line) => format!("+ {}", sanitize::block(line)),
@@ -179,7 +160,7 @@ impl OpenQuestion {
 
 #[cfg(test)]
 mod tests {
-    use hfs_acp::FileChange;
+    use hfs_acp::{ActionKind, FileChange};
     use serde_json::json;
 
     use super::*;
@@ -202,7 +183,7 @@ mod tests {
         };
         assert_eq!(
             describe(&question, Some("execute rm")),
-            "claude asks to execute: Run it\n  $ echo 'ab'\n  $ rm -rf build\n  change /src/a.rs\n    same\n  - old\n  + new\n  why\n\
+            "claude asks to run a command: Run it\n  $ echo 'ab'\n  $ rm -rf build\n  change /src/a.rs\n    same\n  - old\n  + new\n  why\n\
              allow? y = yes, a = always here (execute rm), v = never here, n = no [n] "
         );
         assert!(describe(&question, None).ends_with("allow? y = yes, n = no [n] "));
