@@ -196,6 +196,27 @@ impl ToolEvent {
         payload.to_tagged(&["session.", "tool.", "permission.", "plan.", "notice.", "agent.updated"])
     }
 
+    /// Says how an agent that begins a session of its own gets the conversation so far. `None` for any other event.
+    #[must_use]
+    pub fn describe_handover(&self) -> Option<String> {
+        let Self::SessionOpened { agent, how, sent_as_text, left_out, .. } = self else { return None };
+        match how {
+            SessionOpening::Transcript => {
+                Some(format!("{agent} has read the conversation so far from a transcript"))
+            }
+            SessionOpening::New if *sent_as_text > 0 => {
+                let missing = match left_out {
+                    0 => String::new(),
+                    left_out => format!(", without the {left_out} oldest messages"),
+                };
+                Some(format!(
+                    "{agent} begins a session of its own; it gets the conversation so far as text{missing}"
+                ))
+            }
+            SessionOpening::New | SessionOpening::Continued | SessionOpening::Resumed => None,
+        }
+    }
+
     /// Describes the event in one line, without its agent.
     #[must_use]
     pub fn describe(&self) -> String {

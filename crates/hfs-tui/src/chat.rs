@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{Event, Message, RunSnapshot};
+use hfs_core::{Event, Message, PlanStep, PlanStepStatus, RunSnapshot};
 use hfs_engine::{Conversation, RewindTarget};
 use ratatui::layout::Rect;
 
-use crate::commands::{Command, Suggestion, is_command, suggestions};
+use crate::commands::{Command, Suggestion, agent_suggestions, is_command, suggestions};
 use crate::editor::{Editor, KeyMode, VimMode};
 use crate::modal::Modal;
 use crate::model::{Model, PendingConfirmation};
@@ -76,8 +76,21 @@ pub struct Chat {
     pub plugin_output: Option<(String, String)>,
     /// Error of the newest exchange.
     pub error_banner: Option<ErrorBanner>,
+    /// Whether the oldest message in `queue` waits for the choice of an agent.
+    pub agent_offer: Option<AgentOffer>,
+    /// The newest plan of the agent.
+    pub plan: Vec<PlanStep>,
     /// Whether a rewind to the selected message is being planned; the confirmation opens when the plan arrives.
     pub is_planning_rewind: bool,
+}
+
+/// The offer of agents to a user who has configured nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentOffer {
+    /// It is shown.
+    Open,
+    /// An agent was chosen, and is being prepared.
+    Chosen,
 }
 
 /// Earlier messages of the user, which Up and Down put into the input.
@@ -132,6 +145,8 @@ impl Chat {
             context: None,
             plugin_output: None,
             error_banner: None,
+            agent_offer: None,
+            plan: Vec::new(),
             is_planning_rewind: false,
         }
     }
@@ -146,6 +161,12 @@ impl Chat {
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.conversation.session().is_none() && self.input.is_empty() && !self.is_busy()
+    }
+
+    /// Whether the agent's plan has steps that are not done.
+    #[must_use]
+    pub fn has_open_steps(&self) -> bool {
+        self.plan.iter().any(|step| step.status != PlanStepStatus::Completed)
     }
 
     /// Returns the phase of the run that is in progress.
@@ -392,6 +413,9 @@ impl Model {
             self.chat.queue.push_back(text);
             return Vec::new();
         }
+        if self.offer_agents(&text) {
+            return Vec::new();
+        }
         self.send(text)
     }
 
@@ -521,6 +545,11 @@ impl Model {
     #[must_use]
     pub fn completions(&self) -> Vec<Suggestion> {
         let Some(name) = self.chat.input.text().strip_prefix('/') else { return Vec::new() };
+        if self.chat.completion.is_some()
+            && let Some(agent) = name.strip_prefix("agent ")
+        {
+            return agent_suggestions(agent.trim_start(), &self.agents);
+        }
         if self.chat.completion.is_none() || name.contains(char::is_whitespace) || name.contains('/') {
             return Vec::new();
         }

@@ -9,8 +9,9 @@ use crate::chat::Chat;
 use crate::editor::KeyMode;
 use crate::modal::{Modal, Prompt, PromptPurpose, confirm_quit, confirm_trash};
 use crate::model::Model;
-use crate::ports::{OutputMode, PluginCommand, SessionScope, Tone};
+use crate::ports::{AgentState, AgentsView, OutputMode, PluginCommand, SessionScope, Tone};
 use crate::protocol::{Change, Effect, Request, TerminalCommand};
+use crate::screens::agents::Agents;
 use crate::screens::branches::Branches;
 use crate::screens::checkpoints::{Checkpoints, label_prompt};
 use crate::screens::config::Config;
@@ -48,6 +49,7 @@ pub enum Command {
     Plugins,
     Config,
     Mode,
+    Agent,
     Model,
     Copy,
     Compact,
@@ -109,6 +111,13 @@ pub static COMMANDS: &[CommandSpec] = &[
         "[compact|verbose|agent]",
         "Ctrl+O",
         "change the output mode or the agent",
+    ),
+    spec(
+        Command::Agent,
+        &["agent", "agents"],
+        "[name]",
+        "",
+        "choose who answers; the conversation goes with it",
     ),
     spec(Command::Model, &["model"], "[name]", "", "choose a model for this session or for all"),
     spec(Command::Copy, &["copy"], "", "", "copy the newest reply"),
@@ -232,6 +241,32 @@ pub fn suggestions(query: &str, plugins: &[PluginCommand], mode: KeyMode) -> Vec
     rows.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
+/// Returns the agents that match the typed name, best match first, as arguments of `/agent`.
+#[must_use]
+pub fn agent_suggestions(typed: &str, agents: &AgentsView) -> Vec<Suggestion> {
+    if typed.contains(char::is_whitespace) {
+        return Vec::new();
+    }
+    let rows = agents.agents.iter().filter_map(|agent| {
+        let score = fuzzy_score(typed, &agent.name)? + prefix_bonus(typed, &agent.name);
+        let (about, is_ready) = match &agent.state {
+            AgentState::Ready => (agent.about.clone(), true),
+            AgentState::NeedsAdapter { .. } => ("needs its adapter; /agent installs it".to_owned(), false),
+            AgentState::NotInstalled { .. } => return None,
+        };
+        let suggestion = Suggestion {
+            name: format!("agent {}", agent.name),
+            arguments: String::new(),
+            about: sanitize_line(&format!("{}: {about}", agent.title)),
+            key: "",
+        };
+        Some(((is_ready, score), suggestion))
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by(|(a, _), (b, _)| b.cmp(a));
+    rows.into_iter().map(|(_, suggestion)| suggestion).collect()
+}
+
 /// Whether a word of the description begins with `query`. Short queries match too many descriptions.
 fn description_matches(about: &str, query: &str) -> bool {
     query.chars().count() > 2 && about.split(' ').any(|word| word.to_lowercase().starts_with(query))
@@ -315,6 +350,10 @@ impl Model {
                 vec![Request::PrepareExport { session, format: arguments.to_owned() }.into()]
             }),
             Command::Mode => self.set_mode(arguments),
+            Command::Agent => match arguments {
+                "" => self.show_screen(|_| Agents::open()),
+                agent => vec![Request::UseAgent { agent: Some(agent.to_owned()) }.into()],
+            },
             Command::Model => match arguments {
                 "" => self.show_screen(|_| Models::open()),
                 model => vec![Request::UseModel { model: Some(model.to_owned()) }.into()],
@@ -362,7 +401,7 @@ impl Model {
         let mut effects: Vec<Effect> = Vec::new();
         if self.chat.conversation.session().is_some() {
             effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
-            effects.extend(self.end_session_model());
+            effects.extend(self.end_session_choices());
         }
         let draft = self.chat.input.take();
         let history = std::mem::take(&mut self.chat.history);

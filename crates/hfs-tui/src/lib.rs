@@ -30,8 +30,9 @@ mod view;
 pub use app::{TuiError, die_by_signal, hold_stop_signal, require_terminal, run};
 pub use hfs_engine::OnDuplicate;
 pub use ports::{
-    AgentQuestion, AppParts, AppSettings, ApprovalRequest, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration,
-    ErrorReport, Exit, ExportFormat, ExportRequest, Exported, FileChange, FoundTranscripts, ImportRequest,
-    Imported, KeyMode, NoPlugins, Node, OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
+    AgentEntry, AgentQuestion, AgentState, AgentsView, AppParts, AppSettings, ApprovalRequest, Background,
+    ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport, Exit, ExportFormat, ExportRequest,
+    Exported, FileChange, FoundTranscripts, ImportRequest, Imported, KeyMode, NoPlugins, Node, OutputMode,
+    PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
     PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
 };

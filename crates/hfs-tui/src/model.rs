@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 
 use crate::chat::Chat;
 use crate::modal::{Modal, ModalContext};
-use crate::ports::{AppSettings, Exit, PluginView, SuggestionWording, Tone};
+use crate::ports::{AgentsView, AppSettings, Exit, PluginView, SuggestionWording, Tone};
 use crate::protocol::{Effect, RecentSessions, Request, Timer};
 use crate::render::RenderContext;
 use crate::screens::{Context, IdSource, Screen};
@@ -34,6 +34,8 @@ pub struct Model {
     pub project: Option<Project>,
     /// The agent that answers.
     pub agent: AgentDescription,
+    /// The agents that can be chosen.
+    pub agents: AgentsView,
     /// The chat, which is the bottom layer.
     pub chat: Chat,
     /// The screen that covers the chat.
@@ -56,6 +58,8 @@ pub struct Model {
     pub recent: RecentSessions,
     /// Whether a model was chosen for the open session alone.
     pub has_session_model: bool,
+    /// Whether an agent was chosen for the open session alone.
+    pub has_session_agent: bool,
     /// Whether the sidebar is shown; `None` decides by the width.
     pub sidebar: Option<bool>,
     /// The key that was pressed once and must be pressed again, with the id of its timer.
@@ -143,6 +147,7 @@ impl Model {
             render: RenderContext::new(settings, now),
             project,
             agent,
+            agents: AgentsView::default(),
             chat: Chat::new(conversation),
             screen: None,
             modals: Vec::new(),
@@ -154,6 +159,7 @@ impl Model {
             notice: None,
             recent: RecentSessions::default(),
             has_session_model: false,
+            has_session_agent: false,
             sidebar: None,
             pending_confirmation: None,
             last_text_key: None,
@@ -176,6 +182,7 @@ impl Model {
             conversation: &self.chat.conversation,
             project: self.project.as_ref(),
             agent: &self.agent,
+            agents: &self.agents,
             plugins: &self.plugins,
             run: &self.chat.run,
             events: &self.chat.events,

@@ -340,6 +340,67 @@ pub struct ConfigEntry {
     pub choices: Vec<String>,
 }
 
+/// An agent that the user can choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentEntry {
+    /// Name, such as `claude`.
+    pub name: String,
+    /// How people call it, such as `Claude Code`.
+    pub title: String,
+    /// Description in one line.
+    pub about: String,
+    /// Whether it is a program of its own.
+    pub is_program: bool,
+    /// Whether it can answer.
+    pub state: AgentState,
+}
+
+impl AgentEntry {
+    /// Whether the agent is offered to a user who has configured nothing.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.is_found() || (self.name == OFFLINE_AGENT && self.state == AgentState::Ready)
+    }
+
+    /// Whether it is a program of its own that is on this machine, possibly without its adapter.
+    #[must_use]
+    pub const fn is_found(&self) -> bool {
+        match self.state {
+            AgentState::Ready | AgentState::NeedsAdapter { .. } => self.is_program,
+            AgentState::NotInstalled { .. } => false,
+        }
+    }
+}
+
+/// Name of the agent that needs no model.
+const OFFLINE_AGENT: &str = "recall";
+
+/// Whether an agent can answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentState {
+    /// It can.
+    Ready,
+    /// Its tool is installed; this command installs the adapter that hfs needs.
+    NeedsAdapter {
+        /// The command.
+        command: String,
+    },
+    /// It is not installed.
+    NotInstalled {
+        /// How to install it, if that is known.
+        hint: Option<String>,
+    },
+}
+
+/// The agents that the user can choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentsView {
+    /// The agents.
+    pub agents: Vec<AgentEntry>,
+    /// Whether sessions are searched only because nothing is configured and no model was found.
+    pub is_unconfigured: bool,
+}
+
 /// The effects of a changed setting.
 #[derive(Clone, Default)]
 pub struct ConfigChange {
@@ -373,6 +434,28 @@ pub trait Configuration: Send + Sync {
     /// # Errors
     /// Fails if the model's provider is not available.
     fn use_model(&self, model: Option<&str>) -> Result<ConfigChange, ErrorReport>;
+
+    /// Lists the agents.
+    fn agents(&self) -> AgentsView {
+        AgentsView::default()
+    }
+
+    /// Lets an agent answer until the next call, without saving it; `None` for the configured one. The app says who answers.
+    ///
+    /// # Errors
+    /// Fails if the agent is not available.
+    fn use_agent(&self, agent: Option<&str>) -> Result<ConfigChange, ErrorReport> {
+        Err(ErrorReport::new(ErrorKind::NotFound, format!("no agent {:?}", agent.unwrap_or_default())))
+    }
+
+    /// Installs the adapter of an agent. `output` receives the lines that the installation prints, and returns `false` if it
+    /// should stop.
+    ///
+    /// # Errors
+    /// Fails if the installation fails or was stopped, or the adapter cannot be found afterwards.
+    fn install_agent(&self, agent: &str, _output: &dyn Fn(&str) -> bool) -> Result<(), ErrorReport> {
+        Err(ErrorReport::new(ErrorKind::NotFound, format!("no agent {agent:?}")))
+    }
 }
 
 /// A plugin's widget in its last valid state.

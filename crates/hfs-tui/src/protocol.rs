@@ -19,8 +19,9 @@ use hfs_engine::{
 
 use crate::chat::PathCompletion;
 use crate::ports::{
-    AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
-    FoundTranscripts, ImportRequest, Imported, PermissionAnswer, PermissionRequest, PluginDecision, PluginView,
+    AgentsView, AppSettings, ConfigChange, ConfigEntry, ErrorReport, ExportFormat, ExportRequest, Exported,
+    FoundTranscripts, ImportRequest, Imported, PermissionAnswer, PermissionRequest, PluginDecision,
+    PluginView,
 };
 use crate::text::Syntax;
 use crate::theme::Background;
@@ -74,6 +75,10 @@ pub enum Msg {
     PicturesNotSeen { names: Vec<String> },
     /// A model was chosen for this session alone, or no longer is.
     ModelUsed { for_session: bool, result: UiResult<ConfigApplied> },
+    /// An agent was chosen for this session alone, or no longer is.
+    AgentUsed { for_session: bool, result: UiResult<ConfigApplied> },
+    /// The agents that can be chosen.
+    Agents(AgentsView),
     /// The possible destinations of an export, and the format to select.
     ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
     /// A setting was changed.
@@ -144,6 +149,12 @@ pub enum ScreenMsg {
     Transcripts { welcome: bool, found: Vec<FoundTranscripts> },
     /// The models of the server.
     Models(UiResult<Vec<String>>),
+    /// The list of agents was read.
+    AgentsListed,
+    /// A line that the installation of an agent has printed.
+    InstallOutput(String),
+    /// The installation of an agent has ended.
+    AgentInstalled { agent: String, result: UiResult<()> },
     /// All settings.
     Config(Vec<ConfigEntry>),
     /// A session was moved to the trash.
@@ -375,6 +386,12 @@ pub enum Request {
     ListModels,
     /// Uses a model for the open session alone, or the configured one again.
     UseModel { model: Option<String> },
+    /// Lists the agents.
+    ListAgents,
+    /// Lets an agent answer in the open session alone, or the configured one again.
+    UseAgent { agent: Option<String> },
+    /// Installs the adapter of an agent.
+    InstallAgent { agent: String },
     /// Lists sessions.
     ListSessions { filter: SessionFilter, page: PageRequest, request_id: u64 },
     /// Runs a full-text search.
@@ -403,7 +420,7 @@ pub enum Request {
     Export(ExportRequest),
     /// Imports files.
     Import(ImportRequest),
-    /// Stops the import or export in progress.
+    /// Stops the import, export or installation in progress.
     StopTransfer,
     /// Searches this machine for transcripts of other tools; with `welcome`, only if the store is empty.
     FindTranscripts { welcome: bool },

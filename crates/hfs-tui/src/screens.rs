@@ -3,6 +3,7 @@
 //! To add a screen, write a type that implements [`Screen`] and a command in `commands.rs` that opens it. Data that no
 //! other screen reads also needs a `Request` and a [`ScreenMsg`].
 
+pub mod agents;
 pub mod branches;
 pub mod checkpoints;
 pub mod config;
@@ -31,7 +32,7 @@ use ratatui::text::Line;
 use crate::canvas;
 use crate::commands::Command;
 use crate::modal::Modal;
-use crate::ports::{ErrorReport, PluginView, Tone};
+use crate::ports::{AgentsView, ErrorReport, PluginView, Tone};
 use crate::protocol::{Effect, ScreenMsg};
 use crate::render::RenderContext;
 use crate::text::{sanitize_line, wrap_text};
@@ -117,6 +118,8 @@ pub struct Context<'a> {
     pub project: Option<&'a Project>,
     /// The agent that answers.
     pub agent: &'a AgentDescription,
+    /// The agents that can be chosen.
+    pub agents: &'a AgentsView,
     /// State of the plugins.
     pub plugins: &'a PluginView,
     /// The newest run.

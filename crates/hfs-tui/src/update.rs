@@ -8,14 +8,17 @@ use crossterm::event::{
 use hfs_core::{Branch, BranchId, Message, OperationKind, Position, Timestamp};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
-use crate::chat::{ContextGauge, InputHistory, SaveState, mention_of_picture};
+use crate::chat::{AgentOffer, ContextGauge, InputHistory, SaveState, mention_of_picture};
 use crate::modal::{Modal, ModalOutcome, PermissionDialog, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
-use crate::ports::{ErrorReport, FoundTranscripts, PermissionRequest, PluginView, SessionScope, Tone};
+use crate::ports::{
+    AgentEntry, ErrorReport, FoundTranscripts, PermissionRequest, PluginView, SessionScope, Tone,
+};
 use crate::protocol::{
     Change, Changed, ConfigApplied, CopyOutcome, Effect, Msg, Opened, Request, ScreenMsg, TerminalCommand,
     Timer, TranscriptPage, UiResult,
 };
+use crate::screens::agents::Agents;
 use crate::screens::checkpoints::{reversal_confirmation, rewind_confirmation};
 use crate::screens::export::Export;
 use crate::screens::import::Import;
@@ -101,9 +104,19 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             Err(report) => model.notify_error(&report),
         },
         Msg::ConfigSet(result) => match result {
+            Ok(applied) if applied.key == "agent" => {
+                model.agents.is_unconfigured = false;
+                model.agent_used(false, Ok(applied))
+            }
             Ok(applied) => model.config_changed(applied),
+            Err(report) if model.chat.agent_offer.is_some() => model.agent_used(false, Err(report)),
             Err(report) => model.notify_error(&report),
         },
+        Msg::AgentUsed { for_session, result } => model.agent_used(for_session, result),
+        Msg::Agents(view) => {
+            model.agents = view;
+            model.deliver_to_screen(ScreenMsg::AgentsListed)
+        }
         Msg::Failed(report) => {
             model.chat.transcript.loading_failed();
             if let Some(screen) = &mut model.screen {
@@ -171,6 +184,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
     // Most messages can move the view close to an end of the loaded messages.
     effects.extend(model.prefetch_messages());
     model.count_moves(&effects);
+    model.end_declined_offer();
     // The end of a move, or of a reply, lets a queued message be sent.
     effects.extend(model.send_queued());
     effects
@@ -190,6 +204,7 @@ pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effec
         }
     }
     effects.push(Request::LoadSyntax.into());
+    effects.push(Request::ListAgents.into());
     effects.push(model.read_plugins());
     if let Some(scope) = session_list {
         effects.extend(model.show_sessions(scope, ""));
@@ -424,8 +439,14 @@ impl Model {
             match action {
                 Action::Close => self.screen = None,
                 Action::Run(effect) => {
-                    if let Effect::Request(Request::DecidePlugin { plugin, .. }) = &effect {
-                        self.pending_decisions.push(plugin.clone());
+                    match &effect {
+                        Effect::Request(Request::DecidePlugin { plugin, .. }) => {
+                            self.pending_decisions.push(plugin.clone());
+                        }
+                        Effect::Request(Request::SetConfig { key, .. }) if key == "agent" => {
+                            self.chat.agent_offer = self.chat.agent_offer.map(|_| AgentOffer::Chosen);
+                        }
+                        Effect::Request(_) | Effect::Terminal(_) => {}
                     }
                     effects.push(effect);
                 }
@@ -484,7 +505,16 @@ impl Model {
             | ScreenMsg::Run { .. }
             | ScreenMsg::Progress(_)
             | ScreenMsg::Models(_)
+            | ScreenMsg::AgentsListed
+            | ScreenMsg::InstallOutput(_)
             | ScreenMsg::Config(_) => Vec::new(),
+            ScreenMsg::AgentInstalled { agent, result: Ok(()) } => {
+                let mut effects =
+                    self.notify(Tone::Good, format!("installed; /agent {agent} lets it answer"));
+                effects.push(Request::ListAgents.into());
+                effects
+            }
+            ScreenMsg::AgentInstalled { result: Err(report), .. } => self.notify_error(&report),
         }
     }
 
@@ -549,9 +579,10 @@ impl Model {
             if self.chat.conversation.session().is_some() {
                 effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
             }
-            effects.extend(self.end_session_model());
+            effects.extend(self.end_session_choices());
             self.chat.run = hfs_core::RunSnapshot::default();
             self.chat.events.clear();
+            self.chat.plan.clear();
             self.chat.tokens = 0;
             self.chat.has_unknown_tokens = false;
             self.chat.history = InputHistory::default();
@@ -776,9 +807,61 @@ impl Model {
         effects
     }
 
-    /// Returns to the configured model, because one that was chosen for a session applies to that session alone.
-    pub(crate) fn end_session_model(&mut self) -> Option<Effect> {
-        std::mem::take(&mut self.has_session_model).then(|| Request::UseModel { model: None }.into())
+    /// Returns to the configured agent and model, because those that were chosen for a session apply to that session alone.
+    pub(crate) fn end_session_choices(&mut self) -> Vec<Effect> {
+        let agent =
+            std::mem::take(&mut self.has_session_agent).then(|| Request::UseAgent { agent: None }.into());
+        let model =
+            std::mem::take(&mut self.has_session_model).then(|| Request::UseModel { model: None }.into());
+        agent.into_iter().chain(model).collect()
+    }
+
+    /// An agent was chosen for this session, or the configured one is used again.
+    fn agent_used(&mut self, for_session: bool, result: UiResult<ConfigApplied>) -> Vec<Effect> {
+        let mut applied = match result {
+            Ok(applied) => applied,
+            Err(report) => {
+                self.chat.agent_offer = None;
+                self.move_queue_to_input();
+                return self.notify_error(&report);
+            }
+        };
+        self.chat.agent_offer = None;
+        self.has_session_agent = for_session;
+        if let Some(agent) = applied.agent.as_ref().filter(|_| for_session) {
+            let when = if self.chat.is_busy() { "your next message" } else { "from now on" };
+            let mut note = format!("{} answers {when}", agent.name);
+            if agent.name != self.agent.name && self.chat.conversation.head() > 0 {
+                note.push_str("; it gets the conversation so far");
+            }
+            if !applied.note.is_empty() {
+                note.push_str("; ");
+                note.push_str(&applied.note);
+            }
+            applied.note = note;
+        }
+        self.config_changed(applied)
+    }
+
+    /// Offers the agents that were found, if the user has configured nothing and a message was written. Returns whether the
+    /// message waits for the choice.
+    pub(crate) fn offer_agents(&mut self, text: &str) -> bool {
+        let has_found = self.agents.agents.iter().any(AgentEntry::is_found);
+        if !self.agents.is_unconfigured || !has_found || self.chat.is_busy() {
+            return false;
+        }
+        self.chat.queue.push_back(text.to_owned());
+        self.chat.agent_offer = Some(AgentOffer::Open);
+        self.screen = Some(Box::new(Agents::open_offer()));
+        true
+    }
+
+    /// Puts the message back if the user has closed the offer without a choice.
+    fn end_declined_offer(&mut self) {
+        if self.chat.agent_offer == Some(AgentOffer::Open) && self.screen.is_none() {
+            self.chat.agent_offer = None;
+            self.move_queue_to_input();
+        }
     }
 
     fn read_plugins(&self) -> Effect {

@@ -94,8 +94,20 @@ impl Context {
     /// # Errors
     /// If the value is not valid.
     pub fn with_override(self, key: Key, option: &'static str, text: &str) -> Result<Self, CliError> {
+        self.with_overrides(option, [(key, text.to_owned())])
+    }
+
+    /// The context in which `option` sets these values.
+    ///
+    /// # Errors
+    /// If a value is not valid.
+    pub fn with_overrides(
+        self,
+        option: &'static str,
+        values: impl IntoIterator<Item = (Key, String)>,
+    ) -> Result<Self, CliError> {
         let mut overrides = self.global.overrides();
-        overrides.push(Override { key, option, text: text.to_owned() });
+        overrides.extend(values.into_iter().map(|(key, text)| Override { key, option, text }));
         let config = Config::load(&self.config_paths, &self.environment, &overrides)?;
         Ok(Self { settings: config.settings(), config, ..self })
     }

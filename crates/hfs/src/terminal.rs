@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use clap::ValueEnum;
 use hfs_agents::list_models;
 use hfs_core::{
-    Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId, Store, SystemClock,
-    lock_unpoisoned,
+    AgentDescription, Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId,
+    Store, SystemClock, lock_unpoisoned,
 };
 use hfs_engine::{Conversation, Engine, Importer, OutgoingMessage, SendError};
 use hfs_exchange::{
@@ -18,9 +18,10 @@ use hfs_exchange::{
     discover,
 };
 use hfs_tui::{
-    AppParts, AppSettings, Background, ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport,
-    ExportFormat as ExportFormatEntry, ExportRequest, Exported, FoundTranscripts, ImportRequest, Imported,
-    NoPlugins, OutputMode, PluginHost, Progress, SessionScope, Transfer,
+    AgentEntry, AgentState, AgentsView, AppParts, AppSettings, Background, ColorDepth, ConfigChange,
+    ConfigEntry, Configuration, ErrorReport, ExportFormat as ExportFormatEntry, ExportRequest, Exported,
+    FoundTranscripts, ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress, SessionScope,
+    Transfer,
 };
 
 use crate::args::GlobalArgs;
@@ -29,7 +30,7 @@ use crate::commands::config::refuse_unusable;
 use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
-use crate::config::{ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
+use crate::config::{AgentName, BUILT_IN, ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::home::{Home, create_private_dir};
@@ -37,10 +38,11 @@ use crate::output::error::{CliError, Outcome};
 use crate::output::{sanitize, suggestions};
 use crate::permissions::Asker;
 use crate::wiring;
-use crate::wiring::agent::{AgentBackend, SelectedAgent, build_agent, build_asking_agent, choose_agent};
+use crate::wiring::agent::{AgentBackend, SelectedAgent, build_asking_agent, choose_agent};
 use crate::wiring::document::StoreDocument;
+use crate::wiring::install::install_adapter;
 use crate::wiring::plugins::AppPluginHost;
-use crate::wiring::programs::agent_names;
+use crate::wiring::programs::{self, agent_names};
 use crate::wiring::triads::{ModelsByName, value_to_save};
 use questions::AppAsker;
 
@@ -78,7 +80,8 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
     let exit = runtime.block_on(async {
         let (asker, questions) = AppAsker::new();
         let asker: Arc<dyn Asker> = Arc::new(asker);
-        let SelectedAgent { agent, .. } = build_asking_agent(context, Arc::clone(&asker)).await?;
+        let SelectedAgent { agent, warnings, .. } = build_asking_agent(context, Arc::clone(&asker)).await?;
+        warnings.iter().for_each(|warning| context.console.warn(warning));
         let hooks = context.hooks()?;
         let engine = wiring::engine(context, agent, Arc::clone(&store), Arc::clone(&hooks));
         let project = Some(Project::clone(context.project()));
@@ -107,7 +110,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
                 store,
                 hooks,
                 asker,
-                session_model: Mutex::default(),
+                session: Mutex::default(),
             }),
             plugins,
             questions: Some(questions),
@@ -217,29 +220,41 @@ struct ConfigurationFiles {
     hooks: Arc<dyn hfs_core::Hooks>,
     /// Asks what agents may do.
     asker: Arc<dyn Asker>,
-    /// The model that the user has chosen for the open session alone.
-    session_model: Mutex<Option<String>>,
+    /// What the user has chosen for the open session alone.
+    session: Mutex<SessionChoices>,
+}
+
+/// What the user has chosen for the open session alone.
+#[derive(Debug, Clone, Default)]
+struct SessionChoices {
+    agent: Option<String>,
+    model: Option<String>,
 }
 
 impl ConfigurationFiles {
-    fn context(&self) -> Result<Context, CliError> {
-        self.context_with_model(lock_unpoisoned(&self.session_model).as_deref())
+    fn choices(&self) -> SessionChoices {
+        lock_unpoisoned(&self.session).clone()
     }
 
-    /// The current configuration, with this model if there is one.
-    fn context_with_model(&self, model: Option<&str>) -> Result<Context, CliError> {
+    fn context(&self) -> Result<Context, CliError> {
+        self.context_with(self.choices())
+    }
+
+    /// The current configuration, with these choices.
+    fn context_with(&self, choices: SessionChoices) -> Result<Context, CliError> {
         let context = Context::new(self.global.clone(), self.environment.clone(), false)?
             .with_store(Arc::clone(&self.store));
-        match model {
-            Some(model) => context.with_override(Key::Model, "this session", model),
-            None => Ok(context),
-        }
+        let SessionChoices { agent, model } = choices;
+        let chosen = [(Key::Agent, agent), (Key::Model, model)];
+        context
+            .with_overrides("this session", chosen.into_iter().filter_map(|(key, text)| Some((key, text?))))
     }
 
-    fn engine(&self, context: &Context) -> Result<Engine, CliError> {
+    /// The engine for a configuration, and the warnings of the choice of its agent.
+    fn engine(&self, context: &Context) -> Result<(Engine, Vec<String>), CliError> {
         let building = build_asking_agent(context, Arc::clone(&self.asker));
-        let SelectedAgent { agent, .. } = wiring::runtime()?.block_on(building)?;
-        Ok(wiring::engine(context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)))
+        let SelectedAgent { agent, warnings, .. } = wiring::runtime()?.block_on(building)?;
+        Ok((wiring::engine(context, agent, Arc::clone(&self.store), Arc::clone(&self.hooks)), warnings))
     }
 
     /// The models of the server of the model that replies, as names that select them.
@@ -274,48 +289,116 @@ impl ConfigurationFiles {
         Ok(names.into_iter().map(|name| format!("{prefix}{name}")).collect())
     }
 
-    fn change_session_model(&self, model: Option<&str>) -> Result<ConfigChange, CliError> {
-        let context = self.context_with_model(model)?;
+    /// Changes what the user has chosen for the open session.
+    fn change_session(
+        &self,
+        choices: SessionChoices,
+        note: impl FnOnce(&AgentDescription) -> Option<String>,
+    ) -> Result<ConfigChange, CliError> {
+        let context = self.context_with(choices.clone())?;
         if let Some(error) = context.config_error {
             return Err(error.into());
         }
-        let engine = self.engine(&context)?;
-        *lock_unpoisoned(&self.session_model) = model.map(str::to_owned);
-        let agent = engine.agent().describe();
-        let name = agent.model.unwrap_or(agent.name);
-        let note = if model.is_some() {
-            format!("{name} replies until you leave this session")
-        } else {
-            format!("{name} replies again")
+        let (engine, warnings) = self.engine(&context)?;
+        *lock_unpoisoned(&self.session) = choices;
+        let note = note(&engine.agent().describe()).into_iter().chain(warnings);
+        Ok(ConfigChange { settings: None, engine: Some(engine), note: note.collect::<Vec<_>>().join("; ") })
+    }
+
+    fn change_session_model(&self, model: Option<&str>) -> Result<ConfigChange, CliError> {
+        let choices = SessionChoices { model: model.map(str::to_owned), ..self.choices() };
+        self.change_session(choices, |agent| {
+            let name = agent.model.as_ref().unwrap_or(&agent.name);
+            Some(match model {
+                Some(_) => format!("{name} replies until you leave this session"),
+                None => format!("{name} replies again"),
+            })
+        })
+    }
+
+    fn change_session_agent(&self, name: Option<&str>) -> Result<ConfigChange, CliError> {
+        let choices = SessionChoices { agent: name.map(str::to_owned), ..self.choices() };
+        self.change_session(choices, |agent| match name {
+            Some(_) => None,
+            None => Some(format!("{} answers again", agent.name)),
+        })
+    }
+
+    fn list_agents(&self) -> Result<AgentsView, CliError> {
+        let context = self.context()?;
+        let entry = |name: &str, title: &str, about: &str, state| AgentEntry {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            about: about.to_owned(),
+            is_program: !BUILT_IN.contains(&name),
+            state,
         };
-        Ok(ConfigChange { settings: None, engine: Some(engine), note })
+        let built_in =
+            BUILT_IN.into_iter().map(|name| entry(name, name, about_built_in(name), AgentState::Ready));
+        let programs = programs::all(&context.settings.programs);
+        let mut programs: Vec<AgentEntry> = programs
+            .values()
+            .map(|program| {
+                let about = "answers here, and asks before it acts";
+                entry(&program.name, &program.title, about, program.state(&self.environment))
+            })
+            .collect();
+        programs.sort_by_key(|agent| match agent.state {
+            AgentState::Ready => 0,
+            AgentState::NeedsAdapter { .. } => 1,
+            AgentState::NotInstalled { .. } => 2,
+        });
+        let agents = programs.into_iter().chain(built_in).collect();
+        let choice = wiring::runtime()?.block_on(choose_agent(&context.settings, &context.environment));
+        let is_unconfigured = choice.is_ok_and(|choice| choice.is_last_resort);
+        Ok(AgentsView { agents, is_unconfigured })
+    }
+
+    fn install(&self, name: &str, output: &dyn Fn(&str) -> bool) -> Result<(), CliError> {
+        let program = programs::named(name, &self.context()?.settings.programs)?;
+        install_adapter(&program, &self.environment, output)
     }
 
     fn change(&self, name: &str, text: &str) -> Result<ConfigChange, CliError> {
         let key = Key::parse(name)?;
-        // A new default model also replaces the one that was chosen for the session.
-        let base = || if key == Key::Model { self.context_with_model(None) } else { self.context() };
+        // A new default also replaces what was chosen for the session.
+        let base = || {
+            let mut choices = self.choices();
+            match key {
+                Key::Model => choices.model = None,
+                Key::Agent => choices.agent = None,
+                _ => {}
+            }
+            self.context_with(choices)
+        };
         let before = base()?;
         before.home.create()?;
         let text = value_to_save(key, text, &before.environment)?;
         let effect = effect_of(key);
         if effect == Effect::Engine && before.overriding_origin(key).is_none() {
             // A value with which no agent can be built is not saved: the app could not start with it.
-            wiring::runtime()?.block_on(build_agent(&base()?.with_override(key, "VALUE", &text)?))?;
+            let changed = base()?.with_override(key, "VALUE", &text)?;
+            wiring::runtime()?.block_on(build_asking_agent(&changed, Arc::clone(&self.asker)))?;
         }
         refuse_unusable(key, &text, &before)?;
         let value = set_in_file(&before.config_paths.user, key, &text)?;
-        if key == Key::Model {
-            // The new setting applies to the open session, too.
-            *lock_unpoisoned(&self.session_model) = None;
+        // The new setting applies to the open session, too.
+        match key {
+            Key::Model => lock_unpoisoned(&self.session).model = None,
+            Key::Agent => lock_unpoisoned(&self.session).agent = None,
+            _ => {}
         }
         let context = self.context()?;
-        let engine = if effect == Effect::Engine { Some(self.engine(&context)?) } else { None };
+        let (engine, warnings) = match effect {
+            Effect::Engine => self.engine(&context).map(|(engine, warnings)| (Some(engine), warnings))?,
+            Effect::AppSettings | Effect::NextStart => (None, Vec::new()),
+        };
         let note = match context.overriding_origin(key) {
             Some(origin) => format!("{name} is also set by {origin}, which takes precedence"),
             None if effect == Effect::NextStart => format!("{name} is {value} from the next start"),
             None => format!("{name} is now {value}"),
         };
+        let note = std::iter::once(note).chain(warnings).collect::<Vec<_>>().join("; ");
         Ok(ConfigChange { settings: Some(app_settings(&context)), engine, note })
     }
 }
@@ -369,6 +452,17 @@ const fn effect_of(key: Key) -> Effect {
     }
 }
 
+/// What an agent of hfs does.
+fn about_built_in(name: &str) -> &'static str {
+    match AgentName::new(name) {
+        AgentName::Assistant => "a model answers, without tools",
+        AgentName::Triads => "groups of models discuss the reply",
+        AgentName::Recall | AgentName::Program(_) => {
+            "searches your saved sessions and quotes them, without a model"
+        }
+    }
+}
+
 impl Configuration for ConfigurationFiles {
     fn entries(&self) -> Vec<ConfigEntry> {
         let Ok(context) = self.context() else { return Vec::new() };
@@ -404,6 +498,19 @@ impl Configuration for ConfigurationFiles {
 
     fn use_model(&self, model: Option<&str>) -> Result<ConfigChange, ErrorReport> {
         self.change_session_model(model).map_err(|error| app_error(&error))
+    }
+
+    fn agents(&self) -> AgentsView {
+        // The app works without the list.
+        self.list_agents().unwrap_or_default()
+    }
+
+    fn use_agent(&self, agent: Option<&str>) -> Result<ConfigChange, ErrorReport> {
+        self.change_session_agent(agent).map_err(|error| app_error(&error))
+    }
+
+    fn install_agent(&self, agent: &str, output: &dyn Fn(&str) -> bool) -> Result<(), ErrorReport> {
+        self.install(agent, output).map_err(|error| app_error(&error))
     }
 }
 

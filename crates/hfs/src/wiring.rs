@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod document;
+pub mod install;
 pub mod interpreters;
 pub mod mcp;
 pub mod plugins;

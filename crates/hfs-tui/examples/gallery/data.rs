@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use hfs_core::{
     AgentDescription, AgentStatus, Branch, BranchId, Checkpoint, CheckpointId, ClaimDecision, ContentHash,
     Event, EventPayload, ImportReport, Message, MessageDraft, MessageId, MessageStatus, Operation,
-    OperationId, OperationKind, Origin, Part, PassthroughFields, Position, Project, Role, Run, RunEnding,
-    RunId, RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session, SessionAttributes,
-    SessionId, SessionSummary, StateCost, Timestamp, ToolEnding, ToolEvent, Usage,
+    OperationId, OperationKind, Origin, Part, PassthroughFields, PlanStep, PlanStepStatus, Position, Project,
+    Role, Run, RunEnding, RunId, RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session,
+    SessionAttributes, SessionId, SessionSummary, StateCost, Timestamp, ToolEnding, ToolEvent, Usage,
 };
 use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
 use serde_json::json;
 
 use crate::ports::{
-    ApprovalRequest, ConfigEntry, ErrorReport, ExportFormat, Exported, FileChange, FoundTranscripts, Imported,
-    Node, PermissionRequest, PluginCommand, PluginRow, PluginRowState, PluginView, Slot, Tone, Widget,
+    AgentEntry, AgentState, AgentsView, ApprovalRequest, ConfigEntry, ErrorReport, ExportFormat, Exported,
+    FileChange, FoundTranscripts, Imported, Node, PermissionRequest, PluginCommand, PluginRow,
+    PluginRowState, PluginView, Slot, Tone, Widget,
 };
 use crate::protocol::{ExportChoice, Opened};
 
@@ -793,16 +794,65 @@ pub fn command_permission() -> PermissionRequest {
 /// An agent asks to change a file.
 pub fn edit_permission() -> PermissionRequest {
     let old = "//! Retries.\n\nuse std::time::Duration;\n\npub const ATTEMPTS: u32 = 5;\n\nfn pause(attempt: u32) -> Duration {\n    Duration::from_millis(50)\n}\n";
-    let new = old.replace("from_millis(50)", "from_millis(50 << attempt)\n        .min(Duration::from_secs(5))");
+    let new =
+        old.replace("from_millis(50)", "from_millis(50 << attempt)\n        .min(Duration::from_secs(5))");
     PermissionRequest {
         agent: "claude".into(),
         action: "change files",
         title: "Edit src/retry.rs".into(),
         command: None,
-        changes: vec![FileChange { path: "/home/you/gateway/src/retry.rs".into(), old: Some(old.into()), new }],
+        changes: vec![FileChange {
+            path: "/home/you/gateway/src/retry.rs".into(),
+            old: Some(old.into()),
+            new,
+        }],
         paths: vec!["/home/you/gateway/src/retry.rs".into()],
         input: None,
         text: vec!["Double the pause with each attempt, up to five seconds.".into()],
         always: Some("edit".into()),
     }
+}
+
+/// The agents on a machine with Codex, Claude Code without its adapter, and no Gemini CLI.
+pub fn agents(is_unconfigured: bool) -> AgentsView {
+    let agent = |name: &str, title: &str, about: &str, is_program, state| AgentEntry {
+        name: name.into(),
+        title: title.into(),
+        about: about.into(),
+        is_program,
+        state,
+    };
+    let asks = "answers here, and asks before it acts";
+    let command = "npm install -g @agentclientprotocol/claude-agent-acp".into();
+    let hint = Some("npm install -g @google/gemini-cli".into());
+    let agents = vec![
+        agent("codex", "Codex", asks, true, AgentState::Ready),
+        agent("claude", "Claude Code", asks, true, AgentState::NeedsAdapter { command }),
+        agent("gemini", "Gemini CLI", asks, true, AgentState::NotInstalled { hint }),
+        agent("assistant", "assistant", "a model answers, without tools", false, AgentState::Ready),
+        agent("triads", "triads", "groups of models discuss the reply", false, AgentState::Ready),
+        agent(
+            "recall",
+            "recall",
+            "searches your saved sessions and quotes them, without a model",
+            false,
+            AgentState::Ready,
+        ),
+    ];
+    AgentsView { agents, is_unconfigured }
+}
+
+/// An agent has planned its work.
+pub fn plan_updated() -> Event {
+    let step =
+        |content: &str, status| PlanStep { content: content.into(), status, priority: "medium".into() };
+    let steps = vec![
+        step("Find where the requests are repeated", PlanStepStatus::Completed),
+        step("Run the tests of the retry loop", PlanStepStatus::InProgress),
+        step("Double the pause with each attempt", PlanStepStatus::Pending),
+        step("Run all tests", PlanStepStatus::Pending),
+    ];
+    let plan = ToolEvent::PlanUpdated { agent: "claude".into(), steps };
+    let payload = plan.payload().unwrap_or(EventPayload::PhaseStarted { phase: "plan".into() });
+    Event { run: run_id(3), number: 1, at: now(), payload }
 }

@@ -65,6 +65,11 @@ impl HostileText {
             Msg::Plugins(view) => self.insert_into_plugins(view),
             Msg::PluginRan { command, result: Ok(text) } => self.insert_all([command, text]),
             Msg::History(texts) => self.insert_all(texts),
+            Msg::Agents(view) => {
+                for agent in &mut view.agents {
+                    self.insert_all([&mut agent.title, &mut agent.about]);
+                }
+            }
             Msg::PermissionAsked { request, .. } => self.insert_into_permission(request),
             Msg::Screen(message) => self.insert_into_screen_message(message),
             _ => {}
@@ -99,6 +104,7 @@ impl HostileText {
                 run.events.iter_mut().for_each(|event| self.insert_into_event(event));
                 run.snapshot = RunSnapshot::fold(&run.events);
             }
+            ScreenMsg::InstallOutput(line) => self.insert(line),
             ScreenMsg::Progress(progress) => self.insert(&mut progress.item),
             ScreenMsg::Exported(Ok(exported)) => {
                 self.insert_into_path(&mut exported.path);

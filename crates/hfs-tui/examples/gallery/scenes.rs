@@ -201,6 +201,13 @@ pub fn command_permission() -> crate::ports::PermissionRequest {
     data::command_permission()
 }
 
+/// Returns the agents of the scenes.
+#[cfg(test)]
+#[must_use]
+pub fn agents(is_unconfigured: bool) -> crate::ports::AgentsView {
+    data::agents(is_unconfigured)
+}
+
 /// Returns the session of the scenes, as the runner opens it.
 #[cfg(test)]
 #[must_use]
@@ -226,6 +233,7 @@ fn chat_scenes() -> Vec<Scene> {
             let sessions = data::sessions();
             harness.send(Msg::RecentSessions(RecentSessions { sessions, of_project: true, last_words }));
         }),
+        scene("start-agents", |harness| harness.send(Msg::Agents(data::agents(true)))),
         scene("chat", Harness::open),
         scene("chat-verbose", |harness| {
             harness.open();
@@ -338,6 +346,11 @@ fn input_scenes() -> Vec<Scene> {
             harness.send(Msg::PermissionAsked { id: 1, request: Box::new(data::edit_permission()) });
             harness.send(Msg::QuestionsWaiting(2));
         }),
+        scene("plan", |harness| {
+            begin_turn(harness);
+            harness.send(Msg::Exchange(Update::Event(Arc::new(data::plan_updated()))));
+            harness.model.render.now = data::after(4_000);
+        }),
         scene("conflict", |harness| {
             harness.open();
             harness.model.modals.push(Modal::Conflict {
@@ -401,6 +414,26 @@ fn dialog_scenes() -> Vec<Scene> {
     vec![
         scene("welcome", |harness| {
             harness.send_to_screen(ScreenMsg::Transcripts { welcome: true, found: data::transcripts() });
+        }),
+        scene("agent-offer", |harness| {
+            harness.send(Msg::Agents(data::agents(true)));
+            harness.submit("Why do the retries double the load?");
+        }),
+        scene("agents", |harness| {
+            harness.open();
+            harness.send(Msg::Agents(data::agents(false)));
+            harness.submit("/agent");
+            harness.press(KeyCode::Down, KeyModifiers::NONE);
+        }),
+        scene("agent-install", |harness| {
+            harness.send(Msg::Agents(data::agents(true)));
+            harness.submit("Why do the retries double the load?");
+            harness.press(KeyCode::Down, KeyModifiers::NONE);
+            harness.press(KeyCode::Enter, KeyModifiers::NONE);
+            harness.press(KeyCode::Enter, KeyModifiers::NONE);
+            for line in ["npm warn deprecated node-domexception@1.0.0", "added 112 packages in 9s"] {
+                harness.send_to_screen(ScreenMsg::InstallOutput(line.to_owned()));
+            }
         }),
         scene("importing", |harness| {
             harness.submit("/import");

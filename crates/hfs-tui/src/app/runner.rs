@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chat::PathCompletion;
 use crate::ports::{
-    AgentQuestion, AppParts, ConfigChange, Configuration, ErrorReport, PermissionAnswer, PluginHost, Progress,
-    SuggestionWording, Transfer,
+    AgentQuestion, AppParts, ConfigChange, Configuration, ErrorReport, PermissionAnswer, PluginHost,
+    Progress, SuggestionWording, Transfer,
 };
 use crate::protocol::{
     Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, RecentSessions, Request,
@@ -332,6 +332,25 @@ impl Runner {
                 });
             }
 
+            Request::ListAgents => {
+                let configuration = Arc::clone(&self.configuration);
+                self.run(move |_| Msg::Agents(configuration.agents()));
+            }
+            Request::UseAgent { agent } => {
+                let (configuration, next_engine) =
+                    (Arc::clone(&self.configuration), Arc::clone(&self.next_engine));
+                let use_agent = move || {
+                    let change = configuration.use_agent(agent.as_deref());
+                    let apply = |change| apply_config_change("agent".to_owned(), change, &next_engine);
+                    Msg::AgentUsed { for_session: agent.is_some(), result: change.map(apply) }
+                };
+                self.run_blocking(use_agent, |report| Msg::AgentUsed {
+                    for_session: false,
+                    result: Err(report),
+                });
+            }
+            Request::InstallAgent { agent } => self.install_agent(agent),
+
             // Plugins.
             Request::ReadPlugins(session) => {
                 self.call_plugins(move |plugins| Msg::Plugins(Box::new(plugins.view(session))));
@@ -367,6 +386,23 @@ impl Runner {
             Request::LayOut(job) => self.run(|_| Msg::LaidOut(Box::new(job.run()))),
             Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
+    }
+
+    fn install_agent(&self, agent: String) {
+        let (configuration, sender) = (Arc::clone(&self.configuration), self.sender.clone());
+        self.stop_transfer.store(false, Ordering::SeqCst);
+        let stop = Arc::clone(&self.stop_transfer);
+        let output = move |line: &str| {
+            let _ = sender.send(Msg::Screen(ScreenMsg::InstallOutput(line.to_owned())));
+            !stop.load(Ordering::SeqCst)
+        };
+        let ended = |agent, result| Msg::Screen(ScreenMsg::AgentInstalled { agent, result });
+        let name = agent.clone();
+        let install = move || {
+            let result = configuration.install_agent(&agent, &output);
+            ended(agent, result)
+        };
+        self.run_blocking(install, move |report| ended(name, Err(report)));
     }
 
     /// Switches to the next engine, if a change of the settings created one.

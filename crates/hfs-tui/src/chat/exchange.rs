@@ -137,6 +137,8 @@ pub struct ContextGauge {
     pub is_estimate: bool,
     /// The model's limit, if it is known.
     pub limit: Option<u64>,
+    /// Whether an agent that manages its context itself has reported it.
+    pub is_own_report: bool,
 }
 
 impl ContextGauge {
@@ -152,11 +154,11 @@ impl ContextGauge {
             let content = &message.content;
             if content.has_flag(MessageFlag::CompactSummary) && agent.context != ModelContext::Unused {
                 let tokens = later.saturating_add(content.estimated_tokens());
-                return Some(Self { tokens, is_estimate: true, limit });
+                return Some(Self { tokens, is_estimate: true, limit, is_own_report: false });
             }
             if let Some(gauge) = Self::after_reply(content, None, agent) {
                 let tokens = gauge.tokens.saturating_add(later);
-                return Some(Self { tokens, is_estimate: later > 0, limit });
+                return Some(Self { tokens, is_estimate: later > 0, ..gauge });
             }
             later = later.saturating_add(content.estimated_tokens());
         }
@@ -179,13 +181,15 @@ impl ContextGauge {
     pub fn after_reply(reply: &MessageDraft, before: Option<Self>, agent: &AgentDescription) -> Option<Self> {
         let limit = before.and_then(|gauge| gauge.limit).or_else(|| Self::known_limit(agent));
         match (reply.usage, before) {
-            // The tokens of agents that work together are those of all their requests.
-            _ if agent.context == ModelContext::Unused => None,
+            // The tokens of agents that work together, or that use tools, are those of all their requests.
+            _ if agent.context == ModelContext::Unused => before.filter(|gauge| gauge.is_own_report),
             _ if !reply.is_reply_of_model() || reply.agent.as_ref() != Some(&agent.name) => None,
-            (Some(usage), _) => Some(Self { tokens: usage.total(), is_estimate: false, limit }),
+            (Some(usage), _) => {
+                Some(Self { tokens: usage.total(), is_estimate: false, limit, is_own_report: false })
+            }
             (None, Some(before)) => {
                 let tokens = before.tokens.saturating_add(reply.estimated_tokens());
-                Some(Self { tokens, is_estimate: true, limit })
+                Some(Self { tokens, is_estimate: true, limit, is_own_report: false })
             }
             (None, None) => None,
         }
@@ -263,6 +267,9 @@ impl Model {
         self.chat.save = SaveState::Saving;
         self.chat.run = RunSnapshot::default();
         self.chat.events.clear();
+        if !self.chat.has_open_steps() {
+            self.chat.plan.clear();
+        }
         self.chat.exchange = Some(ExchangeInProgress {
             created_session: None,
             unsaved_text,
@@ -435,16 +442,16 @@ impl Model {
     fn apply_agent_event(&mut self, payload: &EventPayload) -> Vec<Effect> {
         if let Some(update) = ContextUpdate::read(payload) {
             let limit = update.limit.map(|limit| limit.tokens);
-            self.chat.context = Some(ContextGauge { tokens: update.tokens, is_estimate: true, limit });
+            let (tokens, is_own_report) = (update.tokens, self.agent.context == ModelContext::Unused);
+            let is_estimate = !is_own_report;
+            self.chat.context = Some(ContextGauge { tokens, is_estimate, limit, is_own_report });
             return match update.describe_left_out() {
                 Some(text) => self.notify(Tone::Warn, format!("{text}; /compact summarizes them")),
                 None => Vec::new(),
             };
         }
-        if let Some(exchange) = &mut self.chat.exchange
-            && let Some(ToolEvent::ToolEnded { call, .. }) = ToolEvent::read(payload)
-        {
-            exchange.end_call(&call);
+        if let Some(event) = ToolEvent::read(payload) {
+            return self.apply_tool_event(event);
         }
         match RequestEvent::read(payload) {
             Some(event @ RequestEvent::LeftOut { .. }) => self.notify(Tone::Warn, event.describe()),
@@ -469,6 +476,30 @@ impl Model {
                 }
                 Vec::new()
             }
+        }
+    }
+
+    /// Shows what an agent that uses tools reports beside its messages.
+    fn apply_tool_event(&mut self, event: ToolEvent) -> Vec<Effect> {
+        match event {
+            ToolEvent::ToolEnded { call, .. } => {
+                if let Some(exchange) = &mut self.chat.exchange {
+                    exchange.end_call(&call);
+                }
+                Vec::new()
+            }
+            ToolEvent::PlanUpdated { steps, .. } => {
+                self.chat.plan = steps;
+                Vec::new()
+            }
+            ToolEvent::NoticeReceived { ref agent, .. } => {
+                let text = sanitize_line(&format!("{agent}: {}", event.describe()));
+                self.notify(Tone::Plain, text)
+            }
+            _ => match event.describe_handover() {
+                Some(text) => self.notify(Tone::Plain, sanitize_line(&text)),
+                None => Vec::new(),
+            },
         }
     }
 
@@ -506,7 +537,7 @@ impl Model {
 
     /// Sends the oldest queued message, unless something else must end before.
     pub(crate) fn send_queued(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_offer.is_some() {
             return Vec::new();
         }
         self.chat.queue.pop_front().map(|text| self.send(text)).unwrap_or_default()

@@ -5,6 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::view::plan_lines;
 use crate::canvas;
 use crate::model::Model;
 use crate::ports::Slot;
@@ -12,6 +13,9 @@ use crate::screens::inspect::{decision_word, status_mark, without_triad_prefix};
 use crate::text::{display_width, format_duration, format_tokens, sanitize_line, truncate, wrap_text};
 use crate::theme::Theme;
 use crate::view::widget_lines;
+
+/// Maximum steps of a plan.
+const PLAN_ROWS: usize = 12;
 
 pub fn draw(model: &Model, buffer: &mut Buffer, area: Rect) {
     let theme = &model.render.theme;
@@ -24,6 +28,11 @@ pub fn draw(model: &Model, buffer: &mut Buffer, area: Rect) {
     // If the lines do not fit, each triad is shown in one line, so that the negotiation stays visible.
     if lines.len() > usize::from(area.height) {
         lines = run_lines(model, width, false);
+    }
+    let plan = plan_lines(model, width, PLAN_ROWS);
+    if !plan.is_empty() {
+        lines.push(Line::default());
+        lines.extend(plan);
     }
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Sidebar) {
         lines.push(Line::default());

@@ -1,6 +1,6 @@
 //! Draws the chat.
 
-use hfs_core::Role;
+use hfs_core::{PlanStepStatus, Role};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -26,6 +26,8 @@ const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "�
 const COMPLETION_ROWS: usize = 8;
 /// Maximum rows of a plugin command's output.
 const PLUGIN_OUTPUT_ROWS: usize = 16;
+/// Maximum steps of a plan above the input.
+const PLAN_ROWS: usize = 5;
 /// Bytes of a plugin command's output that are laid out.
 const PLUGIN_OUTPUT_BYTES: usize = 16 << 10;
 
@@ -82,9 +84,22 @@ fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
         key("Ctrl+S", "your sessions"),
         key("F1", "keys and help"),
         Line::default(),
-        key("No key", "import, search, rewind, export; replies quote your sessions"),
-        key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"),
     ];
+    let found = model.agents.agents.iter().filter(|agent| agent.is_found());
+    let found: Vec<String> = found.map(|agent| sanitize_line(&agent.title)).collect();
+    match (model.agents.is_unconfigured, found.as_slice()) {
+        (true, [_, ..]) => {
+            let meaning = format!("{}: your first message asks who answers", found.join(", "));
+            lines.push(Line::from(vec![
+                Span::styled(format!("{:<12}", "Found here"), theme.accent),
+                Span::styled(meaning, theme.text),
+            ]));
+        }
+        (true, []) | (false, _) => {
+            lines.push(key("No key", "import, search, rewind, export; replies quote your sessions"));
+        }
+    }
+    lines.push(key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"));
     // In emacs mode, Ctrl+P moves the cursor.
     if model.render.settings.keys == KeyMode::Emacs {
         lines.retain(|line| !line.to_string().starts_with("Ctrl+P"));
@@ -142,6 +157,32 @@ fn draw_recent_sessions(model: &Model, buffer: &mut Buffer, inner: Rect, top: us
     }
 }
 
+/// Returns the agent's plan as a checklist of at most `rows` steps, if it is in progress. The step in progress is always shown.
+pub fn plan_lines(model: &Model, width: usize, rows: usize) -> Vec<Line<'static>> {
+    let theme = &model.render.theme;
+    let plan = &model.chat.plan;
+    if plan.is_empty() || !(model.chat.is_busy() || model.chat.has_open_steps()) {
+        return Vec::new();
+    }
+    let done = plan.iter().filter(|step| step.status == PlanStepStatus::Completed).count();
+    let mut lines = vec![Line::from(vec![
+        Span::styled("Plan", theme.title()),
+        Span::styled(format!("  {done} of {} done", plan.len()), theme.dim),
+    ])];
+    let current = plan.iter().position(|step| step.status != PlanStepStatus::Completed).unwrap_or(plan.len());
+    let range = ListSelection { row: current }.visible_range(plan.len(), rows);
+    for step in plan.get(range).unwrap_or_default() {
+        let (mark, style) = match step.status {
+            PlanStepStatus::Completed => ("☑ ", theme.dim),
+            PlanStepStatus::InProgress => ("◐ ", theme.accent),
+            PlanStepStatus::Pending | PlanStepStatus::Unknown => ("☐ ", theme.text),
+        };
+        let text = truncate(&sanitize_line(&step.content), width.saturating_sub(2));
+        lines.push(Line::from(vec![Span::styled(mark, style), Span::styled(text, style)]));
+    }
+    lines
+}
+
 /// Returns the lines between the messages and the input: plugin output, plugin panels, the error banner and queued
 /// messages.
 pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
@@ -179,6 +220,9 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         let mut keys = canvas::hints(&[retry, ("Esc", "close")], theme, width.saturating_sub(2));
         keys.spans.insert(0, Span::raw("  "));
         lines.push(keys);
+    }
+    if !model.has_sidebar() {
+        lines.extend(plan_lines(model, width, PLAN_ROWS));
     }
     lines.extend(queue_lines(model, width));
     if !lines.is_empty() {

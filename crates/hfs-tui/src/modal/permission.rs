@@ -74,7 +74,8 @@ impl PermissionDialog {
         let is_settled = cx.now.millis_since(self.appeared_at) >= SETTLING_MS;
         match key.code {
             KeyCode::Up | KeyCode::BackTab => {
-                self.choice = Some(self.choice.map_or(count, |choice| choice).checked_sub(1).unwrap_or(count - 1));
+                self.choice =
+                    Some(self.choice.map_or(count, |choice| choice).checked_sub(1).unwrap_or(count - 1));
             }
             KeyCode::Down | KeyCode::Tab => {
                 self.choice = Some(self.choice.map_or(0, |choice| (choice + 1) % count));
@@ -88,7 +89,8 @@ impl PermissionDialog {
             },
             KeyCode::Enter if cx.is_writing => return ModalOutcome::NotForModal,
             KeyCode::Char(letter) if is_text => {
-                let found = self.choices().iter().position(|choice| choice.key == letter.to_ascii_lowercase());
+                let found =
+                    self.choices().iter().position(|choice| choice.key == letter.to_ascii_lowercase());
                 match found {
                     Some(choice) if is_settled => return self.answer(choice),
                     // Such as the repeated key of the last answer.
@@ -172,12 +174,13 @@ impl PermissionDialog {
         let fixed = gap + choice_rows + 1;
         let waiting = match cx.waiting_questions {
             0 => String::new(),
-            more => format!("· {} ", if more == 1 { "1 more waits".to_owned() } else { format!("{more} more wait") }),
+            more => format!(
+                "· {} ",
+                if more == 1 { "1 more waits".to_owned() } else { format!("{more} more wait") }
+            ),
         };
-        let title = Line::from(vec![
-            Span::styled(" Permission ", theme.title()),
-            Span::styled(waiting, theme.warn),
-        ]);
+        let title =
+            Line::from(vec![Span::styled(" Permission ", theme.title()), Span::styled(waiting, theme.warn)]);
         let inner = canvas::window(buffer, screen, title, theme, (width, lines.len() + fixed));
         let height = usize::from(inner.height);
         let room = height.saturating_sub(fixed);
@@ -200,9 +203,10 @@ impl PermissionDialog {
         let top = height.saturating_sub(choice_rows + 1);
         if is_compact {
             for (row, pair) in choices.chunks(2).enumerate() {
-                let spans = pair.iter().enumerate().flat_map(|(at, choice)| {
-                    self.label(choice, row * 2 + at, cx.is_writing, true, render)
-                });
+                let spans = pair
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(at, choice)| self.label(choice, row * 2 + at, cx.is_writing, true, render));
                 canvas::line(buffer, canvas::row(inner, top + row), &Line::from(spans.collect::<Vec<_>>()));
             }
         } else {

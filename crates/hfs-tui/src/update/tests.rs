@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use hfs_core::{
     AgentDescription, AgentError, BranchId, ContextLimit, ContextUpdate, ErrorKind, Event, EventPayload,
-    LimitSource, Message, MessageDraft, MessageFlag, MessageStatus, ModelContext, Page, Part, Position,
-    Project, ReplyDelta, RequestEvent, Role, Run, RunId, RunSnapshot, SessionId, StoreError, Timestamp,
-    ToolEnding, ToolEvent, Usage,
+    LimitSource, Message, MessageDraft, MessageFlag, MessageStatus, ModelContext, Page, Part, PlanStep,
+    PlanStepStatus, Position, Project, ReplyDelta, RequestEvent, Role, Run, RunId, RunSnapshot, SessionId,
+    StoreError, Timestamp, ToolEnding, ToolEvent, Usage,
 };
 use hfs_engine::{CompactError, Compaction, Conversation, Exchange, SendError, Update};
 
@@ -229,7 +229,7 @@ fn the_gauge_has_the_limit_of_a_newly_chosen_model() {
     };
     harness.model.agent = limited(200_000);
     harness.model.chat.context =
-        Some(ContextGauge { tokens: 84_000, is_estimate: false, limit: Some(200_000) });
+        Some(ContextGauge { tokens: 84_000, is_estimate: false, limit: Some(200_000), is_own_report: false });
     use_agent(&mut harness, limited(200_000));
     assert!(screen_text(&harness).contains("context 84k of 200k (42%)"), "the agent is the same");
     use_agent(&mut harness, limited(100_000));
@@ -1428,7 +1428,9 @@ fn a_question_waits_below_a_dialog_that_the_user_has_opened() {
     harness.press(KeyCode::Char('p'), CONTROL);
     ask(&mut harness, 1);
     harness.type_text("you");
-    assert!(matches!(harness.model.modals.last(), Some(Modal::Palette { query, .. }) if query.text() == "you"));
+    assert!(
+        matches!(harness.model.modals.last(), Some(Modal::Palette { query, .. }) if query.text() == "you")
+    );
     harness.press(KeyCode::Esc, NONE);
     pass_time(&mut harness, 1_000);
     harness.press(KeyCode::Char('y'), NONE);
@@ -1466,4 +1468,144 @@ fn what_is_asked_is_readable_at_every_size() {
         }
         assert_eq!(answers(&harness), []);
     }
+}
+
+fn step(content: &str, status: PlanStepStatus) -> PlanStep {
+    PlanStep { content: content.into(), status, priority: String::new() }
+}
+
+#[test]
+fn the_plan_of_an_agent_is_a_checklist_until_all_is_done() {
+    for sidebar in [false, true] {
+        let mut harness = set_up("tool-running");
+        harness.model.sidebar = Some(sidebar);
+        let mut steps = vec![
+            step("read the tests", PlanStepStatus::Completed),
+            step("mend the retry loop", PlanStepStatus::InProgress),
+            step("run everything", PlanStepStatus::Pending),
+        ];
+        let plan = |steps: &[PlanStep]| {
+            event(ToolEvent::PlanUpdated { agent: "claude".into(), steps: steps.to_vec() }.payload().unwrap())
+        };
+        harness.send(plan(&steps));
+        let screen = screen_text(&harness);
+        for words in ["1 of 3", "☑ read the tests", "◐ mend the retry", "☐ run everything"] {
+            assert!(screen.contains(words), "{words}: {screen}");
+        }
+        steps.iter_mut().for_each(|step| step.status = PlanStepStatus::Completed);
+        harness.send(plan(&steps));
+        assert!(screen_text(&harness).contains("3 of 3"));
+        end_exchange(&mut harness, Ok(exchange(None)));
+        assert!(!screen_text(&harness).contains("of 3"), "{}", screen_text(&harness));
+    }
+}
+
+#[test]
+fn the_gauge_shows_what_an_agent_reports_of_its_own_context() {
+    let mut harness = chat();
+    harness.model.agent = AgentDescription::new("claude", "");
+    harness.submit("hello");
+    let limit = Some(ContextLimit { tokens: 200_000, source: LimitSource::Server });
+    let update = ContextUpdate { model: None, tokens: 84_000, limit, left_out: 0, left_out_tokens: 0 };
+    harness.send(event(update.payload().unwrap()));
+    assert!(screen_text(&harness).contains("context 84k of 200k (42%)"));
+    let mut done = exchange(None);
+    done.reply.content.usage = Some(Usage::new(900_000, 1_000));
+    end_exchange(&mut harness, Ok(done));
+    assert!(screen_text(&harness).contains("context 84k of 200k (42%)"), "it is kept after the turn");
+}
+
+#[test]
+fn an_agent_that_begins_a_session_of_its_own_says_how_it_gets_the_conversation() {
+    let mut harness = chat();
+    harness.submit("hello");
+    let opened = ToolEvent::SessionOpened {
+        agent: "codex".into(),
+        session: "s".into(),
+        how: hfs_core::SessionOpening::New,
+        sent_as_text: 7,
+        left_out: 2,
+    };
+    harness.send(event(opened.payload().unwrap()));
+    assert!(notice(&harness).contains("as text, without the 2 oldest messages"), "{}", notice(&harness));
+}
+
+#[test]
+fn an_agent_is_chosen_in_mid_session_and_the_conversation_goes_with_it() {
+    let mut harness = chat();
+    harness.send(Msg::Agents(crate::gallery::agents(false)));
+    harness.type_text("/agent co");
+    let screen = screen_text(&harness);
+    assert!(screen.contains("/agent codex") && !screen.contains("/agent gemini"), "{screen}");
+    harness.press(KeyCode::Enter, NONE);
+    let agent = Some("codex".to_owned());
+    assert!(harness.effects.contains(&Request::UseAgent { agent }.into()));
+    let used = |name: &str, for_session| {
+        let agent = Some(AgentDescription::new(name, ""));
+        let applied = ConfigApplied { key: "agent".into(), settings: None, agent, note: String::new() };
+        Msg::AgentUsed { for_session, result: Ok(applied) }
+    };
+    harness.send(used("codex", true));
+    assert_eq!(notice(&harness), "codex answers from now on; it gets the conversation so far");
+    assert!(screen_text(&harness).contains("codex"), "the status bar says who answers");
+    // It answers in this session alone.
+    harness.effects.clear();
+    harness.submit("/new");
+    assert!(harness.effects.contains(&Request::UseAgent { agent: None }.into()));
+    harness.submit("/agent");
+    assert_eq!(harness.title(), Some("Agents"));
+    assert!(screen_text(&harness).contains("needs its adapter: npm install"));
+}
+
+#[test]
+fn a_user_who_has_configured_nothing_is_offered_the_agents_that_are_found() {
+    let mut harness = empty();
+    harness.send(Msg::Agents(crate::gallery::agents(true)));
+    assert!(screen_text(&harness).contains("Claude Code"), "{}", screen_text(&harness));
+    harness.submit("hello");
+    assert_eq!(harness.title(), Some("Who should answer?"));
+    assert!(!harness.requests().any(|request| matches!(request, Request::Send { .. })));
+    // Without a choice, nothing is changed, and the message is back.
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!((harness.model.chat.input.text(), harness.model.chat.queue.len()), ("hello", 0));
+    harness.press(KeyCode::Enter, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let set = Request::SetConfig { key: "agent".into(), value: "codex".into() };
+    assert!(harness.effects.contains(&set.into()), "{:?}", harness.effects);
+    assert!(!harness.requests().any(|request| matches!(request, Request::Send { .. })));
+    let agent = Some(AgentDescription::new("codex", ""));
+    let applied = ConfigApplied { key: "agent".into(), settings: None, agent, note: String::new() };
+    harness.send(Msg::ConfigSet(Ok(applied)));
+    assert!(
+        harness.requests().any(|request| matches!(request, Request::Send { text, .. } if text == "hello"))
+    );
+    harness.model.chat.exchange = None;
+    harness.submit("again");
+    assert_eq!(harness.title(), None, "it asks once");
+}
+
+#[test]
+fn an_adapter_is_installed_after_its_command_was_shown_and_confirmed() {
+    let mut harness = empty();
+    harness.send(Msg::Agents(crate::gallery::agents(true)));
+    harness.submit("hello");
+    harness.press(KeyCode::Down, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    let install = Request::InstallAgent { agent: "claude".into() };
+    assert!(screen_text(&harness).contains("$ npm install -g @agentclientprotocol/claude-agent-acp"));
+    assert!(!harness.effects.contains(&install.clone().into()), "nothing runs without a yes");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&install.into()));
+    harness.send(Msg::Screen(ScreenMsg::InstallOutput("added 120 packages".into())));
+    assert!(screen_text(&harness).contains("added 120 packages"));
+    let failed = Err(ErrorReport::new(ErrorKind::Unavailable, "npm failed"));
+    harness.send(Msg::Screen(ScreenMsg::AgentInstalled { agent: "claude".into(), result: failed }));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("npm failed") && screen.contains("added 120 packages"), "{screen}");
+    harness.press(KeyCode::Enter, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    harness.press(KeyCode::Enter, NONE);
+    harness.send(Msg::Screen(ScreenMsg::AgentInstalled { agent: "claude".into(), result: Ok(()) }));
+    let set = Request::SetConfig { key: "agent".into(), value: "claude".into() };
+    assert!(harness.effects.contains(&set.into()), "{:?}", harness.effects);
 }

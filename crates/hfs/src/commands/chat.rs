@@ -138,6 +138,7 @@ async fn exchange(
 ) -> Result<Outcome, CliError> {
     let asker = Arc::new(TerminalAsker::new(&context.console));
     let selected = build_asking_agent(context, Arc::clone(&asker) as Arc<dyn Asker>).await?;
+    selected.warnings.iter().for_each(|warning| context.console.warn(warning));
     let agent = Arc::clone(&selected.agent);
     let outcome = exchange_with(selected, &asker, session, message, cancel, context).await;
     // After the result was shown, an agent that is a program ends in its own time.
@@ -146,7 +147,7 @@ async fn exchange(
 }
 
 async fn exchange_with(
-    SelectedAgent { agent, offline }: SelectedAgent,
+    SelectedAgent { agent, offline, .. }: SelectedAgent,
     asker: &TerminalAsker,
     session: Option<SessionId>,
     message: OutgoingMessage,
@@ -425,18 +426,10 @@ impl PrinterState {
 
     /// Reports what an agent does beside its messages.
     fn handle_tool_event(&mut self, event: &ToolEvent) {
+        if let Some(text) = event.describe_handover() {
+            self.print_line(&format!("{}\n", sanitize::line(&text)));
+        }
         match event {
-            ToolEvent::SessionOpened { agent, sent_as_text, left_out, .. } if *sent_as_text > 0 => {
-                let agent = sanitize::line(agent);
-                let missing = if *left_out == 0 {
-                    String::new()
-                } else {
-                    format!(", without the {left_out} oldest messages")
-                };
-                self.print_line(&format!(
-                    "{agent} begins a session of its own; it gets the conversation so far as text{missing}\n"
-                ));
-            }
             ToolEvent::PermissionDecided { agent, title, kind, by: DecidedBy::NoTerminal, .. } => {
                 let (agent, title, kind) =
                     (sanitize::line(agent), sanitize::line(title), sanitize::line(kind));

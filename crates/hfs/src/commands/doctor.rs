@@ -192,7 +192,7 @@ fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError>
     let choice = wiring::runtime()?.block_on(choose_agent(&context.settings, &context.environment));
     Ok(match choice {
         Err(error) => (Check::failed(NAME, &error), Vec::new()),
-        Ok(AgentChoice { backend, reason, warnings }) => {
+        Ok(AgentChoice { backend, reason, warnings, is_last_resort: _ }) => {
             let (detail, models) = match backend {
                 AgentBackend::Recall => (format!("recall: {reason}"), Vec::new()),
                 AgentBackend::Assistant(model) => (reason, vec![model]),

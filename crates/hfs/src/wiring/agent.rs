@@ -56,6 +56,8 @@ pub struct AgentChoice {
     /// Why, on one line.
     pub reason: String,
     pub warnings: Vec<String>,
+    /// Whether sessions are searched only because nothing is configured and no model was found.
+    pub is_last_resort: bool,
 }
 
 /// An agent's implementation and configuration.
@@ -75,6 +77,8 @@ pub struct SelectedAgent {
     pub agent: Arc<dyn Agent>,
     /// Whether it uses no model.
     pub offline: bool,
+    /// Warnings about the choice.
+    pub warnings: Vec<String>,
 }
 
 /// Chooses and constructs the agent, and prints the warnings of the choice. It does nothing that it would have to ask for.
@@ -82,10 +86,12 @@ pub struct SelectedAgent {
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
-    build_asking_agent(context, Arc::new(NeverAsks)).await
+    let selected = build_asking_agent(context, Arc::new(NeverAsks)).await?;
+    selected.warnings.iter().for_each(|warning| context.console.warn(warning));
+    Ok(selected)
 }
 
-/// Like [`build_agent`], with an agent that asks the user before it acts.
+/// Like [`build_agent`], with an agent that asks the user before it acts. Returns the warnings instead of printing them.
 ///
 /// # Errors
 /// If the settings select something that is not available.
@@ -100,12 +106,10 @@ pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Res
         })?;
     }
     let store = Arc::clone(context.store()?);
-    let AgentChoice { backend, reason, warnings } = choose_agent(&context.settings, &context.environment)
-        .await
-        .map_err(|error| context.name_settings(error, &SELECTING_KEYS))?;
-    for warning in &warnings {
-        context.console.warn(warning);
-    }
+    let AgentChoice { backend, reason, warnings, is_last_resort: _ } =
+        choose_agent(&context.settings, &context.environment)
+            .await
+            .map_err(|error| context.name_settings(error, &SELECTING_KEYS))?;
     let (agent, offline): (Arc<dyn Agent>, bool) = match backend {
         AgentBackend::Recall => (Arc::new(Recall::new(store).with_selection_reason(reason)), true),
         AgentBackend::Assistant(model) => {
@@ -134,7 +138,7 @@ pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Res
             (Arc::new(agent), false)
         }
     };
-    Ok(SelectedAgent { agent, offline })
+    Ok(SelectedAgent { agent, offline, warnings })
 }
 
 /// Chooses the agent without constructing it. Probes for Ollama only if the result matters.
@@ -150,7 +154,8 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
                 format!("the setting model has no effect: {} chooses its model itself", program.title)
             });
         let warnings = warnings.into_iter().collect();
-        return Ok(AgentChoice { backend: AgentBackend::Program(program), reason, warnings });
+        let backend = AgentBackend::Program(program);
+        return Ok(AgentChoice { backend, reason, warnings, is_last_resort: false });
     }
     let mut detected = AvailableProviders { keys: keys_in(environment), ollama: None };
     if needs_ollama(settings, &detected) {
@@ -170,11 +175,13 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
             backend: AgentBackend::Recall,
             reason: format!("a search over your saved sessions, {reason}"),
             warnings: Vec::new(),
+            is_last_resort: !wants_recall(settings),
         },
         ModelChoice::Model { provider, model, reason, warning } => AgentChoice {
             backend: AgentBackend::Assistant(model_config(provider, model, settings, environment)?),
             reason,
             warnings: warning.into_iter().collect(),
+            is_last_resort: false,
         },
     })
 }

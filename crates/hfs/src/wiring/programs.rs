@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hfs_acp::{AcpAgent, Attachments, Launch, PermissionPolicy, ToolServer};
 use hfs_core::{Attachment, ContentHash, ErrorKind, NotPersisted, Store, error_chain};
+use hfs_tui::AgentState;
 
 use crate::config::{AgentEntry, BUILT_IN, Programs, ToolServerEntry, TranscriptFormat};
 use crate::context::Context;
@@ -20,6 +21,8 @@ pub const SUPERVISE: &str = "__supervise-agent";
 struct Preset {
     name: &'static str,
     title: &'static str,
+    /// The program of the tool itself, if the agent is an adapter for it.
+    tool: Option<&'static str>,
     command: &'static str,
     arguments: &'static [&'static str],
     /// Variables with its settings and keys.
@@ -52,6 +55,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "claude",
         title: "Claude Code",
+        tool: Some("claude"),
         command: "claude-agent-acp",
         arguments: &[],
         variables: &[
@@ -79,6 +83,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "codex",
         title: "Codex",
+        tool: Some("codex"),
         command: "codex-acp",
         arguments: &[],
         variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"],
@@ -90,6 +95,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "opencode",
         title: "opencode",
+        tool: None,
         command: "opencode",
         arguments: &["acp"],
         variables: PROVIDER_KEYS,
@@ -101,6 +107,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "gemini",
         title: "Gemini CLI",
+        tool: None,
         command: "gemini",
         arguments: &["--acp"],
         variables: &[
@@ -120,6 +127,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "qwen",
         title: "Qwen Code",
+        tool: None,
         command: "qwen",
         arguments: &["--acp"],
         variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
@@ -131,6 +139,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "goose",
         title: "goose",
+        tool: None,
         command: "goose",
         arguments: &["acp"],
         variables: &[
@@ -150,6 +159,7 @@ const PRESETS: [Preset; 7] = [
     Preset {
         name: "pi",
         title: "pi",
+        tool: Some("pi"),
         command: "pi-acp",
         arguments: &[],
         variables: PROVIDER_KEYS,
@@ -166,6 +176,8 @@ pub struct AgentProgram {
     pub name: String,
     /// How people call it.
     pub title: String,
+    /// The program of the tool itself, if the agent is an adapter for it.
+    tool: Option<&'static str>,
     pub command: String,
     pub arguments: Vec<String>,
     /// Names of the variables that it gets beside those that every agent gets.
@@ -183,6 +195,7 @@ impl AgentProgram {
         Self {
             name: preset.name.to_owned(),
             title: preset.title.to_owned(),
+            tool: preset.tool,
             command: preset.command.to_owned(),
             arguments: owned(preset.arguments),
             variables: owned(preset.variables),
@@ -198,6 +211,7 @@ impl AgentProgram {
         Self {
             name: name.to_owned(),
             title: name.to_owned(),
+            tool: None,
             command: name.to_owned(),
             arguments: Vec::new(),
             variables: Vec::new(),
@@ -214,6 +228,7 @@ impl AgentProgram {
             self.command.clone_from(command);
             self.arguments.clear();
             self.install = None;
+            self.tool = None;
         }
         if let Some(arguments) = &entry.arguments {
             self.arguments.clone_from(arguments);
@@ -233,6 +248,23 @@ impl AgentProgram {
     /// The path of the program; `None` if it is not installed.
     pub fn find(&self, environment: &Environment) -> Option<PathBuf> {
         find_program(&self.command, environment)
+    }
+
+    /// The command that installs the agent, if it is an adapter from npm.
+    pub fn adapter_command(&self) -> Option<&'static str> {
+        self.install.filter(|command| self.tool.is_some() && command.starts_with("npm "))
+    }
+
+    /// Whether the agent can answer, as far as its files say.
+    pub fn state(&self, environment: &Environment) -> AgentState {
+        if self.find(environment).is_some() {
+            return AgentState::Ready;
+        }
+        let has_tool = || self.tool.is_some_and(|tool| find_tool(tool, environment));
+        match self.adapter_command().filter(|_| has_tool()) {
+            Some(command) => AgentState::NeedsAdapter { command: command.to_owned() },
+            None => AgentState::NotInstalled { hint: self.install.map(str::to_owned) },
+        }
     }
 }
 
@@ -271,8 +303,19 @@ pub fn named(name: &str, programs: &Programs) -> Result<AgentProgram, CliError> 
     })
 }
 
+/// Whether a tool is installed. Claude Code's own installer uses a folder that only an alias of the shell refers to.
+fn find_tool(tool: &str, environment: &Environment) -> bool {
+    let in_home = |folder: &str| {
+        let home = environment.user_home.as_ref();
+        home.is_some_and(|home| is_program(&home.join(folder).join(tool)))
+    };
+    find_program(tool, environment).is_some()
+        || in_home(".local/bin")
+        || (tool == "claude" && in_home(".claude/local"))
+}
+
 /// Looks up a program as a shell does: a name in `PATH`, anything with a slash as a path.
-fn find_program(command: &str, environment: &Environment) -> Option<PathBuf> {
+pub fn find_program(command: &str, environment: &Environment) -> Option<PathBuf> {
     if command.contains(std::path::MAIN_SEPARATOR) || command.starts_with('~') {
         let path = environment.resolve(Path::new(command));
         return is_program(&path).then_some(path);
@@ -435,5 +478,29 @@ mod tests {
             assert_eq!(find_program("agent", &environment), Some(program.clone()));
             assert_eq!(find_program(program.to_str().unwrap(), &environment), Some(program));
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_tool_without_its_adapter_is_told_from_one_that_is_missing() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mut environment = Environment::with_variables([("PATH", folder.path().to_str().unwrap())]);
+        environment.user_home = Some(folder.path().join("home"));
+        let write = |path: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let programs = Programs::default();
+        let state = |name: &str| named(name, &programs).unwrap().state(&environment);
+        assert!(matches!(state("claude"), AgentState::NotInstalled { hint: Some(_) }));
+        write("home/.claude/local/claude");
+        let command = "npm install -g @agentclientprotocol/claude-agent-acp".to_owned();
+        assert_eq!(state("claude"), AgentState::NeedsAdapter { command });
+        write("claude-agent-acp");
+        write("gemini");
+        assert_eq!((state("claude"), state("gemini")), (AgentState::Ready, AgentState::Ready));
     }
 }

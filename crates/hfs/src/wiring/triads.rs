@@ -159,7 +159,8 @@ pub fn with_models(
         reason = "using the models that their configuration names".into();
     }
     let models = default.map(|default| ModelsByName { default, named });
-    Ok(AgentChoice { backend: AgentBackend::Triads(config, models), reason, warnings })
+    let backend = AgentBackend::Triads(config, models);
+    Ok(AgentChoice { backend, reason, warnings, is_last_resort: false })
 }
 
 /// The provider and the model that a name stands for. `PROVIDER/MODEL` always selects that provider. A name without a

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::acp_agent::{ScriptedProgram, is_running};
-use testkit::cli::{Hfs, Key};
+use testkit::cli::{Hfs, Key, Terminal};
 
 use super::{shown, text};
 
@@ -257,6 +257,124 @@ fn secrets_of_the_agents_environment_are_not_stored() {
     }
 }
 
+/// The app in a terminal, before its first message.
+fn app(hfs: &Hfs, arguments: &[&str], size: (u16, u16)) -> Terminal {
+    let terminal = hfs.command(arguments).in_terminal(size.0, size.1);
+    terminal.wait_until("the app", |screen| {
+        screen.alternate_screen() && screen.contents().contains("nothing to save")
+    });
+    terminal
+}
+
+fn send(terminal: &Terminal, line: &str) {
+    terminal.paste(line);
+    terminal.wait_for(&format!("❯ {line}"));
+    terminal.press(Key::Enter);
+}
+
+fn quit(terminal: Terminal) {
+    terminal.press(Key::Ctrl('c'));
+    terminal.wait_for("press Ctrl+C again to quit");
+    terminal.press(Key::Ctrl('c'));
+    assert!(terminal.wait_for_exit().success());
+}
+
+#[test]
+fn the_app_asks_what_an_agent_may_do_and_takes_no_key_of_the_next_message() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with_agent(&script);
+    for size in [(12, 40), (24, 80)] {
+        let terminal = app(&hfs, &["--agent", "scripted"], size);
+        send(&terminal, "Test it");
+        let screen = terminal.wait_for("Esc stop the turn").contents();
+        assert!(screen.contains("scripted asks to run a command"), "{screen}");
+        assert!(screen.contains("cargo test"), "{screen}");
+        // What is typed now is the next message, also its letters that would be answers.
+        terminal.type_text("then say why");
+        terminal.press(Key::Enter);
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(script.received("session/prompt").len() % 2, 1, "nothing was answered");
+        let is_first = size.0 == 12;
+        let downs = if is_first { 1 } else { 2 };
+        (0..downs).for_each(|_| terminal.press(Key::Down));
+        terminal.press(Key::Enter);
+        terminal.wait_until("the second question", |_| script.received("session/prompt").len() % 2 == 0);
+        if is_first {
+            // The queued message was sent, and asks again.
+            terminal.wait_for("Esc stop the turn");
+            std::thread::sleep(Duration::from_millis(400));
+            terminal.type_text("n");
+            terminal.wait_for("Then not.");
+        } else {
+            terminal
+                .wait_until("the second turn", |screen| screen.contents().matches("All pass.").count() == 2);
+        }
+        quit(terminal);
+        assert_eq!(text(&shown(&hfs, "@")["messages"][4]), "then say why");
+    }
+    let listed = hfs.run(&["permissions", "list", "--json"]).ok().json();
+    let rules = listed["permissions"].as_array().unwrap();
+    assert_eq!((rules.len(), &rules[0]["command"]), (1, &json!("cargo test")), "{listed}");
+}
+
+#[test]
+fn esc_at_a_question_in_the_app_cancels_it_and_the_session_continues() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with_agent(&script);
+    let terminal = app(&hfs, &["--agent", "scripted"], (24, 80));
+    send(&terminal, "Test it");
+    terminal.wait_for("Esc stop the turn");
+    terminal.press(Key::Escape);
+    script.wait_for("answer", |entry| entry["received"]["result"]["outcome"]["outcome"] == "cancelled");
+    terminal.wait_for("interrupted");
+    send(&terminal, "Again");
+    terminal.wait_for("Esc stop the turn");
+    std::thread::sleep(Duration::from_millis(400));
+    terminal.type_text("y");
+    terminal.wait_for("All pass.");
+    quit(terminal);
+}
+
+#[test]
+fn a_user_who_has_configured_nothing_chooses_who_answers_the_first_message() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with_agent(&script).env("PATH", "/usr/bin:/bin");
+    let terminal = app(&hfs, &[], (24, 80));
+    terminal.wait_for("your first message asks who answers");
+    send(&terminal, "Test it");
+    let screen = terminal.wait_for("Who should answer?").contents();
+    assert!(screen.contains("scripted") && screen.contains("recall"), "{screen}");
+    assert!(script.log().is_empty(), "nothing is started without a choice");
+    terminal.press(Key::Enter);
+    terminal.wait_for("Esc stop the turn");
+    std::thread::sleep(Duration::from_millis(400));
+    terminal.type_text("y");
+    terminal.wait_for("All pass.");
+    quit(terminal);
+    let config = hfs.run(&["config", "get", "agent"]).ok();
+    assert!(config.stdout.contains("scripted"), "{}", config.stdout);
+}
+
+#[test]
+fn another_agent_answers_in_mid_session_and_gets_the_conversation() {
+    let script = ScriptedProgram::new(&json!({"session/prompt": [[chunk("From the agent.")]]}));
+    let hfs = hfs_with_agent(&script);
+    let terminal = app(&hfs, &["--agent", "recall"], (24, 100));
+    send(&terminal, "What is known?");
+    terminal.wait_for("✓ saved");
+    send(&terminal, "/agent scripted");
+    terminal.wait_for("it gets the conversation so far");
+    send(&terminal, "Go on");
+    terminal.wait_for("From the agent.");
+    terminal.wait_for("as text");
+    let prompt = script.received("session/prompt").pop().unwrap()["params"]["prompt"].to_string();
+    assert!(prompt.contains("What is known?") && prompt.contains("Go on"), "{prompt}");
+    terminal.paste("/agent nobody");
+    terminal.press(Key::Enter);
+    terminal.wait_for("there is no agent");
+    quit(terminal);
+}
+
 #[test]
 fn an_agent_answers_in_the_app_and_esc_cancels_its_turn() {
     let mut script = asking();
@@ -267,30 +385,19 @@ fn an_agent_answers_in_the_app_and_esc_cancels_its_turn() {
     turns.push(json!([chunk("Here again.")]));
     let script = ScriptedProgram::new(&script);
     let hfs = hfs_with_agent(&script);
-    let terminal = hfs.command(&["--agent", "scripted", "--allow", "execute"]).in_terminal(36, 110);
-    terminal.wait_until("the app", |screen| {
-        screen.alternate_screen() && screen.contents().contains("nothing to save")
-    });
-    let send = |line: &str| {
-        terminal.paste(line);
-        terminal.wait_for(&format!("❯ {line}"));
-        terminal.press(Key::Enter);
-    };
-    send("Test it");
+    let terminal = app(&hfs, &["--agent", "scripted", "--allow", "execute"], (36, 110));
+    send(&terminal, "Test it");
     terminal.wait_for("All pass.");
     terminal.wait_for("42 passed");
-    send("Deploy");
+    send(&terminal, "Deploy");
     terminal.wait_for("deploy --now");
     terminal.press(Key::Escape);
     script.wait_for("cancel", |entry| entry["received"]["method"] == "session/cancel");
     terminal.wait_for("interrupted");
-    send("Continue");
+    send(&terminal, "Continue");
     terminal.wait_for("Here again.");
     assert_eq!(script.received("initialize").len(), 1);
-    terminal.press(Key::Ctrl('c'));
-    terminal.wait_for("press Ctrl+C again to quit");
-    terminal.press(Key::Ctrl('c'));
-    assert!(terminal.wait_for_exit().success());
+    quit(terminal);
     wait_until("the agent has ended", || !script.processes().into_iter().any(is_running));
     let session = shown(&hfs, "@");
     let texts: Vec<&str> = session["messages"].as_array().unwrap().iter().map(text).collect();

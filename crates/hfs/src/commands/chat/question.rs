@@ -75,7 +75,8 @@ impl Asker for TerminalAsker {
 /// The question with what would be done, without anything that controls the terminal.
 fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
     let agent = sanitize::line(&question.agent);
-    let mut text = format!("{agent} asks to {}: {}\n", action(question.kind), sanitize::line(&question.title));
+    let mut text =
+        format!("{agent} asks to {}: {}\n", action(question.kind), sanitize::line(&question.title));
     let mut add_lines = |lines: &mut dyn Iterator<Item = String>| {
         let lines: Vec<String> = lines.collect();
         for line in lines.iter().take(MAX_LINES) {
