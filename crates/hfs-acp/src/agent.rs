@@ -22,7 +22,7 @@ use futures::stream::FuturesUnordered;
 use hfs_core::{
     Agent, AgentDescription, AgentError, AgentMemory, Attachment, BranchId, ContentHash, DecidedBy,
     EventPayload, IncompleteReason, IncompleteReply, Message, NotPersisted, Part, RunOutcome, RunRequest,
-    RunSink, SessionOpening, ToolEvent, Usage, lock_unpoisoned,
+    RunSink, Seq, SessionId, SessionOpening, ToolEvent, Usage, lock_unpoisoned,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -60,6 +60,29 @@ pub trait Attachments: Send + Sync {
     /// # Errors
     /// Says why it could not be stored.
     fn store(&self, attachment: &Attachment) -> Result<(), NotPersisted>;
+}
+
+/// Keeps which sessions of an agent belong to which branch, and writes branches as sessions of the agent. Its functions may
+/// block: they are called on tokio's blocking thread pool.
+pub trait AgentSessions: Send + Sync {
+    /// Records that this session of the agent has begun with this branch, so that an import of the agent's transcript finds
+    /// what hfs has recorded.
+    ///
+    /// # Errors
+    /// Says why it could not be recorded.
+    fn started(&self, id: &str, branch: BranchId) -> Result<(), NotPersisted>;
+
+    /// Writes the messages of a branch up to and including `through` as a new session of the agent, where the agent finds it.
+    /// Returns the agent's id of the session; `None` if the format of the agent's transcripts cannot be written.
+    ///
+    /// # Errors
+    /// Says why it could not be written.
+    fn write(
+        &self,
+        session: SessionId,
+        branch: BranchId,
+        through: Seq,
+    ) -> Result<Option<String>, NotPersisted>;
 }
 
 /// A server of the Model Context Protocol that an agent starts.
@@ -101,6 +124,7 @@ struct Inner {
     mode: Option<String>,
     policy: Arc<dyn PermissionPolicy>,
     attachments: Arc<dyn Attachments>,
+    sessions: Option<Arc<dyn AgentSessions>>,
     /// One turn at a time. A cancelled turn holds it until the agent has ended it.
     turn: Arc<AsyncMutex<()>>,
     running: Mutex<Option<Arc<RunningAgent>>>,
@@ -143,12 +167,25 @@ impl AcpAgent {
                 mode,
                 policy,
                 attachments,
+                sessions: None,
                 turn: Arc::default(),
                 running: Mutex::default(),
                 ended_late: Mutex::default(),
             }),
             selection_reason: None,
         }
+    }
+
+    /// Sets what keeps the agent's sessions. Without it, a session that the agent does not have begins with the conversation
+    /// as text.
+    ///
+    /// Must be called before the first message.
+    #[must_use]
+    pub fn with_sessions(mut self, sessions: Arc<dyn AgentSessions>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.sessions = Some(sessions);
+        }
+        self
     }
 
     /// Sets why this agent was chosen, which becomes the [`AgentDescription::summary`].
@@ -213,12 +250,60 @@ impl Inner {
         {
             return Ok(opened);
         }
-        let earlier = request.history.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        let created = self.new_session(running).await?;
+        let Some((prompt, earlier)) = request.history.split_last() else {
+            return self.new_session(running, request.branch).await;
+        };
+        if !earlier.is_empty()
+            && let Some(opened) = self.load_transcript(running, request, prompt.seq.saturating_sub(1)).await?
+        {
+            return Ok(opened);
+        }
+        let created = self.new_session(running, request.branch).await?;
         Ok(OpenSession { conversation: conversation_text(earlier), ..created })
     }
 
-    async fn new_session(&self, running: &RunningAgent) -> Result<OpenSession, AcpError> {
+    /// Writes the branch's history as a session of the agent, and loads it. `None` if that is not possible.
+    async fn load_transcript(
+        &self,
+        running: &RunningAgent,
+        request: &RunRequest,
+        through: Seq,
+    ) -> Result<Option<OpenSession>, AcpError> {
+        let Some(sessions) =
+            self.sessions.clone().filter(|_| running.initialized.agent_capabilities.load_session)
+        else {
+            return Ok(None);
+        };
+        let (session, branch) = (request.session, request.branch);
+        let writing = tokio::task::spawn_blocking(move || sessions.write(session, branch, through)).await;
+        let id = match writing.unwrap_or_else(|error| Err(NotPersisted { reason: error.to_string() })) {
+            Ok(Some(id)) => id,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                let log = running.connection.log();
+                log.note(&format!("the conversation cannot be written as a transcript: {}", error.reason));
+                return Ok(None);
+            }
+        };
+        let opened = self.load_session(running, id).await?;
+        Ok(opened.map(|opened| OpenSession { how: SessionOpening::Transcript, ..opened }))
+    }
+
+    /// Loads a session that was written as a transcript. Agents may resume only sessions of their own.
+    async fn load_session(
+        &self,
+        running: &RunningAgent,
+        id: String,
+    ) -> Result<Option<OpenSession>, AcpError> {
+        let replay = running.connection.begin_replay(&id);
+        let request =
+            LoadSessionRequest::new(id.clone(), &self.launch.directory).mcp_servers(self.tool_servers());
+        let result = running.connection.call("session/load", &request, Some(SESSION_LIMIT)).await;
+        drop(replay);
+        self.opened(running, id, result).await
+    }
+
+    async fn new_session(&self, running: &RunningAgent, branch: BranchId) -> Result<OpenSession, AcpError> {
         let request = NewSessionRequest::new(&self.launch.directory).mcp_servers(self.tool_servers());
         let created: Value = running.connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
         let model = current_model(&created);
@@ -231,6 +316,16 @@ impl Inner {
         let id = response.session_id.to_string();
         self.set_mode(running, &id, modes.as_ref()).await?;
         lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
+        if let Some(sessions) = self.sessions.clone() {
+            let started = id.clone();
+            let recording = tokio::task::spawn_blocking(move || sessions.started(&started, branch)).await;
+            if let Err(error) =
+                recording.unwrap_or_else(|error| Err(NotPersisted { reason: error.to_string() }))
+            {
+                let note = format!("an import will not know the session {id}: {}", error.reason);
+                running.connection.log().note(&note);
+            }
+        }
         Ok(OpenSession { id, how: SessionOpening::New, model, conversation: None })
     }
 
@@ -256,6 +351,16 @@ impl Inner {
             return Ok(None);
         };
         drop(replay);
+        self.opened(running, id, result).await
+    }
+
+    /// The session after it was resumed or loaded. `None` if the agent does not have it.
+    async fn opened(
+        &self,
+        running: &RunningAgent,
+        id: String,
+        result: Result<Value, AcpError>,
+    ) -> Result<Option<OpenSession>, AcpError> {
         match result {
             Ok(response) => {
                 let model = current_model(&response);

@@ -26,10 +26,11 @@ mod supervisor;
 mod tool_call;
 mod turn;
 
-pub use agent::{AcpAgent, Attachments, ToolServer};
+pub use agent::{AcpAgent, AgentSessions, Attachments, ToolServer};
 pub use check::{AgentReport, LoginMethod, check, report};
 pub use error::AcpError;
 pub use launch::{Launch, environment};
+pub use memory::remembered_session;
 pub use permission::{
     ActionKind, Decision, FileChange, ParseActionKindError, PermissionPolicy, PermissionQuestion,
 };

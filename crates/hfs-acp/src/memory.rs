@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use hfs_core::{BranchId, Message, Part, Role, Seq};
+use hfs_core::{AgentMemory, BranchId, Message, Part, Role, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -64,6 +64,12 @@ impl SessionMemory {
         }
         is_seen
     }
+}
+
+/// The agent's id of the session that a memory of an [`AcpAgent`](crate::AcpAgent) refers to.
+#[must_use]
+pub fn remembered_session(memory: &AgentMemory) -> Option<String> {
+    memory.read::<SessionMemory>().ok().map(|memory| memory.session)
 }
 
 /// Fingerprints of the messages of a turn, as the agent is given them in later turns: without calls that have no result.

@@ -56,6 +56,9 @@ pub enum Continuation {
     Session(SessionId),
     /// The history of a branch.
     Branch(BranchId),
+    /// A branch that recorded what an agent did in this session of its own. The turns that hfs recorded are not imported again,
+    /// because the agent's protocol and its transcript divide them into messages in different ways.
+    Recorded(BranchId),
 }
 
 impl ForeignSession {

@@ -52,6 +52,7 @@ mod request_event;
 mod run;
 mod search;
 mod session;
+mod side_effects;
 mod snapshot;
 mod store;
 mod suggestion;
@@ -99,6 +100,7 @@ pub use session::{
     Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, TIME_SEPARATOR, automatic_name,
     name_without_time,
 };
+pub use side_effects::SideEffects;
 pub use snapshot::{
     AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, Negotiation, PhaseSpan, RunSnapshot,
     Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,

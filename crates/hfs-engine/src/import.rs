@@ -1,6 +1,7 @@
 //! Imports sessions from a reader: creates new sessions in the store, and adds new messages to existing ones.
 
 mod merge;
+mod recorded;
 mod resume;
 mod session_title;
 
@@ -380,7 +381,7 @@ impl<'a> Importer<'a> {
     fn continued(&self, continues: Continuation) -> StoreResult<Option<SessionSummary>> {
         let found = match continues {
             Continuation::Session(id) => self.store.get_session(id),
-            Continuation::Branch(id) => {
+            Continuation::Branch(id) | Continuation::Recorded(id) => {
                 self.store.get_branch(id).and_then(|branch| self.store.get_session(branch.session))
             }
         };
@@ -537,7 +538,7 @@ impl Importer<'_> {
     /// Remembers where the next import continues, if the reader can continue. The name of a session that the user has not typed in may
     /// depend on all of its messages, so that its file is read from the beginning.
     fn set_next_resume_point(&mut self, received: &ReceivedSession, is_damaged: bool) {
-        let reader_state = self.reader_state.take().filter(|_| received.has_final_title);
+        let reader_state = self.reader_state.take().filter(|_| received.can_be_resumed);
         self.next_resume_point = reader_state.zip(received.session).map(|(reader_state, session)| {
             ResumePoint { session, is_damaged, branches: received.source_branches.clone(), reader_state }
         });
@@ -576,8 +577,9 @@ struct ReceivedSession {
     updated: bool,
     /// Whether the import changed anything that the user sees.
     has_changed: bool,
-    /// Whether further messages cannot change the title.
-    has_final_title: bool,
+    /// Whether the next import may continue where this one ends: further messages cannot change the title, and those before
+    /// them need not be read again.
+    can_be_resumed: bool,
     /// The stored branch of each branch of the source, by key.
     source_branches: Vec<Option<ResumedBranch>>,
 }
@@ -793,7 +795,7 @@ impl<'a> NewSession<'a> {
             branches: u64::try_from(branches).unwrap_or(u64::MAX),
             updated: false,
             has_changed: true,
-            has_final_title: has_final_title(&self.foreign, &self.derived_title),
+            can_be_resumed: has_final_title(&self.foreign, &self.derived_title),
             source_branches: self.branches.into_iter().map(source_branch).collect(),
         })
     }

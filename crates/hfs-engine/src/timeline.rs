@@ -5,8 +5,8 @@
 
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
-    MessageRange, Operation, OperationId, OperationKind, PageRequest, Role, Seq, SessionId, StoreError,
-    Trigger,
+    MessageRange, Operation, OperationId, OperationKind, PageRequest, Role, Seq, SessionId, SideEffects,
+    StoreError, Trigger,
 };
 
 use crate::session_graph::Lineage;
@@ -62,6 +62,8 @@ pub struct RewindPlan {
     pub out_of_view: Seq,
     /// The user's next message after the place, to be edited and sent again.
     pub prompt: Option<Message>,
+    /// What agents did in the messages that go out of view. It is not taken back.
+    pub side_effects: SideEffects,
 }
 
 impl RewindPlan {
@@ -283,7 +285,22 @@ impl Engine {
         let after = store.read_messages(from.id, MessageRange::From(seq.saturating_add(1), PROMPT_SEARCH))?;
         let prompt = after.into_iter().find(|message| message.content.is_typed());
         let out_of_view = from.head.saturating_sub(seq);
-        Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from })
+        let side_effects = self.side_effects(&from, seq)?;
+        Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from, side_effects })
+    }
+
+    /// What agents did after message `seq` of a branch.
+    fn side_effects(&self, branch: &Branch, seq: Seq) -> Result<SideEffects, EngineError> {
+        const PAGE: u32 = 500;
+        let mut effects = SideEffects::default();
+        let mut next = seq.saturating_add(1);
+        while next <= branch.head {
+            let page = self.store().read_messages(branch.id, MessageRange::From(next, PAGE))?;
+            let Some(last) = page.last() else { break };
+            next = last.seq + 1;
+            effects.add(&page);
+        }
+        Ok(effects)
     }
 
     /// The state after message `seq` of a branch's history. A message of the user does not change it, so it is that after the

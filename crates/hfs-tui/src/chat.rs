@@ -76,21 +76,21 @@ pub struct Chat {
     pub plugin_output: Option<(String, String)>,
     /// Error of the newest exchange.
     pub error_banner: Option<ErrorBanner>,
-    /// Whether the oldest message in `queue` waits for the choice of an agent.
-    pub agent_offer: Option<AgentOffer>,
+    /// The change of the agent that messages in `queue` wait for.
+    pub agent_change: Option<AgentChange>,
     /// The newest plan of the agent.
     pub plan: Vec<PlanStep>,
     /// Whether a rewind to the selected message is being planned; the confirmation opens when the plan arrives.
     pub is_planning_rewind: bool,
 }
 
-/// The offer of agents to a user who has configured nothing.
+/// A change of the agent, until which messages wait in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentOffer {
-    /// It is shown.
-    Open,
+pub enum AgentChange {
+    /// A user who has configured nothing is asked who should answer.
+    Offered,
     /// An agent was chosen, and is being prepared.
-    Chosen,
+    InProgress,
 }
 
 /// Earlier messages of the user, which Up and Down put into the input.
@@ -145,7 +145,7 @@ impl Chat {
             context: None,
             plugin_output: None,
             error_banner: None,
-            agent_offer: None,
+            agent_change: None,
             plan: Vec::new(),
             is_planning_rewind: false,
         }
@@ -409,7 +409,7 @@ impl Model {
         if is_command(&text) {
             return self.run_command_line(&text);
         }
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_change.is_some() {
             self.chat.queue.push_back(text);
             return Vec::new();
         }

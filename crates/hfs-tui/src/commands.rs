@@ -352,7 +352,7 @@ impl Model {
             Command::Mode => self.set_mode(arguments),
             Command::Agent => match arguments {
                 "" => self.show_screen(|_| Agents::open()),
-                agent => vec![Request::UseAgent { agent: Some(agent.to_owned()) }.into()],
+                agent => vec![self.use_agent(Some(agent.to_owned()))],
             },
             Command::Model => match arguments {
                 "" => self.show_screen(|_| Models::open()),
@@ -405,11 +405,12 @@ impl Model {
         }
         let draft = self.chat.input.take();
         let history = std::mem::take(&mut self.chat.history);
-        let moves_in_progress = self.chat.moves_in_progress;
+        let (moves_in_progress, agent_change) = (self.chat.moves_in_progress, self.chat.agent_change);
         self.chat = Chat::new(Conversation::new(self.project.clone()));
         self.chat.input.set_folded(&draft);
         self.chat.history = history;
         self.chat.moves_in_progress = moves_in_progress;
+        self.chat.agent_change = agent_change;
         self.screen = None;
         effects.push(self.list_recent_sessions());
         effects.push(Request::ReadPlugins(None).into());

@@ -440,6 +440,12 @@ pub trait Configuration: Send + Sync {
         AgentsView::default()
     }
 
+    /// Returns the agent that answered last in a session, if it is a program of its own that can continue it and the user did not
+    /// name another one for this run.
+    fn agent_of(&self, _session: SessionId) -> Option<String> {
+        None
+    }
+
     /// Lets an agent answer until the next call, without saving it; `None` for the configured one. The app says who answers.
     ///
     /// # Errors

@@ -201,6 +201,8 @@ pub struct Opened {
     pub messages: Vec<Message>,
     /// The message to scroll to, if it is not the newest.
     pub at: Option<Seq>,
+    /// The agent that answered last in the session, if it can continue it.
+    pub agent: Option<String>,
 }
 
 /// The visible effects of a changed setting.

@@ -8,7 +8,7 @@ use crossterm::event::{
 use hfs_core::{Branch, BranchId, Message, OperationKind, Position, Timestamp};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
-use crate::chat::{AgentOffer, ContextGauge, InputHistory, SaveState, mention_of_picture};
+use crate::chat::{AgentChange, ContextGauge, InputHistory, SaveState, mention_of_picture};
 use crate::modal::{Modal, ModalOutcome, PermissionDialog, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{
@@ -109,7 +109,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
                 model.agent_used(false, Ok(applied))
             }
             Ok(applied) => model.config_changed(applied),
-            Err(report) if model.chat.agent_offer.is_some() => model.agent_used(false, Err(report)),
+            Err(report) if model.chat.agent_change.is_some() => model.agent_used(false, Err(report)),
             Err(report) => model.notify_error(&report),
         },
         Msg::AgentUsed { for_session, result } => model.agent_used(for_session, result),
@@ -444,7 +444,10 @@ impl Model {
                             self.pending_decisions.push(plugin.clone());
                         }
                         Effect::Request(Request::SetConfig { key, .. }) if key == "agent" => {
-                            self.chat.agent_offer = self.chat.agent_offer.map(|_| AgentOffer::Chosen);
+                            self.chat.agent_change = Some(AgentChange::InProgress);
+                        }
+                        Effect::Request(Request::UseAgent { .. }) => {
+                            self.chat.agent_change = Some(AgentChange::InProgress);
                         }
                         Effect::Request(_) | Effect::Terminal(_) => {}
                     }
@@ -563,7 +566,7 @@ impl Model {
     }
 
     fn session_opened(&mut self, result: UiResult<Box<Opened>>) -> Vec<Effect> {
-        let Opened { conversation, summary, branch, messages, at } = match result {
+        let Opened { conversation, summary, branch, messages, at, agent } = match result {
             Ok(opened) => *opened,
             Err(report) => return self.notify_error(&report),
         };
@@ -575,11 +578,15 @@ impl Model {
         let mut effects: Vec<Effect> = Vec::new();
         let is_same_position = self.chat.conversation.session() == conversation.session()
             && self.chat.conversation.branch() == conversation.branch();
-        if self.chat.conversation.session() != conversation.session() {
+        let is_other_session = self.chat.conversation.session() != conversation.session();
+        // The app may start in a session, which has no name until it is opened.
+        if is_other_session || self.chat.name.is_none() {
+            effects.extend(self.session_agent_changed(agent));
+        }
+        if is_other_session {
             if self.chat.conversation.session().is_some() {
                 effects.push(Request::LeaveConversation(self.chat.conversation.clone()).into());
             }
-            effects.extend(self.end_session_choices());
             self.chat.run = hfs_core::RunSnapshot::default();
             self.chat.events.clear();
             self.chat.plan.clear();
@@ -809,11 +816,30 @@ impl Model {
 
     /// Returns to the configured agent and model, because those that were chosen for a session apply to that session alone.
     pub(crate) fn end_session_choices(&mut self) -> Vec<Effect> {
-        let agent =
-            std::mem::take(&mut self.has_session_agent).then(|| Request::UseAgent { agent: None }.into());
+        let agent = std::mem::take(&mut self.has_session_agent).then(|| self.use_agent(None));
         let model =
             std::mem::take(&mut self.has_session_model).then(|| Request::UseModel { model: None }.into());
         agent.into_iter().chain(model).collect()
+    }
+
+    /// Lets the agent of a session that was opened answer, or else the configured one.
+    fn session_agent_changed(&mut self, agent: Option<String>) -> Vec<Effect> {
+        // Two changes of the agent at once would have no order.
+        let had_agent = std::mem::take(&mut self.has_session_agent);
+        let mut effects = self.end_session_choices();
+        match agent {
+            Some(agent) if agent == self.agent.name => self.has_session_agent = had_agent,
+            Some(agent) => effects.push(self.use_agent(Some(agent))),
+            None if had_agent => effects.push(self.use_agent(None)),
+            None => {}
+        }
+        effects
+    }
+
+    /// Lets an agent answer in this session, or the configured one again. Messages wait until it is prepared.
+    pub(crate) fn use_agent(&mut self, agent: Option<String>) -> Effect {
+        self.chat.agent_change = Some(AgentChange::InProgress);
+        Request::UseAgent { agent }.into()
     }
 
     /// An agent was chosen for this session, or the configured one is used again.
@@ -821,12 +847,12 @@ impl Model {
         let mut applied = match result {
             Ok(applied) => applied,
             Err(report) => {
-                self.chat.agent_offer = None;
+                self.chat.agent_change = None;
                 self.move_queue_to_input();
                 return self.notify_error(&report);
             }
         };
-        self.chat.agent_offer = None;
+        self.chat.agent_change = None;
         self.has_session_agent = for_session;
         if let Some(agent) = applied.agent.as_ref().filter(|_| for_session) {
             let when = if self.chat.is_busy() { "your next message" } else { "from now on" };
@@ -851,15 +877,15 @@ impl Model {
             return false;
         }
         self.chat.queue.push_back(text.to_owned());
-        self.chat.agent_offer = Some(AgentOffer::Open);
+        self.chat.agent_change = Some(AgentChange::Offered);
         self.screen = Some(Box::new(Agents::open_offer()));
         true
     }
 
     /// Puts the message back if the user has closed the offer without a choice.
     fn end_declined_offer(&mut self) {
-        if self.chat.agent_offer == Some(AgentOffer::Open) && self.screen.is_none() {
-            self.chat.agent_offer = None;
+        if self.chat.agent_change == Some(AgentChange::Offered) && self.screen.is_none() {
+            self.chat.agent_change = None;
             self.move_queue_to_input();
         }
     }

@@ -112,6 +112,16 @@ impl Context {
         Ok(Self { settings: config.settings(), config, ..self })
     }
 
+    /// A context like this one in which this agent answers.
+    ///
+    /// # Errors
+    /// If the configuration cannot be read again.
+    pub fn with_agent(&self, name: &str) -> Result<Self, CliError> {
+        let context = Self::new(self.global.clone(), self.environment.clone(), false)?;
+        let context = context.with_store(Arc::clone(self.store()?));
+        context.with_override(Key::Agent, "this session", name)
+    }
+
     /// Uses a store that is already open.
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self { store: OnceCell::from(store), ..self }

@@ -111,6 +111,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
                 hooks,
                 asker,
                 session: Mutex::default(),
+                session_changes: Mutex::default(),
             }),
             plugins,
             questions: Some(questions),
@@ -222,6 +223,8 @@ struct ConfigurationFiles {
     asker: Arc<dyn Asker>,
     /// What the user has chosen for the open session alone.
     session: Mutex<SessionChoices>,
+    /// Held while that changes, because two changes may be requested at once.
+    session_changes: Mutex<()>,
 }
 
 /// What the user has chosen for the open session alone.
@@ -292,9 +295,12 @@ impl ConfigurationFiles {
     /// Changes what the user has chosen for the open session.
     fn change_session(
         &self,
-        choices: SessionChoices,
+        change: impl FnOnce(&mut SessionChoices),
         note: impl FnOnce(&AgentDescription) -> Option<String>,
     ) -> Result<ConfigChange, CliError> {
+        let _changes = lock_unpoisoned(&self.session_changes);
+        let mut choices = self.choices();
+        change(&mut choices);
         let context = self.context_with(choices.clone())?;
         if let Some(error) = context.config_error {
             return Err(error.into());
@@ -306,8 +312,8 @@ impl ConfigurationFiles {
     }
 
     fn change_session_model(&self, model: Option<&str>) -> Result<ConfigChange, CliError> {
-        let choices = SessionChoices { model: model.map(str::to_owned), ..self.choices() };
-        self.change_session(choices, |agent| {
+        let choose = |choices: &mut SessionChoices| choices.model = model.map(str::to_owned);
+        self.change_session(choose, |agent| {
             let name = agent.model.as_ref().unwrap_or(&agent.name);
             Some(match model {
                 Some(_) => format!("{name} replies until you leave this session"),
@@ -317,8 +323,8 @@ impl ConfigurationFiles {
     }
 
     fn change_session_agent(&self, name: Option<&str>) -> Result<ConfigChange, CliError> {
-        let choices = SessionChoices { agent: name.map(str::to_owned), ..self.choices() };
-        self.change_session(choices, |agent| match name {
+        let choose = |choices: &mut SessionChoices| choices.agent = name.map(str::to_owned);
+        self.change_session(choose, |agent| match name {
             Some(_) => None,
             None => Some(format!("{} answers again", agent.name)),
         })
@@ -505,6 +511,12 @@ impl Configuration for ConfigurationFiles {
         self.list_agents().unwrap_or_default()
     }
 
+    fn agent_of(&self, session: SessionId) -> Option<String> {
+        // Without it, the configured agent answers.
+        let context = self.context_with(SessionChoices::default()).ok()?;
+        programs::of_session(session, &context).ok().flatten()
+    }
+
     fn use_agent(&self, agent: Option<&str>) -> Result<ConfigChange, ErrorReport> {
         self.change_session_agent(agent).map_err(|error| app_error(&error))
     }
@@ -641,7 +653,7 @@ impl Transfer for FileTransfer {
             let importer =
                 Importer::new(self.store.as_ref(), &SystemClock, request.on_duplicate, request.dry_run)
                     .with_progress(report);
-            let mut receiver = ProjectResolver::new(importer);
+            let mut receiver = ProjectResolver::new(importer, &self.home);
             let outcome = receiver.import(source, None, false);
             let finished = receiver.finish();
             done += source.bytes();

@@ -1,6 +1,7 @@
 //! Chooses and connects the adapters: the store, the agent, the plugins.
 
 pub mod agent;
+pub mod agent_sessions;
 pub mod document;
 pub mod install;
 pub mod interpreters;

@@ -23,7 +23,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_acp::{AcpAgent, Attachments, Decision, Launch, PermissionPolicy, PermissionQuestion, environment};
+use hfs_acp::{
+    AcpAgent, AgentSessions, Attachments, Decision, Launch, PermissionPolicy, PermissionQuestion, environment,
+};
 use hfs_core::{
     Agent, AgentError, AgentMemory, Attachment, BranchId, CompletedMessage, ContentHash, DecidedBy,
     EventPayload, Message, MessageDraft, NotPersisted, Part, PassthroughFields, ReplyDelta, Role, RunId,
@@ -133,6 +135,28 @@ impl Attachments for MemoryAttachments {
     }
 }
 
+/// Keeps the sessions of the agent, and says that it has written one.
+#[derive(Default)]
+struct KnownSessions {
+    started: Mutex<Vec<(String, BranchId)>>,
+    /// What `write` returns.
+    written: Mutex<Option<String>>,
+    /// What was to be written: the branch, and the newest message.
+    asked: Mutex<Vec<(BranchId, u64)>>,
+}
+
+impl AgentSessions for KnownSessions {
+    fn started(&self, id: &str, branch: BranchId) -> Result<(), NotPersisted> {
+        self.started.lock().unwrap().push((id.to_owned(), branch));
+        Ok(())
+    }
+
+    fn write(&self, _: SessionId, branch: BranchId, through: u64) -> Result<Option<String>, NotPersisted> {
+        self.asked.lock().unwrap().push((branch, through));
+        Ok(self.written.lock().unwrap().clone())
+    }
+}
+
 /// Answers all questions in the same way, or never.
 struct FixedPolicy {
     answer: Option<bool>,
@@ -187,6 +211,7 @@ struct Conversation {
     folder: tempfile::TempDir,
     policy: Arc<FixedPolicy>,
     attachments: Arc<MemoryAttachments>,
+    sessions: Arc<KnownSessions>,
     agent: AcpAgent,
     session: SessionId,
     branch: BranchId,
@@ -220,18 +245,21 @@ impl Conversation {
         let folder = tempfile::tempdir().unwrap();
         let policy = Arc::new(FixedPolicy { answer, asked: Mutex::default() });
         let attachments = Arc::new(MemoryAttachments { delay: storing, ..MemoryAttachments::default() });
+        let sessions = Arc::new(KnownSessions::default());
         let agent = AcpAgent::new(
             launch(&script, folder.path()),
             Vec::new(),
             Some("ask".into()),
             Arc::clone(&policy) as Arc<dyn PermissionPolicy>,
             Arc::clone(&attachments) as Arc<dyn Attachments>,
-        );
+        )
+        .with_sessions(Arc::clone(&sessions) as Arc<dyn AgentSessions>);
         Self {
             script,
             folder,
             policy,
             attachments,
+            sessions,
             agent,
             session: SessionId::generate(),
             branch: BranchId::generate(),
@@ -249,7 +277,8 @@ impl Conversation {
             Some("ask".into()),
             Arc::clone(&self.policy) as Arc<dyn PermissionPolicy>,
             Arc::clone(&self.attachments) as Arc<dyn Attachments>,
-        );
+        )
+        .with_sessions(Arc::clone(&self.sessions) as Arc<dyn AgentSessions>);
     }
 
     fn add(&mut self, role: Role, parts: Vec<Part>) {

@@ -147,3 +147,43 @@ async fn a_turn_that_was_cancelled_inside_a_tool_call_does_not_cost_the_session(
     assert_eq!(opening(&turn), (SessionOpening::Continued, 0));
     assert_eq!(last_prompt(&conversation), ["second"]);
 }
+
+#[tokio::test]
+async fn a_branch_that_the_agent_does_not_have_is_loaded_from_a_transcript_that_was_written_for_it() {
+    let mut script = script(&json!({"loadSession": true, "sessionCapabilities": {"resume": {}}}));
+    script["session/load"] = json!([[chunk("replayed")]]);
+    let mut conversation = Conversation::new(&script);
+    conversation.say("first").await.ok();
+    assert_eq!(
+        *conversation.sessions.started.lock().unwrap(),
+        [("session-1".to_owned(), conversation.branch)]
+    );
+    *conversation.sessions.written.lock().unwrap() = Some("written-1".into());
+    conversation.branch = BranchId::generate();
+    let turn = conversation.say("another").await.ok();
+    assert_eq!(opening(&turn), (SessionOpening::Transcript, 0));
+    assert_eq!(*conversation.sessions.asked.lock().unwrap(), [(conversation.branch, 2)]);
+    assert_eq!(conversation.script.received("session/load")[0]["params"]["sessionId"], "written-1");
+    // The agent is sent the new message alone, and its replay is not recorded.
+    assert_eq!(
+        (last_prompt(&conversation), turn.texts()),
+        (vec!["another".to_owned()], vec!["two".to_owned()])
+    );
+    // It is the agent's own session from then on.
+    let turn = conversation.say("more").await.ok();
+    assert_eq!(opening(&turn), (SessionOpening::Continued, 0));
+    assert_eq!(conversation.sessions.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_transcript_that_the_agent_does_not_load_is_replaced_by_text() {
+    let mut script = script(&json!({"loadSession": true}));
+    script["session/load"] = json!([[{"error": {"code": -32002, "message": "not found"}}]]);
+    let mut conversation = Conversation::new(&script);
+    conversation.say("first").await.ok();
+    *conversation.sessions.written.lock().unwrap() = Some("written-1".into());
+    conversation.branch = BranchId::generate();
+    let turn = conversation.say("another").await.ok();
+    assert_eq!(opening(&turn), (SessionOpening::New, 2));
+    assert!(last_prompt(&conversation)[0].contains("first"));
+}

@@ -27,6 +27,7 @@ use hfs_core::{
     Seq, SessionAttributes, SessionSummary, Source, Store, StoreError, StoreResult, Timestamp,
 };
 
+use super::recorded::RecordedTurns;
 use super::resume::{ResumePoint, ResumedBranch};
 use super::session_title::SessionTitle;
 use super::{ReceivedSession, has_final_title, has_title, session_name};
@@ -60,6 +61,8 @@ pub(super) struct MergeImport<'a> {
     existing: SessionSummary,
     foreign: ForeignSession,
     history: OperationHistory,
+    /// The turns that hfs has recorded, if the source is a transcript of an agent that it ran.
+    recorded: Option<RecordedTurns>,
     /// Whether only the messages after a resume point follow.
     is_resumed: bool,
     branches: Vec<Branch>,
@@ -127,6 +130,7 @@ impl<'a> MergeImport<'a> {
             existing,
             foreign,
             history,
+            recorded: None,
             is_resumed: false,
             branches: Vec::new(),
             planned: HashSet::new(),
@@ -148,8 +152,13 @@ impl<'a> MergeImport<'a> {
             let cursors =
                 (0..).zip(heads).map(|(key, head)| merge.resumed_cursor(branches.get(key)?.as_ref()?, head));
             merge.cursors = cursors.collect();
-        } else if let Some(Continuation::Branch(branch)) = merge.foreign.continues {
+        } else if let Some(Continuation::Branch(branch) | Continuation::Recorded(branch)) =
+            merge.foreign.continues
+        {
             merge.cursors = vec![Some(BranchCursor::new(merge.path_to(branch), 0))];
+        }
+        if let Some(Continuation::Recorded(branch)) = merge.foreign.continues {
+            merge.recorded = Some(RecordedTurns::read(store, branch)?);
         }
         Ok(merge)
     }
@@ -265,11 +274,18 @@ impl<'a> MergeImport<'a> {
         if self.move_to_exported(key, &message)? {
             return Ok(());
         }
-        // Ids of messages are unique in one transcript, but hfs writes one for each branch of a session.
-        if let (Some(Continuation::Branch(branch)), Some(source)) =
-            (self.foreign.continues, &mut message.source)
-        {
-            source.id.insert_str(0, &format!("{branch}/"));
+        if self.skip_recorded(key, &message)? {
+            return Ok(());
+        }
+        // Ids of messages are unique in one transcript, but a session may have several.
+        if let Some(source) = &mut message.source {
+            match self.foreign.continues {
+                Some(Continuation::Branch(branch)) => source.id.insert_str(0, &format!("{branch}/")),
+                Some(Continuation::Recorded(_)) => {
+                    source.id.insert_str(0, &format!("{}/", self.foreign.origin.id));
+                }
+                Some(Continuation::Session(_)) | None => {}
+            }
         }
         self.derived_title.add(&message);
         if message.created_at.is_known() {
@@ -292,6 +308,22 @@ impl<'a> MergeImport<'a> {
         let is_full = cursor.unsaved.len() >= BATCH as usize;
         self.added += 1;
         if is_full { self.save(key) } else { Ok(()) }
+    }
+
+    /// Moves the cursor to the end of a recorded turn, if the message belongs to one.
+    fn skip_recorded(&mut self, key: BranchKey, message: &MessageDraft) -> StoreResult<bool> {
+        let Some(recorded) = &mut self.recorded else { return Ok(false) };
+        let Some(end) = recorded.end_of_turn(key, message) else { return Ok(false) };
+        self.save(key)?;
+        let cursor = self.cursor(key)?;
+        if end > cursor.head {
+            cursor.head = end;
+            cursor.lookahead.clear();
+            cursor.has_more = true;
+        }
+        cursor.fork = None;
+        cursor.count();
+        Ok(true)
     }
 
     /// Moves the cursor to the stored message from which hfs wrote this message of the source, if the session has it.
@@ -551,7 +583,8 @@ impl<'a> MergeImport<'a> {
             branches: self.existing.branches + self.branches_added,
             updated: true,
             has_changed,
-            has_final_title: self.is_resumed || has_final_title(&self.foreign, &self.derived_title),
+            can_be_resumed: self.recorded.is_none()
+                && (self.is_resumed || has_final_title(&self.foreign, &self.derived_title)),
             source_branches: self.cursors.into_iter().map(|cursor| Some(cursor?.into_resumed())).collect(),
         })
     }

@@ -540,6 +540,55 @@ fn what_a_tool_adds_to_an_undone_branch_is_not_hidden() {
     assert_eq!(histories(store), ["a b", "a x", "a x y"]);
 }
 
+/// A message of an agent's own transcript.
+fn of_agent(id: &str, role: Role, text: &str) -> MessageDraft {
+    MessageDraft { role, parts: vec![Part::text(text)], ..message(id) }
+}
+
+#[test]
+fn what_hfs_has_recorded_of_an_agent_is_not_imported_again() {
+    let store = memory_store();
+    let store: &dyn Store = store.as_ref();
+    let (_, main) = own_session(store, &[]);
+    let reply = |text: &str| MessageDraft {
+        role: Role::Assistant,
+        ..MessageDraft::user(text, Timestamp::UNIX_EPOCH)
+    };
+    let user = |text: &str| MessageDraft::user(text, Timestamp::UNIX_EPOCH);
+    let recorded = [user("one"), reply("1"), reply("one"), user("two"), reply("2")];
+    store.append(Position { branch: main, head: 0 }, &recorded).unwrap();
+    let mut instructions = of_agent("i", Role::User, "environment");
+    instructions.set_flag(hfs_core::MessageFlag::Injected);
+    // The agent divides its turn in another way, and the conversation so far is before the first prompt.
+    let mut transcript = vec![
+        instructions,
+        of_agent("a", Role::User, "What was said before.\n\none"),
+        of_agent("b", Role::Assistant, "1 one"),
+        of_agent("c", Role::User, "two"),
+        of_agent("d", Role::Assistant, "2"),
+        of_agent("e", Role::Tool, "more of it"),
+    ];
+    let continues = Continuation::Recorded(main);
+    assert_eq!(import_continued(store, continues, &[(0, &transcript)]), 0);
+    // The user continued in the agent itself, with a prompt that was there before.
+    transcript.extend([of_agent("f", Role::User, "one"), of_agent("g", Role::Assistant, "elsewhere")]);
+    for expected in [2, 0] {
+        assert_eq!(import_continued(store, continues, &[(0, &transcript)]), expected);
+        assert_eq!(histories(store), ["one 1 one two 2 one elsewhere"]);
+    }
+    // The turn grows in the agent.
+    transcript.push(of_agent("h", Role::Assistant, "later"));
+    assert_eq!(import_continued(store, continues, &[(0, &transcript)]), 1);
+    // And the session is continued in hfs, in the same session of the agent.
+    let head = store.get_branch(main).unwrap().head;
+    store.append(Position { branch: main, head }, &[user("three"), reply("3")]).unwrap();
+    transcript.extend([of_agent("j", Role::User, "three"), of_agent("k", Role::Assistant, "3")]);
+    for _ in 0..2 {
+        assert_eq!(import_continued(store, continues, &[(0, &transcript)]), 0);
+        assert_eq!(histories(store), ["one 1 one two 2 one elsewhere later three 3"]);
+    }
+}
+
 #[test]
 fn an_export_is_imported_as_a_session_of_its_own_where_its_session_is_unknown() {
     let (here, there) = (memory_store(), memory_store());

@@ -7,7 +7,8 @@ use hfs_core::{
     Event, EventPayload, ImportReport, Message, MessageDraft, MessageId, MessageStatus, Operation,
     OperationId, OperationKind, Origin, Part, PassthroughFields, PlanStep, PlanStepStatus, Position, Project,
     Role, Run, RunEnding, RunId, RunSnapshot, SearchHit, SearchResults, SectionDecision, Seq, Session,
-    SessionAttributes, SessionId, SessionSummary, StateCost, Timestamp, ToolEnding, ToolEvent, Usage,
+    SessionAttributes, SessionId, SessionSummary, SideEffects, StateCost, Timestamp, ToolEnding, ToolEvent,
+    Usage,
 };
 use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
 use serde_json::json;
@@ -214,6 +215,7 @@ pub fn opened(messages: Vec<Message>) -> Opened {
         branch,
         messages,
         at: None,
+        agent: None,
     }
 }
 
@@ -435,8 +437,12 @@ pub fn call_ended(call: &str) -> Event {
         ending: ToolEnding::Completed,
         duration_ms: 900,
     };
-    let payload = ended.payload().expect("the event is an object with a type");
-    Event { run: run_id(2), number: 1, at: after(5_000), payload }
+    Event { run: run_id(2), number: 1, at: after(5_000), payload: payload_of(&ended) }
+}
+
+/// Every event is an object with a type, so that it has a payload.
+fn payload_of(event: &ToolEvent) -> EventPayload {
+    event.payload().unwrap_or_else(|| EventPayload::PhaseStarted { phase: "none".into() })
 }
 
 /// Returns the complete run.
@@ -535,6 +541,10 @@ pub fn rewind_plan() -> RewindPlan {
         in_view: 4,
         out_of_view: 3,
         prompt: Some(user(5, "Good. Make that change, and add some jitter to the pause.", 12)),
+        side_effects: SideEffects {
+            files: vec!["src/client.rs".into(), "src/retry.rs".into()],
+            commands: vec!["cargo test retry".into()],
+        },
     }
 }
 
@@ -853,6 +863,5 @@ pub fn plan_updated() -> Event {
         step("Run all tests", PlanStepStatus::Pending),
     ];
     let plan = ToolEvent::PlanUpdated { agent: "claude".into(), steps };
-    let payload = plan.payload().unwrap_or(EventPayload::PhaseStarted { phase: "plan".into() });
-    Event { run: run_id(3), number: 1, at: now(), payload }
+    Event { run: run_id(3), number: 1, at: now(), payload: payload_of(&plan) }
 }

@@ -182,6 +182,7 @@ impl HostileText {
             self.insert_into_trigger(&mut checkpoint.trigger);
             self.insert_all(&mut checkpoint.label);
         }
+        self.insert_all(plan.side_effects.files.iter_mut().chain(&mut plan.side_effects.commands));
         self.insert_into_branch(&mut plan.from);
         plan.prompt.iter_mut().for_each(|prompt| self.insert_into_message(prompt));
     }

@@ -171,7 +171,7 @@ pub fn readme_screenshots() -> Vec<(PathBuf, String)> {
     const SIZE: (u16, u16) = (110, 32);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pictures");
     let all = scenes();
-    [("chat-streaming", "chat.svg"), ("rewind", "rewind.svg")]
+    [("chat-streaming", "chat.svg"), ("rewind", "rewind.svg"), ("permission-edit", "permission.svg")]
         .into_iter()
         .filter_map(|(name, file)| {
             let scene = all.iter().find(|scene| scene.name == name)?;
@@ -334,14 +334,15 @@ fn input_scenes() -> Vec<Scene> {
         }),
         scene("permission-command", |harness| {
             begin_turn(harness);
+            // While there is text in the input, letters are not answers.
+            harness.type_text("And then");
+            harness.model.render.now = data::after(4_000);
             let request = Box::new(data::command_permission());
             harness.send(Msg::PermissionAsked { id: 1, request });
-            harness.model.render.now = data::after(4_000);
             harness.press(KeyCode::Down, KeyModifiers::NONE);
         }),
         scene("permission-edit", |harness| {
             begin_turn(harness);
-            harness.type_text("And then");
             harness.model.render.now = data::after(4_000);
             harness.send(Msg::PermissionAsked { id: 1, request: Box::new(data::edit_permission()) });
             harness.send(Msg::QuestionsWaiting(2));

@@ -189,9 +189,11 @@ impl Runner {
                 tokio::spawn(async move { engine.close_session(&conversation).await });
             }
             Request::Open { session, branch, at } => {
-                let backend = self.backend.clone();
+                let (backend, configuration) = (self.backend.clone(), Arc::clone(&self.configuration));
                 let open = move || {
                     let opened = open(&backend.blocking_engine(), session, branch, at);
+                    let opened =
+                        opened.map(|opened| Opened { agent: configuration.agent_of(session), ..opened });
                     Msg::Opened(backend.ui_result(opened).map(Box::new))
                 };
                 self.run_blocking(open, |report| Msg::Opened(Err(report)));
@@ -661,7 +663,7 @@ fn open(
         None => MessageRange::Newest(PAGE),
     };
     let messages = store.read_messages(branch.id, range)?;
-    Ok(Opened { conversation, summary, branch, messages, at })
+    Ok(Opened { conversation, summary, branch, messages, at, agent: None })
 }
 
 fn read_preview(backend: &Backend, source: PreviewSource, request_id: u64) -> Msg {

@@ -537,7 +537,7 @@ impl Model {
 
     /// Sends the oldest queued message, unless something else must end before.
     pub(crate) fn send_queued(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_offer.is_some() {
+        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_change.is_some() {
             return Vec::new();
         }
         self.chat.queue.pop_front().map(|text| self.send(text)).unwrap_or_default()

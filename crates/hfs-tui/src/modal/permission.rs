@@ -170,7 +170,7 @@ impl PermissionDialog {
         let is_compact = max_height < MIN_BODY_ROWS + choices.len() + 1;
         let choice_rows = if is_compact { choices.len().div_ceil(2) } else { choices.len() };
         // A blank row between what is asked and the choices, if there is room, and the keys.
-        let gap = usize::from(lines.len() + 1 + choice_rows + 1 <= max_height);
+        let gap = usize::from(lines.len() + choice_rows + 1 < max_height);
         let fixed = gap + choice_rows + 1;
         let waiting = match cx.waiting_questions {
             0 => String::new(),

@@ -331,6 +331,8 @@ pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
             plural(plan.out_of_view, "message")
         )
     });
+    let effects = plan.side_effects.describe();
+    text.extend(effects.map(|effects| sanitize_line(&format!("Not taken back: {effects}."))));
     if let Some(prompt) = &plan.prompt {
         text.push("Your message after that point is put into the input:".to_owned());
         text.push(truncate(&sanitize_line(&prompt.content.text()), 120));

@@ -1609,3 +1609,42 @@ fn an_adapter_is_installed_after_its_command_was_shown_and_confirmed() {
     let set = Request::SetConfig { key: "agent".into(), value: "claude".into() };
     assert!(harness.effects.contains(&set.into()), "{:?}", harness.effects);
 }
+
+#[test]
+fn a_session_that_is_opened_is_continued_by_its_agent_and_messages_wait_for_it() {
+    let mut harness = chat();
+    let mut opened = opened_elsewhere();
+    opened.agent = Some("claude".into());
+    harness.send(Msg::Opened(Ok(Box::new(opened.clone()))));
+    let use_claude = Request::UseAgent { agent: Some("claude".into()) };
+    assert!(harness.effects.contains(&use_claude.into()));
+    harness.submit("hello");
+    assert!(!harness.requests().any(|request| matches!(request, Request::Send { .. })), "it waits");
+    let used = |agent: &str, for_session| {
+        let agent = Some(AgentDescription::new(agent, ""));
+        let applied = ConfigApplied { key: "agent".into(), settings: None, agent, note: String::new() };
+        Msg::AgentUsed { for_session, result: Ok(applied) }
+    };
+    harness.send(used("claude", true));
+    assert!(
+        harness.requests().any(|request| matches!(request, Request::Send { text, .. } if text == "hello"))
+    );
+    harness.model.chat.exchange = None;
+    harness.effects.clear();
+    // Another session of the same agent needs no change, and one without an agent has the configured one.
+    opened.conversation =
+        Conversation::at(SessionId::generate(), Position { branch: opened.branch.id, head: 7 });
+    harness.send(Msg::Opened(Ok(Box::new(opened.clone()))));
+    assert!(!harness.requests().any(|request| matches!(request, Request::UseAgent { .. })));
+    opened.agent = None;
+    opened.conversation =
+        Conversation::at(SessionId::generate(), Position { branch: opened.branch.id, head: 7 });
+    harness.send(Msg::Opened(Ok(Box::new(opened))));
+    let changes = harness.requests().filter(|request| matches!(request, Request::UseAgent { agent: None }));
+    assert_eq!(changes.count(), 1);
+    // If the agent cannot be used, the message is back in the input.
+    harness.submit("again");
+    let failed = Err(ErrorReport::new(ErrorKind::NotFound, "it is not installed"));
+    harness.send(Msg::AgentUsed { for_session: false, result: failed });
+    assert_eq!(harness.model.chat.input.text(), "again");
+}

@@ -84,9 +84,9 @@ fn every_screen_matches_its_snapshot() {
 }
 
 #[test]
-fn the_screenshots_of_the_readme_are_up_to_date() {
+fn the_screenshots_of_the_documentation_are_up_to_date() {
     let screenshots = crate::gallery::readme_screenshots();
-    assert_eq!(screenshots.len(), 2);
+    assert_eq!(screenshots.len(), 3);
     for (path, image) in screenshots {
         let stored = std::fs::read_to_string(&path).unwrap();
         assert!(

@@ -1,16 +1,23 @@
 //! `hfs agents`: agents that are programs of their own.
 
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
 use futures::future::join_all;
-use hfs_acp::{AgentReport, LoginMethod};
-use hfs_core::ErrorExt as _;
+use hfs_acp::{AgentReport, LoginMethod, remembered_session};
+use hfs_core::{ErrorExt as _, ErrorKind, StoreError, SystemClock};
+use hfs_engine::{Importer, OnDuplicate};
+use hfs_exchange::Source;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::import::ProjectResolver;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::sanitize;
 use crate::output::table::Table;
 use crate::wiring;
+use crate::wiring::agent_sessions::{AgentSession, AgentSessionList, remove_transcript};
 use crate::wiring::programs::{self, AgentProgram};
 
 const EXAMPLES: &str = "\
@@ -19,6 +26,7 @@ Examples:
   hfs agents check claude                start Claude Code's adapter, and say what is wrong
   hfs chat --agent claude \"Fix the test\"   let it answer in a session of hfs
   hfs config set agent claude            let it answer always
+  hfs agents clean                       remove transcripts that hfs wrote for agents and no branch needs any more
 
 Agents are programs that speak the Agent Client Protocol. hfs starts one for a message, records what it does, and asks before \
 it acts (see `hfs chat --help` for --allow, and `hfs permissions`). More agents, or other commands for these, are set under \
@@ -45,13 +53,113 @@ enum AgentsCommand {
         #[arg(value_name = "NAME")]
         program: String,
     },
+    /// Remove transcripts that hfs wrote for agents and no branch needs any more
+    ///
+    /// After a rewind, a fork or a change of the agent, hfs writes the conversation where Claude Code and Codex find it, under a new
+    /// id. This removes such a transcript when no branch continues from it, unless it has messages that hfs does not have.
+    /// Sessions that the agents began themselves are never touched.
+    Clean {
+        /// Remove them without asking
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 pub fn run(args: &AgentsArgs, context: &Context) -> Result<Outcome, CliError> {
     match &args.command {
         None | Some(AgentsCommand::List) => list(context),
         Some(AgentsCommand::Check { program }) => check(program, context),
+        Some(AgentsCommand::Clean { yes }) => clean(*yes, context),
     }
+}
+
+/// Removes transcripts that no branch needs, after a question.
+fn clean(yes: bool, context: &Context) -> Result<Outcome, CliError> {
+    let console = &context.console;
+    let list = AgentSessionList::new(&context.home);
+    let mut removable = Vec::new();
+    let mut kept = Vec::new();
+    for session in list.read()? {
+        let Some(transcript) = session.transcript.clone().filter(|path| path.exists()) else { continue };
+        match why_needed(&session, &transcript, context)? {
+            Some(reason) => kept.push((transcript, reason)),
+            None => removable.push((session, transcript)),
+        }
+    }
+    let shown = |path: &Path| sanitize::line(&path.display().to_string());
+    if !console.options.json {
+        for (path, reason) in &kept {
+            console.note(&format!("kept: {}, {reason}", shown(path)));
+        }
+        for (_, path) in &removable {
+            console.note(&format!("not needed: {}", shown(path)));
+        }
+    }
+    let count = removable.len();
+    let files = if count == 1 { "1 transcript".to_owned() } else { format!("{count} transcripts") };
+    if count > 0 && !yes {
+        let can_ask = console.error_is_terminal() && io::stdin().is_terminal() && !console.options.json;
+        if !can_ask {
+            return Err(CliError::with_hint(
+                ErrorKind::Denied,
+                format!("{files} would be removed, and there is no terminal to ask on"),
+                "remove them without a question: hfs agents clean --yes",
+            ));
+        }
+        if !console.ask(&format!("remove {files}?"))? {
+            return Err(CliError::new(ErrorKind::Denied, "not confirmed; nothing was removed"));
+        }
+    }
+    for (_, path) in &removable {
+        remove_transcript(path)?;
+    }
+    let ids: Vec<&str> = removable.iter().map(|(session, _)| session.id.as_str()).collect();
+    if !ids.is_empty() {
+        list.forget_transcripts(&ids)?;
+    }
+    if console.options.json {
+        let paths = |all: &mut dyn Iterator<Item = &PathBuf>| -> Vec<String> {
+            all.map(|path| path.display().to_string()).collect()
+        };
+        let removed = paths(&mut removable.iter().map(|(_, path)| path));
+        let kept = paths(&mut kept.iter().map(|(path, _)| path));
+        console.print_json(&json!({ "removed": removed, "kept": kept }))?;
+    } else if count > 0 {
+        console.note(&format!("removed {files}"));
+    } else {
+        console.note("there is nothing to remove");
+    }
+    Ok(Outcome::Done)
+}
+
+/// Why a transcript that hfs wrote must stay. `None` if it can be removed.
+fn why_needed(
+    session: &AgentSession,
+    transcript: &Path,
+    context: &Context,
+) -> Result<Option<&'static str>, CliError> {
+    let store = context.store()?;
+    let Some(branch) = session.branch.parse().ok() else { return Ok(None) };
+    match store.get_branch(branch) {
+        Ok(_) => {}
+        // Its session was deleted permanently, and so may be what hfs wrote of it.
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let state = store.load_branch_state(branch)?;
+    let memory = state.as_ref().and_then(|state| state.agents.get(&session.agent));
+    if memory.and_then(remembered_session).as_deref() == Some(session.id.as_str()) {
+        return Ok(Some("a branch continues from it"));
+    }
+    let importer = Importer::new(store.as_ref(), &SystemClock, OnDuplicate::Auto, true);
+    let mut receiver = ProjectResolver::new(importer, &context.home);
+    let result = receiver.import(&Source::file(transcript), None, true);
+    let (imported, _) = receiver.finish()?;
+    Ok(match result {
+        Ok(()) if imported.iter().all(|session| session.messages == 0) => None,
+        Ok(()) => Some("it has messages that hfs does not have; `hfs import` adds them"),
+        Err(_) => Some("it cannot be read"),
+    })
 }
 
 /// What was found out about an agent.

@@ -31,6 +31,7 @@ use crate::output::json::{ChatJson, ChatRunJson, MessageJson};
 use crate::output::sanitize::{self, Sanitizer};
 use crate::permissions::Asker;
 use crate::wiring::agent::{SelectedAgent, build_asking_agent};
+use crate::wiring::programs;
 use crate::{attachments, interrupt, wiring};
 use question::{OpenQuestion, TerminalAsker};
 
@@ -137,7 +138,15 @@ async fn exchange(
     context: &Context,
 ) -> Result<Outcome, CliError> {
     let asker = Arc::new(TerminalAsker::new(&context.console));
-    let selected = build_asking_agent(context, Arc::clone(&asker) as Arc<dyn Asker>).await?;
+    let asking = Arc::clone(&asker) as Arc<dyn Asker>;
+    let program = session.map(|session| programs::of_session(session, context)).transpose()?.flatten();
+    let selected = match program {
+        Some(name) => {
+            context.console.note(&format!("{} continues this session", sanitize::line(&name)));
+            build_asking_agent(&context.with_agent(&name)?, asking).await?
+        }
+        None => build_asking_agent(context, asking).await?,
+    };
     selected.warnings.iter().for_each(|warning| context.console.warn(warning));
     let agent = Arc::clone(&selected.agent);
     let outcome = exchange_with(selected, &asker, session, message, cancel, context).await;

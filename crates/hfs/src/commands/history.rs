@@ -77,6 +77,9 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         if let Some(note) = state_note(&plan) {
             text += &format!("{note}\n");
         }
+        if let Some(effects) = plan.side_effects.describe() {
+            text += &format!("not taken back: {}\n", sanitize::line(&effects));
+        }
         if let Some(prompt) = &plan.prompt {
             let preview = branch::preview(prompt);
             text += &format!("offered for editing and sending again: message {}\n", preview.trim_start());
@@ -110,6 +113,9 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         sanitize::line(&rewound.plan.from.name),
         session.short().shown(),
     ));
+    if let Some(effects) = rewound.plan.side_effects.describe() {
+        console.note(&format!("not taken back: {}", sanitize::line(&effects)));
+    }
     if let Some(prompt) = &rewound.plan.prompt {
         console.note(&format!("the message after {place}, to edit and send again:"));
         console.print(&format!("{}\n", sanitize::block(&prompt.content.text())))?;

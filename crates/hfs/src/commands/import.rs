@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use hfs_core::{
-    ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver, ImportReport, Store,
-    StoreError, SystemClock,
+    BranchId, Continuation, ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver,
+    ImportReport, Store, StoreError, SystemClock,
 };
 use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 use hfs_exchange::{Discovery, Format, Source, discover_unless_known};
@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::home::Home;
 use crate::output::error::{CliError, ErrorDocument, Outcome};
 use crate::output::progress::update_index;
 use crate::output::sanitize;
@@ -22,6 +23,7 @@ use crate::output::suggestions;
 use crate::output::table::shorten;
 use crate::watch::exclusions::Exclusions;
 use crate::watch::import_folder::{ImportFolder, Lock};
+use crate::wiring::agent_sessions::AgentSessionList;
 use crate::{interrupt, project};
 
 const EXAMPLES: &str = "\
@@ -175,7 +177,7 @@ fn import(
         bar.set_position(finished_bytes.get() + bytes);
         if cancel.is_cancelled() { Flow::Stop } else { Flow::Continue }
     });
-    let mut receiver = ProjectResolver::new(importer);
+    let mut receiver = ProjectResolver::new(importer, &context.home);
     let mut stopped = None;
     for source in &sources {
         // A reader may finish a small file without reporting progress, so it may not see the cancellation.
@@ -241,11 +243,18 @@ pub struct ProjectResolver<'a> {
     repositories: HashMap<String, Option<String>>,
     /// Projects that are not imported.
     exclusions: Option<&'a Exclusions>,
+    /// The branches of sessions that agents had in hfs, by the agents' ids of the sessions.
+    agent_sessions: HashMap<String, BranchId>,
 }
 
 impl<'a> ProjectResolver<'a> {
-    pub fn new(importer: Importer<'a>) -> Self {
-        Self { importer, repositories: HashMap::new(), exclusions: None }
+    /// Creates a receiver that knows the sessions which agents had in hfs, in this home directory.
+    pub fn new(importer: Importer<'a>, home: &Home) -> Self {
+        let agent_sessions = AgentSessionList::new(home).branches().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the sessions of agents are not known");
+            HashMap::new()
+        });
+        Self { importer, repositories: HashMap::new(), exclusions: None, agent_sessions }
     }
 
     /// Skips the sessions of excluded projects.
@@ -313,10 +322,14 @@ impl<'a> ProjectResolver<'a> {
 
 impl ImportReceiver for ProjectResolver<'_> {
     fn receive(&mut self, mut event: ImportEvent) -> Result<Flow, StoreError> {
-        if let ImportEvent::Session(session) = &mut event
-            && let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none())
-        {
-            project.repository = self.repository_of(&project.directory);
+        if let ImportEvent::Session(session) = &mut event {
+            let id = session.origin.id.rsplit('/').next().unwrap_or_default();
+            if let Some(branch) = self.agent_sessions.get(id) {
+                session.continues = Some(Continuation::Recorded(*branch));
+            }
+            if let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none()) {
+                project.repository = self.repository_of(&project.directory);
+            }
         }
         if let ImportEvent::Session(session) = &event
             && let Some(project) = &session.project

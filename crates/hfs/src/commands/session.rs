@@ -19,6 +19,7 @@ use crate::output::sanitize;
 use crate::output::table::Table;
 use crate::project;
 use crate::resolve::find_branch;
+use crate::wiring::agent_sessions::WrittenTranscripts;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -428,7 +429,9 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     };
     let name = sanitize::line(&store.get_session(id)?.session.name);
     context.console.confirm_irreversible(&format!("{name:?} is deleted permanently"))?;
+    let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
     let purged = store.purge_session(id)?;
+    transcripts.remove_of_purged(store.as_ref())?;
     warn_of_remaining_text(purged, context);
     if context.console.options.json {
         let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
@@ -474,7 +477,10 @@ pub fn purge_expired_trash(context: &Context) -> Result<u64, CliError> {
     let Some(days) = context.settings.trash_retention_days else { return Ok(0) };
     let retention = i64::from(days).saturating_mul(MICROS_PER_DAY);
     let before = Timestamp::from_micros(context.now().as_micros().saturating_sub(retention));
-    let purged = context.store()?.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?;
+    let store = context.store()?;
+    let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
+    let purged = store.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?;
+    transcripts.remove_of_purged(store.as_ref())?;
     warn_of_remaining_text(purged, context);
     Ok(purged.sessions)
 }

@@ -102,7 +102,7 @@ fn once(context: &Context) -> Result<Outcome, CliError> {
     let cancel = interrupt::install()?;
     let _lock = lock_imports(context)?;
     let console = &context.console;
-    let mut follower = Follower::new(store, &exclusions, &context.environment)?;
+    let mut follower = Follower::new(store, &exclusions, &context.environment, &context.home)?;
     let mut failed: Vec<(String, ErrorDocument)> = Vec::new();
     for error in follower.compare_all(None) {
         failed.push((String::new(), ErrorDocument::new(&error.0)));

@@ -44,7 +44,7 @@ fn import_new(context: &Context, time: Duration) -> Result<usize, CliError> {
     let exclusions = exclusions(context)?;
     let store = context.store()?.as_ref();
     let start = Instant::now();
-    let mut follower = Follower::new(store, &exclusions, &context.environment)?;
+    let mut follower = Follower::new(store, &exclusions, &context.environment, &context.home)?;
     for error in follower.compare_all(Some(start + time / 2)) {
         tracing::warn!(error = %error.0, "a place of transcripts cannot be read");
     }

@@ -12,6 +12,7 @@ use super::place::{Place, PlaceError, SourceState};
 use crate::commands::import::{ProjectResolver, affects_all_files};
 use crate::commands::start::location_overrides;
 use crate::environment::Environment;
+use crate::home::Home;
 use crate::output::error::ErrorDocument;
 
 /// A file that cannot be read may be one that its writer is just replacing. Its error is reported when it is older than this.
@@ -21,6 +22,7 @@ const REPLACEMENT_TIME: Duration = Duration::from_secs(2);
 pub struct Follower<'a> {
     store: &'a dyn Store,
     exclusions: &'a Exclusions,
+    home: &'a Home,
     pub places: Vec<Place>,
 }
 
@@ -77,11 +79,12 @@ impl<'a> Follower<'a> {
         store: &'a dyn Store,
         exclusions: &'a Exclusions,
         environment: &Environment,
+        home: &'a Home,
     ) -> StoreResult<Self> {
         let hash = exclusions.hash();
         let roots = locations(environment).into_iter();
         let places = roots.map(|root| Place::load(root, store, hash)).collect::<StoreResult<_>>()?;
-        Ok(Self { store, exclusions, places })
+        Ok(Self { store, exclusions, home, places })
     }
 
     /// Compares a place with what was seen in it, and searches it until the deadline if files were added or removed.
@@ -126,7 +129,7 @@ impl<'a> Follower<'a> {
         let mut round = ImportRound::default();
         let importer = Importer::new(self.store, &SystemClock, OnDuplicate::Auto, false)
             .with_progress(|_| if stop() { Flow::Stop } else { Flow::Continue });
-        let mut receiver = ProjectResolver::new(importer).with_exclusions(self.exclusions);
+        let mut receiver = ProjectResolver::new(importer, self.home).with_exclusions(self.exclusions);
         // What is settled when the imports are durable.
         let mut settled = Vec::new();
         for changed in sources {

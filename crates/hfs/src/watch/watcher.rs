@@ -124,7 +124,7 @@ impl<'a> Watcher<'a> {
         exclusions: &'a Exclusions,
         stop: CancellationToken,
     ) -> StoreResult<Self> {
-        let follower = Follower::new(store, exclusions, &context.environment)?;
+        let follower = Follower::new(store, exclusions, &context.environment, &context.home)?;
         let (changes, error) = Changes::new();
         let mut watcher = Self {
             context,

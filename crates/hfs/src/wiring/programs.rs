@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_acp::{AcpAgent, Attachments, Launch, PermissionPolicy, ToolServer};
-use hfs_core::{Attachment, ContentHash, ErrorKind, NotPersisted, Store, error_chain};
+use hfs_core::{
+    Attachment, ContentHash, ErrorKind, MessageRange, NotPersisted, Role, SessionId, Store, error_chain,
+};
+use hfs_exchange::Format;
 use hfs_tui::AgentState;
 
-use crate::config::{AgentEntry, BUILT_IN, Programs, ToolServerEntry, TranscriptFormat};
+use super::agent_sessions::{AgentSessionList, StoredSessions};
+use crate::config::{AgentEntry, BUILT_IN, Key, Programs, ToolServerEntry, TranscriptFormat, ValueOrigin};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
@@ -303,6 +307,63 @@ pub fn named(name: &str, programs: &Programs) -> Result<AgentProgram, CliError> 
     })
 }
 
+/// The program that answered last in a session, in hfs or before the session was imported, if it can continue the session and the
+/// user did not name another agent for this run.
+///
+/// # Errors
+/// If the session cannot be read.
+pub fn of_session(session: SessionId, context: &Context) -> Result<Option<String>, CliError> {
+    /// Messages that are searched for the last answer.
+    const MESSAGES: u32 = 50;
+    let is_named = [Key::Agent, Key::Triads, Key::Model].into_iter().any(|key| {
+        let origin = context.config.get(key).map(|setting| &setting.origin);
+        matches!(origin, Some(ValueOrigin::CommandLine(_) | ValueOrigin::Variable(_)))
+    });
+    if is_named {
+        return Ok(None);
+    }
+    let store = context.store()?;
+    let branch = store.get_session(session)?.session.current_branch;
+    let messages = store.read_messages(branch, MessageRange::Newest(MESSAGES))?;
+    let Some(last) = messages.iter().rev().find(|message| message.content.role == Role::Assistant) else {
+        return Ok(None);
+    };
+    let name = match (&last.content.source, &last.content.agent) {
+        (Some(source), _) => of_format(&source.format),
+        (None, agent) => agent.as_deref(),
+    };
+    let programs = all(&context.settings.programs);
+    let program = name.and_then(|name| programs.get(name));
+    Ok(program
+        .filter(|program| program.find(&context.environment).is_some())
+        .map(|program| program.name.clone()))
+}
+
+/// The name of the agent whose transcripts have this format.
+fn of_format(format: &str) -> Option<&'static str> {
+    Some(match format.parse::<Format>().ok()? {
+        Format::ClaudeCode => "claude",
+        Format::Codex => "codex",
+        Format::OpenCode => "opencode",
+        Format::Gemini => "gemini",
+        Format::Qwen => "qwen",
+        Format::Goose => "goose",
+        Format::Pi => "pi",
+        Format::Hfs
+        | Format::Copilot
+        | Format::Cline
+        | Format::ClaudeAi
+        | Format::OpenAiAgents
+        | Format::ChatGpt
+        | Format::Llm
+        | Format::Aider
+        | Format::ShareGpt
+        | Format::LangGraph
+        | Format::Python
+        | Format::OpenAiMessages => return None,
+    })
+}
+
 /// Whether a tool is installed. Claude Code's own installer uses a folder that only an alias of the shell refers to.
 fn find_tool(tool: &str, environment: &Environment) -> bool {
     let in_home = |folder: &str| {
@@ -398,8 +459,19 @@ pub fn build(
     let attachments = StoredAttachments { store: Arc::clone(context.store()?) };
     let servers = servers.collect::<Result<_, _>>()?;
     let launch = launch(program, context)?;
+    let sessions = StoredSessions {
+        agent: program.name.clone(),
+        transcript: program.transcript,
+        list: AgentSessionList::new(&context.home),
+        store: Arc::clone(context.store()?),
+        environment: context.environment.clone(),
+        directory: launch.directory.clone(),
+        program: launch.program.clone(),
+        variables: launch.environment.clone(),
+        exports: context.home.exports(),
+    };
     let agent = AcpAgent::new(launch, servers, program.mode.clone(), policy, Arc::new(attachments));
-    Ok(agent.with_selection_reason(reason))
+    Ok(agent.with_sessions(Arc::new(sessions)).with_selection_reason(reason))
 }
 
 fn tool_server(

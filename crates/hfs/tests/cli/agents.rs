@@ -257,6 +257,158 @@ fn secrets_of_the_agents_environment_are_not_stored() {
     }
 }
 
+/// The binary with an agent that reads Claude Code's transcripts, in a home directory of its own.
+fn hfs_with_claude(script: &ScriptedProgram) -> Hfs {
+    let hfs = hfs_with_agent(script);
+    let (program, arguments) = script.command(AGENT_TEST);
+    let agents = json!({"claude": {"command": program.to_str().unwrap(), "args": arguments}});
+    fs::write(hfs.hfs_home().join("config.yaml"), format!("agents: {agents}\n")).unwrap();
+    hfs
+}
+
+/// The transcripts of Claude Code in the user's home directory.
+fn transcripts(hfs: &Hfs) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let projects = fs::read_dir(hfs.home().join(".claude/projects")).into_iter().flatten().flatten();
+    for project in projects {
+        files.extend(fs::read_dir(project.path()).unwrap().flatten().map(|file| file.path()));
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    files
+}
+
+#[test]
+fn after_a_rewind_the_agent_reads_the_branch_from_a_transcript_that_hfs_wrote() {
+    let turns = |texts: &[&str]| -> Vec<Value> { texts.iter().map(|text| json!([chunk(text)])).collect() };
+    let mut script = json!({"capabilities": {"loadSession": true}});
+    script["session/prompt"] = turns(&["answer one", "answer two"]).into();
+    let script_of =
+        |texts: &[&str]| json!({"capabilities": {"loadSession": true}, "session/prompt": turns(texts)});
+    let script = ScriptedProgram::new(&script);
+    let hfs = hfs_with_claude(&script);
+    let say = |arguments: &[&str], text: &str| {
+        let arguments = [&["chat", "--agent", "claude", "--allow", "all"], arguments, &[text]].concat();
+        hfs.run(&arguments).ok()
+    };
+    let _ = say(&[], "question one");
+    script.change(&script_of(&["answer two"]));
+    let _ = say(&["-c"], "question two");
+    assert!(transcripts(&hfs).is_empty(), "the agent continues its own session");
+    let _ = hfs.run(&["rewind", "@", "seq:2"]).ok();
+    script.change(&script_of(&["another two"]));
+    let said = say(&["-c"], "question three");
+    assert!(said.stderr.contains("has read the conversation so far from a transcript"), "{}", said.stderr);
+    let written = transcripts(&hfs);
+    assert_eq!(written.len(), 1);
+    let id = written[0].file_stem().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(script.received("session/load").last().unwrap()["params"]["sessionId"], *id);
+    let text = fs::read_to_string(&written[0]).unwrap();
+    assert!(text.contains("question one") && text.contains("answer one") && !text.contains("two"), "{text}");
+    let prompt = script.received("session/prompt").pop().unwrap()["params"]["prompt"].to_string();
+    assert!(prompt.contains("question three") && !prompt.contains("question one"), "{prompt}");
+
+    // The agent continues this transcript. An import of it adds nothing, and what the user adds in the agent itself is added to
+    // the same session.
+    let record = |uuid: u32, parent: &str, role: &str, text: &str| {
+        let uuid = format!("00000000-0000-4000-8000-{uuid:012}");
+        let message = json!({"role": role, "content": [{"type": "text", "text": text}], "id": format!("msg_{uuid}"), "model": "m"});
+        let record = json!({"parentUuid": parent, "isSidechain": false, "type": role, "uuid": uuid, "sessionId": id,
+            "timestamp": "2026-11-30T10:00:00.000Z", "cwd": "/", "version": "2.1.197", "message": message});
+        (uuid, record)
+    };
+    let newest = text
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Value>(line).unwrap()["uuid"].as_str().map(str::to_owned));
+    let (third, question) = record(1, &newest.unwrap(), "user", "question three");
+    let (fourth, answer) = record(2, &third, "assistant", "another two");
+    let append = |records: &[&Value]| {
+        let mut text = fs::read_to_string(&written[0]).unwrap();
+        records.iter().for_each(|record| text.push_str(&format!("{record}\n")));
+        fs::write(&written[0], text).unwrap();
+    };
+    append(&[&question, &answer]);
+    let folder = hfs.home().join(".claude");
+    let imported = hfs.run(&["import", folder.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(imported["imported"], json!([]), "{imported}");
+    assert_eq!(hfs.run(&["session", "list", "--json"]).ok().json()["sessions"].as_array().unwrap().len(), 1);
+    // The transcript is needed, as long as the branch continues from it.
+    let cleaned = hfs.run(&["agents", "clean", "--yes", "--json"]).ok().json();
+    assert_eq!(
+        (cleaned["removed"].as_array().unwrap().len(), cleaned["kept"].as_array().unwrap().len()),
+        (0, 1)
+    );
+    let (fifth, elsewhere) = record(3, &fourth, "user", "said in the agent");
+    let (_, reply) = record(4, &fifth, "assistant", "answered in the agent");
+    append(&[&elsewhere, &reply]);
+    let imported = hfs.run(&["import", folder.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(imported["imported"][0]["messages"], 2, "{imported}");
+    let session = shown(&hfs, "@");
+    let texts: Vec<&str> = session["messages"].as_array().unwrap().iter().map(super::text).collect();
+    assert_eq!(
+        texts,
+        [
+            "question one",
+            "answer one",
+            "question three",
+            "another two",
+            "said in the agent",
+            "answered in the agent"
+        ]
+    );
+
+    // Another transcript is written, because the branch has more than the agent's session; then the first one can go.
+    script.change(&script_of(&["last"]));
+    let _ = say(&["-c"], "question four");
+    assert_eq!(transcripts(&hfs).len(), 2);
+    let refused = hfs.run(&["agents", "clean"]).fails_with(5);
+    assert!(refused.stderr.contains("--yes") && transcripts(&hfs).len() == 2, "{}", refused.stderr);
+    let _ = hfs.run(&["agents", "clean", "--yes"]).ok();
+    let left = transcripts(&hfs);
+    assert!(left.len() == 1 && left != written, "{left:?}");
+    // Deleting the session permanently deletes the copies that hfs made.
+    let _ = hfs.run(&["session", "delete", "@", "--purge"]).ok();
+    assert!(transcripts(&hfs).is_empty());
+}
+
+#[test]
+fn a_session_is_continued_by_the_agent_that_answered_last_or_that_it_came_from() {
+    let script = ScriptedProgram::new(&json!({"session/prompt": [[chunk("From the agent.")]]}));
+    let hfs = hfs_with_claude(&script);
+    let _ = hfs.run(&["chat", "--agent", "claude", "first"]).ok();
+    let second = hfs.run(&["chat", "-c", "second"]).ok();
+    assert_eq!(second.stdout.trim(), "From the agent.");
+    assert!(second.stderr.contains("claude continues this session"), "{}", second.stderr);
+    // What the user names for this run comes first.
+    let other = hfs.run(&["chat", "-c", "--agent", "recall", "third"]).ok();
+    assert!(!other.stdout.contains("From the agent."), "{}", other.stdout);
+    let other = hfs.run(&["chat", "-c", "fourth"]).ok();
+    assert!(!other.stdout.contains("From the agent."), "recall has answered last: {}", other.stdout);
+    let transcript = hfs.home().join("imported.jsonl");
+    let record = |uuid: &str, parent: Value, role: &str, text: &str| {
+        json!({"parentUuid": parent, "isSidechain": false, "type": role, "uuid": uuid, "sessionId": "7f6b1d7e-0000-4000-8000-000000000001",
+            "timestamp": "2026-11-30T10:00:00.000Z", "cwd": "/", "version": "2.1.197",
+            "message": {"role": role, "content": [{"type": "text", "text": text}], "id": format!("msg_{uuid}"), "model": "m"}})
+    };
+    let question = record("00000000-0000-4000-8000-000000000001", Value::Null, "user", "imported question");
+    let answer = record(
+        "00000000-0000-4000-8000-000000000002",
+        question["uuid"].clone(),
+        "assistant",
+        "imported answer",
+    );
+    fs::write(&transcript, format!("{question}\n{answer}\n")).unwrap();
+    let imported = hfs.run(&["import", transcript.to_str().unwrap(), "--json"]).ok().json();
+    let session = imported["imported"][0]["session"].as_str().unwrap().to_owned();
+    let continued = hfs.run(&["chat", "-s", &session, "and now?"]).ok();
+    assert_eq!(continued.stdout.trim(), "From the agent.");
+    let terminal = hfs.command(&["resume", &session]).in_terminal(24, 80);
+    terminal.wait_for("imported answer");
+    terminal.wait_for("claude answers from now on");
+    quit(terminal);
+}
+
 /// The app in a terminal, before its first message.
 fn app(hfs: &Hfs, arguments: &[&str], size: (u16, u16)) -> Terminal {
     let terminal = hfs.command(arguments).in_terminal(size.0, size.1);
@@ -298,7 +450,8 @@ fn the_app_asks_what_an_agent_may_do_and_takes_no_key_of_the_next_message() {
         let downs = if is_first { 1 } else { 2 };
         (0..downs).for_each(|_| terminal.press(Key::Down));
         terminal.press(Key::Enter);
-        terminal.wait_until("the second question", |_| script.received("session/prompt").len() % 2 == 0);
+        terminal
+            .wait_until("the second question", |_| script.received("session/prompt").len().is_multiple_of(2));
         if is_first {
             // The queued message was sent, and asks again.
             terminal.wait_for("Esc stop the turn");
@@ -326,7 +479,7 @@ fn esc_at_a_question_in_the_app_cancels_it_and_the_session_continues() {
     terminal.wait_for("Esc stop the turn");
     terminal.press(Key::Escape);
     script.wait_for("answer", |entry| entry["received"]["result"]["outcome"]["outcome"] == "cancelled");
-    terminal.wait_for("interrupted");
+    terminal.wait_for("stopped; the part of the reply");
     send(&terminal, "Again");
     terminal.wait_for("Esc stop the turn");
     std::thread::sleep(Duration::from_millis(400));
