@@ -104,7 +104,8 @@ fn main() -> ExitCode {
     let mut model = ModelConfig::new(Provider::OpenAi, "bench", None);
     model.base_url = Some(server.url(Protocol::OpenAi));
     let config = TriadsConfig::from_yaml(TriadsConfig::STANDARD).unwrap();
-    let agent = Triads::new(config, TriadModels::Online { default: model, named: BTreeMap::new() }).unwrap();
+    let agent =
+        Triads::new(config, TriadModels::Online { default: model.into(), named: BTreeMap::new() }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
     // The first run creates the client and the connections.

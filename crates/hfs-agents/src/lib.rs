@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::string_slice, reason = "a panic is how a test fails"))]
 
+mod agent_model;
 mod assistant;
 mod detect;
 mod model;
@@ -23,5 +24,5 @@ pub use provider::{ServerModels, list_models, server_label};
 pub use recall::Recall;
 pub use triads::{
     ArbiterConfig, Budget, ConfigProblem, MemoryEntry, Preset, Pressure, Role, SectionConfig, TriadConfig,
-    TriadModels, Triads, TriadsConfig, TriadsConfigError,
+    TriadModel, TriadModels, Triads, TriadsConfig, TriadsConfigError,
 };

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
-    AgentError, ContentHash, ContextLimit, IncompleteReply, MAX_TOOL_CHARS, Message, Part, RequestEvent,
-    Role, TextDelta, Usage, WaitStage,
+    AgentError, ContentHash, ContextLimit, EventPayload, IncompleteReply, MAX_TOOL_CHARS, Message, Part,
+    RequestEvent, Role, TextDelta, Usage, WaitStage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +128,8 @@ pub(crate) enum StreamEvent<'a> {
         stage: WaitStage,
         limit: Duration,
     },
+    /// An agent that is asked as a model reports what it does.
+    Reported(&'a EventPayload),
     /// What the user should know about the request: a part of the conversation is not sent, because the model does not
     /// accept it, or a part of the reply is saved in another way than it was shown.
     LeftOut(&'a str),
@@ -139,7 +141,7 @@ impl StreamEvent<'_> {
         let agent = agent.to_owned();
         let millis = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match self {
-            Self::Delta(_) => None,
+            Self::Delta(_) | Self::Reported(_) => None,
             Self::Waiting { server, stage, limit } => Some(RequestEvent::Waiting {
                 agent,
                 server: (*server).to_owned(),

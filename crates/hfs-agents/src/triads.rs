@@ -28,6 +28,7 @@ use hfs_core::{
 use serde_json::{Map, Value, json};
 
 use crate::ModelConfig;
+use crate::agent_model::AgentModel;
 use crate::model::Model;
 use crate::provider::ProviderModel;
 use crate::summary::summarize;
@@ -47,6 +48,22 @@ pub use runtime::MemoryEntry;
 /// Agent id in messages.
 const ID: &str = hfs_retrieval::TRIADS_AGENT;
 
+/// What answers for a role.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are a few values, and they are moved once")]
+pub enum TriadModel {
+    /// A model of a provider.
+    Provider(ModelConfig),
+    /// An agent, such as a program of its own.
+    Agent(Arc<dyn Agent>),
+}
+
+impl From<ModelConfig> for TriadModel {
+    fn from(config: ModelConfig) -> Self {
+        Self::Provider(config)
+    }
+}
+
 /// The models of the agents.
 #[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "there is one value, and it is moved once")]
@@ -54,9 +71,9 @@ pub enum TriadModels {
     /// Models of providers.
     Online {
         /// Model of every role for which the configuration names none.
-        default: ModelConfig,
+        default: TriadModel,
         /// The models that the configuration names; see [`TriadsConfig::model_names`].
-        named: BTreeMap<String, ModelConfig>,
+        named: BTreeMap<String, TriadModel>,
     },
     /// No models: agents quote the sessions saved in this store.
     Offline(Arc<dyn Store>),
@@ -69,6 +86,8 @@ pub struct Triads {
     /// Appended to the system prompt of every agent.
     instructions: Option<String>,
     selection_reason: Option<String>,
+    /// The agents among the models.
+    agents: Vec<Arc<dyn Agent>>,
 }
 
 enum ConfiguredModels {
@@ -108,6 +127,7 @@ impl Triads {
     /// `Rejected` if the configuration names a model that is not in `models`.
     pub fn new(config: TriadsConfig, models: TriadModels) -> Result<Self, AgentError> {
         let mut instructions = None;
+        let mut agents = Vec::new();
         let models = match models {
             TriadModels::Offline(store) => ConfiguredModels::Offline(store),
             TriadModels::Online { default, named } => {
@@ -120,15 +140,23 @@ impl Triads {
                         suggestion: None,
                     });
                 }
-                instructions.clone_from(&default.system_prompt);
-                let model = |config| Arc::new(ProviderModel::new(config)) as Arc<dyn Model>;
+                if let TriadModel::Provider(config) = &default {
+                    instructions.clone_from(&config.system_prompt);
+                }
+                let mut model = |model| match model {
+                    TriadModel::Provider(config) => Arc::new(ProviderModel::new(config)) as Arc<dyn Model>,
+                    TriadModel::Agent(agent) => {
+                        agents.push(Arc::clone(&agent));
+                        Arc::new(AgentModel::new(agent)) as Arc<dyn Model>
+                    }
+                };
                 ConfiguredModels::Online {
                     default: model(default),
                     named: named.into_iter().map(|(name, config)| (name, model(config))).collect(),
                 }
             }
         };
-        Ok(Self { config, models, instructions, selection_reason: None })
+        Ok(Self { config, models, instructions, selection_reason: None, agents })
     }
 
     /// Sets why these models (or none) were chosen, for [`AgentDescription::summary`].
@@ -327,6 +355,10 @@ impl Agent for Triads {
                 suggestion: None,
             }),
         }
+    }
+
+    async fn close(&self) {
+        join_all(self.agents.iter().map(|agent| agent.close())).await;
     }
 
     async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {

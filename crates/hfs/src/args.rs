@@ -139,7 +139,7 @@ pub struct AgentArgs {
     /// The agent that replies: assistant, triads, recall, or a program such as claude or codex
     #[arg(long, value_name = "AGENT")]
     pub agent: Option<String>,
-    /// Reply with triads: small, standard, or a configuration file
+    /// Reply with triads: small, standard, mixed (of the installed agents), or a configuration file
     #[arg(long, value_name = "NAME|FILE")]
     pub triads: Option<String>,
     /// The model that replies, such as claude-sonnet-4-6 or ollama/llama3

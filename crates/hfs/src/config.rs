@@ -173,7 +173,8 @@ fn check_project_value(key: Key, setting: &Setting, environment: &Environment) -
         (Key::Triads, Value::Text(text)) => {
             let triads =
                 TriadsSetting { text: text.clone(), origin: setting.origin.clone(), from_project: true };
-            triads::load(&triads, environment).map(drop)
+            // `mixed`, which needs the programs, is not for projects.
+            triads::load(&triads, &Programs::default(), environment).map(drop)
         }
         _ => Ok(()),
     }

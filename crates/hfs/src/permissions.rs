@@ -48,6 +48,17 @@ impl AllowedKinds {
         Ok(Self(kinds))
     }
 
+    /// What an agent may do that only reads.
+    pub fn reading() -> Self {
+        Self(vec![ActionKind::Read, ActionKind::Search, ActionKind::Think])
+    }
+
+    /// These kinds, and others.
+    pub fn with(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     pub fn contains(&self, kind: ActionKind) -> bool {
         self.0.contains(&kind)
     }

@@ -43,7 +43,7 @@ use crate::wiring::document::StoreDocument;
 use crate::wiring::install::install_adapter;
 use crate::wiring::plugins::AppPluginHost;
 use crate::wiring::programs::{self, agent_names};
-use crate::wiring::triads::{ModelsByName, value_to_save};
+use crate::wiring::triads::{ModelsByName, NamedModel, value_to_save};
 use questions::AppAsker;
 
 /// The first screen of the app.
@@ -267,8 +267,11 @@ impl ConfigurationFiles {
         let choice = runtime.block_on(choose_agent(&context.settings, &context.environment))?;
         let config = match choice.backend {
             AgentBackend::Assistant(config)
-            | AgentBackend::Triads(_, Some(ModelsByName { default: config, .. })) => config,
-            AgentBackend::Program(program) => {
+            | AgentBackend::Triads(_, Some(ModelsByName { default: NamedModel::Model(config), .. })) => {
+                config
+            }
+            AgentBackend::Program(program)
+            | AgentBackend::Triads(_, Some(ModelsByName { default: NamedModel::Program(program), .. })) => {
                 return Err(CliError::with_hint(
                     ErrorKind::Unavailable,
                     format!("{} chooses its model itself", program.title),
@@ -379,7 +382,7 @@ impl ConfigurationFiles {
         };
         let before = base()?;
         before.home.create()?;
-        let text = value_to_save(key, text, &before.environment)?;
+        let text = value_to_save(key, text, &before.settings.programs, &before.environment)?;
         let effect = effect_of(key);
         if effect == Effect::Engine && before.overriding_origin(key).is_none() {
             // A value with which no agent can be built is not saved: the app could not start with it.

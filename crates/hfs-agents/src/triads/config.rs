@@ -233,7 +233,9 @@ impl TriadsConfig {
     pub const SMALL: &'static str = include_str!("presets/small.yaml");
     /// Built-in configuration with six triads.
     pub const STANDARD: &'static str = include_str!("presets/standard.yaml");
-    /// The built-in configurations with their names.
+    /// A configuration with one triad, for agents that are programs of their own. It names none of them.
+    pub const MIXED: &'static str = include_str!("presets/mixed.yaml");
+    /// The built-in configurations with their names, except [`MIXED`](Self::MIXED).
     pub const BUILT_IN: [(&'static str, &'static str); 2] =
         [("small", Self::SMALL), ("standard", Self::STANDARD)];
 
@@ -619,7 +621,9 @@ mod tests {
         let standard = TriadsConfig::from_yaml(TriadsConfig::STANDARD).unwrap();
         assert_eq!(standard.triads.len(), 6);
         assert_eq!(TriadsConfig::BUILT_IN.map(|(name, _)| name), ["small", "standard"]);
-        for config in [small, standard] {
+        let mixed = TriadsConfig::from_yaml(TriadsConfig::MIXED).unwrap();
+        assert_eq!(mixed.triads.len(), 1);
+        for config in [small, standard, mixed] {
             assert_eq!(config.pressure.temperature_decay, Pressure::default().temperature_decay);
             for section in &config.sections {
                 let owned = config.triads.iter().any(|triad| triad.primary.contains(&section.name));

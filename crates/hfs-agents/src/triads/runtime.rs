@@ -241,7 +241,10 @@ impl AgentHandle {
         let mut has_output = false;
         let mut handler = |event: StreamEvent<'_>| {
             has_output |= matches!(event, StreamEvent::Delta(_));
-            emitter.events(event.request_event(id).and_then(|event| event.payload()));
+            emitter.events(match &event {
+                StreamEvent::Reported(payload) => Some((*payload).clone()),
+                event => event.request_event(id).and_then(|event| event.payload()),
+            });
             handler(event);
         };
         let result = tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await;

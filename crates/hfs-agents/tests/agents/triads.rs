@@ -1,16 +1,16 @@
 //! Runs with triads on a model server that answers for all agents, cancelled runs, and runs on saved sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hfs_agents::{MemoryEntry, ModelConfig, TriadModels, Triads, TriadsConfig};
+use hfs_agents::{MemoryEntry, ModelConfig, TriadModel, TriadModels, Triads, TriadsConfig};
 use hfs_core::{
-    Agent, AgentError, AgentMemory, AgentStatus, ClaimDecision, CompletedMessage, Event, EventPayload,
-    MessageDraft, NotPersisted, Part, ReplyDelta, Role, RunId, RunSink, RunSnapshot, SectionStatus, Store,
-    Timestamp,
+    Agent, AgentDescription, AgentError, AgentMemory, AgentStatus, ClaimDecision, CompletedMessage, Event,
+    EventPayload, MessageDraft, NotPersisted, Part, ReplyDelta, Role, RunId, RunOutcome, RunRequest, RunSink,
+    RunSnapshot, SectionStatus, Store, Timestamp, ToolEvent, Usage,
 };
 use testkit::model_server::{ModelServer, Protocol, RecordedRequest, Script};
 use testkit::model_server::{well_formed_answer, well_formed_text};
@@ -30,7 +30,7 @@ pub fn triads(server: &ModelServer, protocol: Protocol, yaml: &str) -> Triads {
 
 pub fn triads_on(model: ModelConfig, yaml: &str) -> Triads {
     let config = TriadsConfig::from_yaml(yaml).unwrap();
-    Triads::new(config, TriadModels::Online { default: model, named: BTreeMap::new() }).unwrap()
+    Triads::new(config, TriadModels::Online { default: model.into(), named: BTreeMap::new() }).unwrap()
 }
 
 /// The snapshot that results from the events.
@@ -253,12 +253,12 @@ async fn each_role_uses_its_own_model() {
     let yaml = format!("{}\nmodels:\n  critic: sharp\n  integrator: eloquent\n", TriadsConfig::SMALL);
     let config_of = |name: &str| ModelConfig { model: name.into(), ..config(&server, Protocol::OpenAi) };
     let parsed = TriadsConfig::from_yaml(&yaml).unwrap();
-    let named: BTreeMap<String, ModelConfig> =
-        parsed.model_names().into_iter().map(|name| (name.to_owned(), config_of(name))).collect();
+    let named: BTreeMap<String, TriadModel> =
+        parsed.model_names().into_iter().map(|name| (name.to_owned(), config_of(name).into())).collect();
     assert_eq!(named.keys().collect::<Vec<_>>(), ["eloquent", "sharp"]);
-    let missing = TriadModels::Online { default: config_of("plain"), named: BTreeMap::new() };
+    let missing = TriadModels::Online { default: config_of("plain").into(), named: BTreeMap::new() };
     assert!(Triads::new(parsed.clone(), missing).is_err());
-    let models = TriadModels::Online { default: config_of("plain"), named };
+    let models = TriadModels::Online { default: config_of("plain").into(), named };
     let (_, outcome) = run(&Triads::new(parsed, models).unwrap(), question("Why?")).await;
     assert_eq!(outcome.unwrap().message.model.as_deref(), Some("eloquent"));
     for request in server.requests() {
@@ -522,4 +522,57 @@ async fn stored_memories_are_read_and_unreadable_ones_are_ignored() {
     let (_, outcome) = run(&agent, request).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     assert!(server.requests().iter().any(|request| request.prompt().contains("FROM-A-CHECKPOINT")));
+}
+
+/// An agent that uses tools, and answers what it was asked as a model of triads would.
+struct Program {
+    name: &'static str,
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Agent for Program {
+    fn describe(&self) -> AgentDescription {
+        AgentDescription::new(self.name, "a program")
+    }
+
+    async fn run(&self, request: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
+        let [message] = request.history.as_slice() else { panic!("{:?}", request.history) };
+        let prompt = message.content.text();
+        sink.reply(ReplyDelta::text("I look at the files."));
+        let (agent, call) = (self.name.to_owned(), "1".to_owned());
+        let (name, title, kind) = ("Read".to_owned(), "a.rs".to_owned(), "read".to_owned());
+        sink.event(ToolEvent::ToolStarted { agent, call, name, title, kind }.payload().unwrap());
+        sink.next_message(CompletedMessage::streamed(), Role::Assistant);
+        let usage = Usage::new(10, 5);
+        sink.event(EventPayload::UsageRecorded { agent: self.name.into(), phase: None, model: None, usage });
+        let answer = if prompt.contains("You are critic") {
+            "It is not certain.".to_owned()
+        } else {
+            format!("{{\"position\": \"{0}\", \"claims\": [\"answer\"], \"answer\": \"{0}\"}}", self.name)
+        };
+        sink.reply(ReplyDelta::text(answer));
+        self.asked.lock().unwrap().push(prompt);
+        Ok(RunOutcome::default())
+    }
+}
+
+#[tokio::test]
+async fn agents_that_are_programs_answer_for_roles_and_their_tool_calls_are_events_of_the_run() {
+    let program = |name| Arc::new(Program { name, asked: Mutex::default() });
+    let (one, other) = (program("claude"), program("codex"));
+    let yaml = format!("{}\nmodel: agent:claude\nmodels:\n  critic: agent:codex\n", TriadsConfig::MIXED);
+    let parsed = TriadsConfig::from_yaml(&yaml).unwrap();
+    let model = |program: &Arc<Program>| TriadModel::Agent(Arc::clone(program) as Arc<dyn Agent>);
+    let named =
+        BTreeMap::from([("agent:claude".to_owned(), model(&one)), ("agent:codex".to_owned(), model(&other))]);
+    let agent = Triads::new(parsed, TriadModels::Online { default: model(&one), named }).unwrap();
+    let (sink, outcome) = run(&agent, question("Why?")).await;
+    let outcome = outcome.unwrap();
+    assert!(outcome.message.model.as_deref() == Some("claude"), "{outcome:?}");
+    let asked = other.asked.lock().unwrap();
+    assert!(!asked.is_empty() && asked.iter().all(|prompt| prompt.contains("Change nothing")), "{asked:?}");
+    assert!(one.asked.lock().unwrap().iter().any(|prompt| prompt.contains("You are proposer")));
+    assert!(sink.kinds().contains(&"tool.started".to_owned()), "{:?}", sink.kinds());
+    assert_eq!(outcome.message.usage.map(|usage| usage.prompt_tokens % 10), Some(0));
 }

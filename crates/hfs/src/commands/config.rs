@@ -60,7 +60,7 @@ enum ConfigCommand {
     },
     /// Check and print a configuration of triads
     Triads {
-        /// small, standard or a file [default: the one in use]
+        /// small, standard, mixed or a file [default: the one in use]
         #[arg(value_name = "NAME|FILE")]
         which: Option<String>,
     },
@@ -155,7 +155,7 @@ fn set(name: &str, text: &str, context: &Context) -> Result<(), CliError> {
     let key = Key::parse(name)?;
     context.home.create()?;
     let path = &context.config_paths.user;
-    let text = value_to_save(key, text, &context.environment)?;
+    let text = value_to_save(key, text, &context.settings.programs, &context.environment)?;
     refuse_unusable(key, &text, context)?;
     let value = set_in_file(path, key, &text)?;
     if let Some(origin) = context.overriding_origin(key) {
@@ -243,7 +243,7 @@ fn print_triads(which: Option<&str>, context: &Context) -> Result<(), CliError> 
         },
         None => context.settings.triads.clone(),
     };
-    let loaded = triads::load(&setting, &context.environment)?;
+    let loaded = triads::load(&setting, &context.settings.programs, &context.environment)?;
     if context.console.options.json {
         return context.console.print_json(&json!({
             "triads": setting.text,

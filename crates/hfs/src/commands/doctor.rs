@@ -19,6 +19,7 @@ use crate::output::{sanitize, suggestions};
 use crate::wiring;
 use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
 use crate::wiring::programs;
+use crate::wiring::triads::NamedModel;
 
 /// Less free space than this is a warning.
 const MIN_FREE_BYTES: u64 = 500_000_000;
@@ -210,8 +211,19 @@ fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError>
                         let default = uses_default.then_some(models.default);
                         default.into_iter().chain(models.named.into_values())
                     });
-                    let models: Vec<ModelConfig> = models.collect();
-                    (format!("{} triads{source}, {reason}", config.triads.len()), models)
+                    let (mut asked, mut missing) = (Vec::new(), None);
+                    for model in models {
+                        match model {
+                            NamedModel::Model(config) => asked.push(config),
+                            NamedModel::Program(program) => {
+                                missing = missing.or(programs::launch(&program, context).err());
+                            }
+                        }
+                    }
+                    if let Some(error) = missing {
+                        return Ok((Check::failed(NAME, &error), Vec::new()));
+                    }
+                    (format!("{} triads{source}, {reason}", config.triads.len()), asked)
                 }
             };
             let check = if warnings.is_empty() {

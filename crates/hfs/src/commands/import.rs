@@ -244,7 +244,7 @@ pub struct ProjectResolver<'a> {
     /// Projects that are not imported.
     exclusions: Option<&'a Exclusions>,
     /// The branches of sessions that agents had in hfs, by the agents' ids of the sessions.
-    agent_sessions: HashMap<String, BranchId>,
+    agent_sessions: HashMap<String, Option<BranchId>>,
 }
 
 impl<'a> ProjectResolver<'a> {
@@ -324,8 +324,16 @@ impl ImportReceiver for ProjectResolver<'_> {
     fn receive(&mut self, mut event: ImportEvent) -> Result<Flow, StoreError> {
         if let ImportEvent::Session(session) = &mut event {
             let id = session.origin.id.rsplit('/').next().unwrap_or_default();
-            if let Some(branch) = self.agent_sessions.get(id) {
-                session.continues = Some(Continuation::Recorded(*branch));
+            match self.agent_sessions.get(id) {
+                Some(Some(branch)) => session.continues = Some(Continuation::Recorded(*branch)),
+                Some(None) => {
+                    let reason =
+                        "triads asked the agent in it; the run of the session has the answers".to_owned();
+                    self.importer.discard_unfinished();
+                    self.importer.skip(SkipReason::NotImported(reason));
+                    return Ok(Flow::SkipSession);
+                }
+                None => {}
             }
             if let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none()) {
                 project.repository = self.repository_of(&project.directory);

@@ -235,7 +235,7 @@ impl Key {
                 default: Some("small"),
                 env_var: "HFS_TRIADS",
                 project_policy: ProjectPolicy::Replace,
-                about: "the triads to use when the agent is triads: small, standard, or a configuration file",
+                about: "the triads to use when the agent is triads: small, standard, mixed (of the installed agents), or a configuration file",
             },
             Self::Provider => &KeySpec {
                 name: "provider",

@@ -3,23 +3,25 @@
 //! The settings take precedence. Without them, the first available choice is used: a provider whose API key is in the
 //! environment, an Ollama server on this machine, or the offline agent, which searches saved sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hfs_acp::PermissionPolicy;
 use hfs_agents::{
-    ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModels, Triads,
-    TriadsConfig, detect_model, first_listed_model, probe_ollama, server_label,
+    ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModel, TriadModels,
+    Triads, TriadsConfig, detect_model, first_listed_model, probe_ollama, server_label,
 };
 use hfs_core::{Agent, ErrorKind};
 
-use super::programs::{self, AgentProgram};
-use super::triads::{self, ModelsByName};
+use super::programs::{self, AgentProgram, SessionKeeping};
+use super::triads::{self, ModelsByName, NamedModel};
 use crate::config::{AgentName, Key, Settings};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
 use crate::output::sanitize;
-use crate::permissions::{Asker, NeverAsks, Permissions, UserPolicy};
+use crate::permissions::{AllowedKinds, Asker, NeverAsks, Permissions, UserPolicy};
 
 /// A local server answers within a few milliseconds. If none answers, a start without an API key is delayed by at most
 /// this time.
@@ -119,26 +121,57 @@ pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Res
         }
         AgentBackend::Triads(config, models) => {
             let offline = models.is_none();
-            let models = models.map_or(TriadModels::Offline(store), |ModelsByName { default, named }| {
-                TriadModels::Online { default, named }
-            });
+            let models = match models {
+                Some(models) => triad_models(models, context)?,
+                None => TriadModels::Offline(store),
+            };
             (Arc::new(Triads::new(config, models)?.with_selection_reason(reason)), offline)
         }
         AgentBackend::Program(program) => {
-            let directory = &context.environment.working_directory;
-            let policy = UserPolicy {
-                allowed: context.global.agent_args.allow.clone().unwrap_or_default(),
-                permissions: Permissions::new(&context.home),
-                project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
-                asker,
-                queue: Arc::default(),
-            };
-            let agent = programs::build(&program, reason, Arc::new(policy), context)
+            let policy = policy(context, AllowedKinds::default(), asker);
+            let agent = programs::build(&program, reason, policy, SessionKeeping::OfBranches, context)
                 .map_err(|error| context.name_settings(error, &[Key::Agent]))?;
             (Arc::new(agent), false)
         }
     };
     Ok(SelectedAgent { agent, offline, warnings })
+}
+
+/// What an agent may do: what the options of the run and `more` allow, what was always allowed, and what the user allows.
+fn policy(context: &Context, more: AllowedKinds, asker: Arc<dyn Asker>) -> Arc<dyn PermissionPolicy> {
+    let directory = &context.environment.working_directory;
+    let allowed = context.global.agent_args.allow.clone().unwrap_or_default();
+    Arc::new(UserPolicy {
+        allowed: allowed.with(more),
+        permissions: Permissions::new(&context.home),
+        project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
+        asker,
+        queue: Arc::default(),
+    })
+}
+
+/// The models of triads. Agents among them may read and search. Nothing else is asked for: several of them work at once, and the
+/// user would have to answer for each.
+fn triad_models(models: ModelsByName, context: &Context) -> Result<TriadModels, CliError> {
+    let mut agents: BTreeMap<String, Arc<dyn Agent>> = BTreeMap::new();
+    let mut build = |model| match model {
+        NamedModel::Model(config) => Ok(TriadModel::Provider(config)),
+        NamedModel::Program(program) => {
+            if let Some(agent) = agents.get(&program.name) {
+                return Ok(TriadModel::Agent(Arc::clone(agent)));
+            }
+            let policy = policy(context, AllowedKinds::reading(), Arc::new(NeverAsks));
+            let reason = "named in the configuration of the triads".to_owned();
+            let agent = programs::build(&program, reason, policy, SessionKeeping::OfTriads, context)
+                .map_err(|error| context.name_settings(error, &[Key::Triads]))?;
+            let agent: Arc<dyn Agent> = Arc::new(agent);
+            agents.insert(program.name, Arc::clone(&agent));
+            Ok::<_, CliError>(TriadModel::Agent(agent))
+        }
+    };
+    let default = build(models.default)?;
+    let named = models.named.into_iter().map(|(name, model)| Ok((name, build(model)?)));
+    Ok(TriadModels::Online { default, named: named.collect::<Result<_, CliError>>()? })
 }
 
 /// Chooses the agent without constructing it. Probes for Ollama only if the result matters.
@@ -167,7 +200,7 @@ pub async fn choose_agent(settings: &Settings, environment: &Environment) -> Res
     let mut model = choose_model(settings, &detected, address_of)?;
     choose_listed_model(&mut model, settings, environment).await?;
     if settings.agent == Some(AgentName::Triads) {
-        let loaded = triads::load(&settings.triads, environment)?;
+        let loaded = triads::load(&settings.triads, &settings.programs, environment)?;
         return triads::with_models(loaded, model, settings, environment);
     }
     Ok(match model {

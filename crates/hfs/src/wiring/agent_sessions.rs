@@ -21,6 +21,7 @@ use hfs_exchange::{DocumentSource, Format, InstallPath, TranscriptOptions, insta
 use hfs_files::{Durability, TemporaryFile};
 use serde::{Deserialize, Serialize};
 
+use super::programs::SessionKeeping;
 use crate::commands::handoff::opencode_model;
 use crate::commands::start::location_overrides;
 use crate::config::TranscriptFormat;
@@ -41,7 +42,7 @@ pub struct AgentSession {
     pub agent: String,
     /// The agent's id of the session.
     pub id: String,
-    /// The branch that it began with.
+    /// The branch that it began with; empty for one in which triads have asked the agent.
     pub branch: String,
     /// The transcript, if hfs wrote one that the agent reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,13 +77,13 @@ impl AgentSessionList {
         Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
-    /// The branch of each session, by the agent's id of the session.
+    /// The branch of each session, by the agent's id of the session. One in which triads have asked the agent has none.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn branches(&self) -> Result<HashMap<String, BranchId>, CliError> {
+    pub fn branches(&self) -> Result<HashMap<String, Option<BranchId>>, CliError> {
         let sessions = self.read()?.into_iter();
-        Ok(sessions.filter_map(|session| Some((session.id, session.branch.parse().ok()?))).collect())
+        Ok(sessions.map(|session| (session.id, session.branch.parse().ok())).collect())
     }
 
     /// Adds a session.
@@ -183,6 +184,7 @@ pub fn remove_transcript(path: &Path) -> Result<(), CliError> {
 
 /// Keeps the sessions of one agent, and writes branches as its transcripts.
 pub struct StoredSessions {
+    pub keeping: SessionKeeping,
     pub agent: String,
     pub transcript: TranscriptFormat,
     pub list: AgentSessionList,
@@ -202,7 +204,10 @@ impl StoredSessions {
         self.list.add(AgentSession {
             agent: self.agent.clone(),
             id: id.to_owned(),
-            branch: branch.to_string(),
+            branch: match self.keeping {
+                SessionKeeping::OfBranches => branch.to_string(),
+                SessionKeeping::OfTriads => String::new(),
+            },
             transcript,
             began_at: SystemClock.now().to_jiff().to_string(),
         })
@@ -304,6 +309,7 @@ impl AgentSessions for StoredSessions {
         through: Seq,
     ) -> Result<Option<String>, NotPersisted> {
         let format = match self.transcript {
+            _ if self.keeping == SessionKeeping::OfTriads => return Ok(None),
             TranscriptFormat::ClaudeCode => Format::ClaudeCode,
             TranscriptFormat::Codex => Format::Codex,
             TranscriptFormat::Opencode => Format::OpenCode,

@@ -444,6 +444,15 @@ pub fn log_path(name: &str, context: &Context) -> PathBuf {
     context.home.logs().join(format!("agent-{name}.log"))
 }
 
+/// To what the sessions of an agent belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKeeping {
+    /// Each belongs to a branch.
+    OfBranches,
+    /// Each is one question of triads, and no conversation.
+    OfTriads,
+}
+
 /// Constructs an agent. It is started for its first message.
 ///
 /// # Errors
@@ -452,6 +461,7 @@ pub fn build(
     program: &AgentProgram,
     reason: String,
     policy: Arc<dyn PermissionPolicy>,
+    keeping: SessionKeeping,
     context: &Context,
 ) -> Result<AcpAgent, CliError> {
     let servers = &context.settings.programs.tool_servers;
@@ -460,6 +470,7 @@ pub fn build(
     let servers = servers.collect::<Result<_, _>>()?;
     let launch = launch(program, context)?;
     let sessions = StoredSessions {
+        keeping,
         agent: program.name.clone(),
         transcript: program.transcript,
         list: AgentSessionList::new(&context.home),

@@ -7,8 +7,10 @@ use hfs_agents::{ModelConfig, ModelName, Provider, Role, TriadsConfig};
 use hfs_core::ErrorKind;
 
 use super::agent::{AgentBackend, AgentChoice, ModelChoice, model_config};
+use super::programs::{self, AgentProgram};
 use crate::config::{
-    ConfigError, Key, SecretReason, Settings, TriadsSetting, ValueOrigin, contains_secret, read_text,
+    ConfigError, Key, Programs, SecretReason, Settings, TriadsSetting, ValueOrigin, contains_secret,
+    read_text,
 };
 use crate::environment::Environment;
 use crate::output::error::CliError;
@@ -26,16 +28,71 @@ pub struct LoadedTriads {
 /// The models that triads use.
 pub struct ModelsByName {
     /// For roles to which the configuration assigns no model.
-    pub default: ModelConfig,
+    pub default: NamedModel,
     /// The models that the configuration names.
-    pub named: BTreeMap<String, ModelConfig>,
+    pub named: BTreeMap<String, NamedModel>,
+}
+
+/// What a configuration of triads names as a model.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are a few values per process")]
+pub enum NamedModel {
+    Model(ModelConfig),
+    /// An agent that is a program of its own: `agent:NAME`.
+    Program(AgentProgram),
+}
+
+/// How a configuration of triads names an agent as a model.
+const AGENT_PREFIX: &str = "agent:";
+
+/// The configuration that asks the agents which are installed.
+const MIXED: &str = "mixed";
+
+/// The configuration `mixed`, with the installed agents as its models.
+fn mixed(
+    origin: &ValueOrigin,
+    programs: &Programs,
+    environment: &Environment,
+) -> Result<String, ConfigError> {
+    let all = programs::all(programs);
+    let installed: Vec<&str> = all
+        .values()
+        .filter(|program| program.find(environment).is_some())
+        .map(|program| program.name.as_str())
+        .collect();
+    if installed.is_empty() {
+        return Err(ConfigError::InvalidValue {
+            origin: origin.clone(),
+            key: Key::Triads.name().into(),
+            found: format!("{MIXED:?}, and no agent is installed"),
+            expected: "an agent: `hfs agents` lists them, and says how to install one".into(),
+        });
+    }
+    let mut yaml = format!("{}\nmodels:\n", TriadsConfig::MIXED);
+    // Different agents propose, criticize and decide, as far as there are as many.
+    let speakers = [Role::Proposer, Role::Critic, Role::Synthesizer];
+    let others = Role::ALL.into_iter().filter(|role| !speakers.contains(role));
+    for (role, agent) in speakers.into_iter().zip(installed.iter().cycle()) {
+        yaml.push_str(&format!("  {}: {AGENT_PREFIX}{agent}\n", role.as_str()));
+    }
+    for (role, agent) in others.zip(installed.iter().take(1).cycle()) {
+        yaml.push_str(&format!("  {}: {AGENT_PREFIX}{agent}\n", role.as_str()));
+    }
+    Ok(yaml)
 }
 
 /// Loads the configuration that a setting selects.
 ///
 /// # Errors
 /// If the file is missing or not valid. The error lists every mistake with its line.
-pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<LoadedTriads, ConfigError> {
+pub fn load(
+    setting: &TriadsSetting,
+    programs: &Programs,
+    environment: &Environment,
+) -> Result<LoadedTriads, ConfigError> {
+    if setting.text == MIXED && !setting.from_project {
+        return parse(mixed(&setting.origin, programs, environment)?, None);
+    }
     let built_in = TriadsConfig::BUILT_IN.iter().find(|(name, _)| *name == setting.text);
     if let Some((_, yaml)) = built_in {
         return parse((*yaml).to_owned(), None);
@@ -56,7 +113,7 @@ pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<Loaded
             origin: setting.origin.clone(),
             key: Key::Triads.name().into(),
             found: format!("{:?}, and there is no file {}", setting.text, path.display()),
-            expected: "small, standard or the path of a file".into(),
+            expected: "small, standard, mixed or the path of a file".into(),
         }),
     }
 }
@@ -67,12 +124,18 @@ pub fn load(setting: &TriadsSetting, environment: &Environment) -> Result<Loaded
 ///
 /// # Errors
 /// As [`load`].
-pub fn value_to_save(key: Key, text: &str, environment: &Environment) -> Result<String, ConfigError> {
+pub fn value_to_save(
+    key: Key,
+    text: &str,
+    programs: &Programs,
+    environment: &Environment,
+) -> Result<String, ConfigError> {
     if key != Key::Triads {
         return Ok(text.to_owned());
     }
     let origin = ValueOrigin::ARGUMENT;
-    let loaded = load(&TriadsSetting { text: text.to_owned(), origin, from_project: false }, environment)?;
+    let setting = TriadsSetting { text: text.to_owned(), origin, from_project: false };
+    let loaded = load(&setting, programs, environment)?;
     Ok(loaded.path.map_or_else(|| text.to_owned(), |path| path.to_string_lossy().into_owned()))
 }
 
@@ -145,7 +208,9 @@ pub fn with_models(
     }
     let every_role_has_a_model = Role::ALL.iter().all(|role| config.model_of(*role).is_some());
     let default = match default {
-        Some((provider, name)) => Some(model_config(provider, name, settings, environment)?),
+        Some((provider, name)) => {
+            Some(NamedModel::Model(model_config(provider, name, settings, environment)?))
+        }
         // Every role has its own model, so the default model is never used and any model will do.
         None if every_role_has_a_model => named.values().next().cloned(),
         None => {
@@ -191,6 +256,9 @@ fn remove_other_providers(
     settings: &Settings,
 ) -> Option<String> {
     let is_allowed = |name: &String| {
+        if name.starts_with(AGENT_PREFIX) {
+            return false;
+        }
         let (provider, _) = provider_of(name, default_provider, settings);
         provider.is_some() && provider == default_provider
     };
@@ -199,7 +267,7 @@ fn remove_other_providers(
     config.arbiter.model = config.arbiter.model.take().filter(is_allowed);
     config.models.retain(|_, name| is_allowed(name));
     (config.model_names().len() < before).then(|| {
-        "models that the project's triads name are ignored: a project may not choose the provider".to_owned()
+        "models that the project's triads name are ignored: a project may choose neither the provider nor an agent".to_owned()
     })
 }
 
@@ -209,7 +277,10 @@ fn named_model(
     file: &str,
     settings: &Settings,
     environment: &Environment,
-) -> Result<ModelConfig, CliError> {
+) -> Result<NamedModel, CliError> {
+    if let Some(agent) = name.strip_prefix(AGENT_PREFIX) {
+        return Ok(NamedModel::Program(programs::named(agent.trim(), &settings.programs)?));
+    }
     let shown_name = sanitize::line(name);
     let (provider, model_name) = provider_of(name, default_provider, settings);
     let provider = provider.ok_or_else(|| {
@@ -231,7 +302,7 @@ fn named_model(
             format!("set {}", provider.key_variables().join(" or ")),
         ));
     }
-    Ok(model)
+    Ok(NamedModel::Model(model))
 }
 
 #[cfg(test)]
@@ -254,26 +325,30 @@ mod tests {
         environment.working_directory = root.join("work");
         environment.user_home = Some(root.join("home"));
         for name in ["small", "standard"] {
-            let loaded = load(&setting(name, ValueOrigin::Default), &environment).unwrap();
+            let loaded =
+                load(&setting(name, ValueOrigin::Default), &Programs::default(), &environment).unwrap();
             assert_eq!(loaded.path, None, "{name}");
         }
         let file_origin = ValueOrigin::File { path: root.join("home").join("config.yaml"), line: 3 };
         std::fs::write(root.join("home").join("mine.yaml"), TriadsConfig::SMALL).unwrap();
         let path = root.join("home").join("mine.yaml");
         let variable_origin = ValueOrigin::Variable("HFS_TRIADS");
-        let find = |text: &str, origin: &ValueOrigin| load(&setting(text, origin.clone()), &environment);
+        let find = |text: &str, origin: &ValueOrigin| {
+            load(&setting(text, origin.clone()), &Programs::default(), &environment)
+        };
         assert_eq!(find("mine.yaml", &file_origin).unwrap().path.as_ref(), Some(&path));
         assert_eq!(find("~/mine.yaml", &variable_origin).unwrap().path.as_ref(), Some(&path));
         let missing = find("mine.yaml", &variable_origin).unwrap_err().to_string();
         assert!(
             missing.starts_with("HFS_TRIADS: triads is \"mine.yaml\", and there is no file")
-                && missing.ends_with("expected small, standard or the path of a file"),
+                && missing.ends_with("expected small, standard, mixed or the path of a file"),
             "{missing}"
         );
-        let saved = value_to_save(Key::Triads, "../home/mine.yaml", &environment).unwrap();
+        let saved =
+            value_to_save(Key::Triads, "../home/mine.yaml", &Programs::default(), &environment).unwrap();
         assert!(Path::new(&saved).is_absolute(), "{saved}");
-        assert_eq!(value_to_save(Key::Triads, "small", &environment).unwrap(), "small");
-        assert!(value_to_save(Key::Triads, "large", &environment).is_err());
+        assert_eq!(value_to_save(Key::Triads, "small", &Programs::default(), &environment).unwrap(), "small");
+        assert!(value_to_save(Key::Triads, "large", &Programs::default(), &environment).is_err());
     }
 
     /// The agent for the small configuration with `more` appended, when no default model is available.
@@ -290,7 +365,8 @@ mod tests {
     fn triads_that_name_all_their_models_need_no_default_model() {
         let choice = without_default_model("model: ollama/some\n").unwrap();
         let AgentBackend::Triads(_, Some(models)) = choice.backend else { panic!() };
-        assert_eq!((models.default.provider, models.default.model.as_str()), (Provider::Ollama, "some"));
+        let NamedModel::Model(default) = models.default else { panic!() };
+        assert_eq!((default.provider, default.model.as_str()), (Provider::Ollama, "some"));
         assert_eq!(choice.reason, "using the models that their configuration names");
     }
 
@@ -315,5 +391,43 @@ mod tests {
             assert!(error.message.starts_with("mine.yaml names the model"), "{}", error.message);
             assert!(error.hint.unwrap().contains(hint), "{model}");
         }
+    }
+
+    #[test]
+    fn triads_may_name_agents_and_a_project_may_not() {
+        let choice = without_default_model("model: agent:claude\nmodels:\n  critic: agent:codex\n").unwrap();
+        let AgentBackend::Triads(_, Some(models)) = choice.backend else { panic!() };
+        let NamedModel::Program(critic) = models.named.get("agent:codex").unwrap() else { panic!() };
+        assert_eq!(critic.title, "Codex");
+        let unknown = without_default_model("model: agent:nobody\n").err().unwrap().to_string();
+        assert!(unknown.contains("there is no agent"), "{unknown}");
+        let yaml = format!("{}\nmodel: agent:claude\n", TriadsConfig::SMALL);
+        let mut config = TriadsConfig::from_yaml(&yaml).unwrap();
+        let settings = Config::defaults().unwrap().settings();
+        assert!(remove_other_providers(&mut config, None, &settings).is_some());
+        assert_eq!(config.model, None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn mixed_triads_use_the_agents_that_are_installed() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let environment = Environment::with_variables([("PATH", folder.path().to_str().unwrap())]);
+        let loaded =
+            |text: &str| load(&setting(text, ValueOrigin::Default), &Programs::default(), &environment);
+        assert!(loaded("mixed").unwrap_err().to_string().contains("no agent is installed"));
+        for program in ["codex-acp", "opencode"] {
+            let path = folder.path().join(program);
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let config = loaded("mixed").unwrap().config;
+        let agents =
+            [Role::Proposer, Role::Critic, Role::Synthesizer].map(|role| config.model_of(role).unwrap());
+        assert_eq!(agents, ["agent:codex", "agent:opencode", "agent:codex"]);
+        assert!(Role::ALL.into_iter().all(|role| config.model_of(role).is_some()));
+        let from_project = TriadsSetting { from_project: true, ..setting("mixed", ValueOrigin::Default) };
+        assert!(load(&from_project, &Programs::default(), &environment).is_err());
     }
 }

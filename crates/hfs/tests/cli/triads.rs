@@ -429,7 +429,7 @@ fn an_invalid_triads_configuration_is_an_error_with_file_and_line() {
     let output = hfs.run(&["chat", "--triads", "large", "Is it safe?"]).fails_with(6);
     insta::assert_snapshot!(scrubbed(&hfs, &output), @r#"
     --- stderr
-    error: --triads: triads is "large", and there is no file [project]/large; expected small, standard or the path of a file
+    error: --triads: triads is "large", and there is no file [project]/large; expected small, standard, mixed or the path of a file
     "#);
     let _ = hfs.run(&["chat", "--agent", "unknown", "x"]).fails_with(2);
     write(&hfs, "secret.yaml", &format!("{small}\nmodel: sk-ant-0123456789abcdefgh\n"));
@@ -477,7 +477,11 @@ fn a_project_may_choose_triads_but_not_the_provider() {
     write(&hfs, ".hfs/team.yaml", &format!("{small}\nmodel: anthropic/claude-x\nmodels:\n  critic: sharp\n"));
     write(&hfs, ".hfs/config.yaml", "triads: team.yaml\n");
     let output = hfs.run(&["--trust", "chat", "Why?"]).ok();
-    assert!(output.stderr.contains("a project may not choose the provider"), "{}", output.describe());
+    assert!(
+        output.stderr.contains("a project may choose neither the provider nor an agent"),
+        "{}",
+        output.describe()
+    );
     let models: BTreeSet<String> = server.requests().iter().map(RecordedRequest::model).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["sharp", "test-model"]);
 }
