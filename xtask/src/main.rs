@@ -1,6 +1,7 @@
 //! Development tasks of the project: `cargo xtask TASK`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
+mod agents;
 mod bench;
 mod check;
 mod crash;
@@ -55,6 +56,8 @@ enum Task {
     Guests(guests::Options),
     /// Build the interpreters for plugins in Python and JavaScript from package registries
     Runtimes(runtimes::Options),
+    /// Install the real Claude Code, Codex and opencode from npm, and test hfs with them and a fake model
+    Agents(agents::Options),
     /// Build a release archive with completions and licences in dist/
     Dist,
 }
@@ -84,6 +87,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Redaction(options) => test::redaction(&workspace, options),
         Task::Guests(options) => guests::run(&workspace, options),
         Task::Runtimes(options) => runtimes::run(&workspace, options),
+        Task::Agents(options) => agents::run(&workspace, options),
         Task::Dist => dist::run(&workspace),
     }
 }
