@@ -72,7 +72,7 @@ pub use bus::{Delivery, EventBus, Missed, Pattern, Received, Subscription};
 pub use checkpoint::{
     AgentMemory, Checkpoint, CheckpointDraft, CheckpointState, PluginStates, StateCost, Trigger,
 };
-pub use context::{MessageFlag, split_context};
+pub use context::{MessageFlag, readable_context, split_context};
 pub use context_window::{
     ContextLimit, ContextUpdate, LimitSource, MAX_TOOL_CHARS, ModelContext, estimate_tokens, grouped,
 };

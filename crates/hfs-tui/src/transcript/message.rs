@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq};
+use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq, readable_context};
 use jiff::civil::Date;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -333,7 +333,7 @@ fn is_fold(message: &Message, part: &Part) -> bool {
         Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => true,
         Part::Text { .. } if is_summary(message) => true,
         Part::Text { text } => match message.content.role {
-            Role::User => is_long(message.content.split_text(text).0),
+            Role::User => is_long(&readable_context(message.content.split_text(text).0)),
             Role::System => is_long(text),
             Role::Assistant | Role::Tool => false,
         },
@@ -389,7 +389,8 @@ fn message_lines(
             // The user's text is not rendered as Markdown.
             (Part::Text { text }, Role::User) => {
                 let (context, own) = message.content.split_text(text);
-                let mut rows = match context {
+                let context = readable_context(context);
+                let mut rows = match context.as_ref() {
                     "" => Vec::new(),
                     context if is_long(context) => {
                         context_lines(context, is_open(fold_headers.len()), width, theme)

@@ -2,7 +2,7 @@
 
 use hfs_core::{
     DiffLine, MAIN_BRANCH, Message, MessageDraft, MessageStatus, Part, Role, Seq, SessionId, Timestamp,
-    ToolInput, diff_lines, patched_files,
+    ToolInput, diff_lines, patched_files, readable_context,
 };
 use serde_json::Value;
 
@@ -113,7 +113,11 @@ fn author(message: &MessageDraft) -> &'static str {
 /// A text part, with the context that a tool inserted before the author's own text folded.
 fn render_text((context, own): (&str, &str), detail: Detail, palette: &Palette) -> String {
     let own = sanitize::block(own).trim_end().to_owned();
-    if context.is_empty() { own } else { render_foldable("context", context, detail, palette) + &own }
+    if context.is_empty() {
+        return own;
+    }
+    let readable = if detail.full { context.into() } else { readable_context(context) };
+    render_foldable("context", &readable, detail, palette) + &own
 }
 
 fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
