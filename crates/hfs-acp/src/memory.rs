@@ -66,10 +66,11 @@ impl SessionMemory {
     }
 }
 
-/// The agent's id of the session that a memory of an [`AcpAgent`](crate::AcpAgent) refers to.
+/// The session to which a memory of an [`AcpAgent`](crate::AcpAgent) refers: the agent's id of it, and the newest message of the
+/// branch that it contains.
 #[must_use]
-pub fn remembered_session(memory: &AgentMemory) -> Option<String> {
-    memory.read::<SessionMemory>().ok().map(|memory| memory.session)
+pub fn remembered_session(memory: &AgentMemory) -> Option<(String, Seq)> {
+    memory.read::<SessionMemory>().ok().map(|memory| (memory.session, memory.through))
 }
 
 /// Fingerprints of the messages of a turn, as the agent is given them in later turns: without calls that have no result.

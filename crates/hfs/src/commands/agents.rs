@@ -140,15 +140,16 @@ fn why_needed(
 ) -> Result<Option<&'static str>, CliError> {
     let store = context.store()?;
     let Some(branch) = session.branch.parse().ok() else { return Ok(None) };
-    match store.get_branch(branch) {
-        Ok(_) => {}
+    let head = match store.get_branch(branch) {
+        Ok(branch) => branch.head,
         // Its session was deleted permanently, and so may be what hfs wrote of it.
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
-    }
+    };
     let state = store.load_branch_state(branch)?;
     let memory = state.as_ref().and_then(|state| state.agents.get(&session.agent));
-    if memory.and_then(remembered_session).as_deref() == Some(session.id.as_str()) {
+    // If the branch has more, such as messages of another agent, the next message begins with another transcript.
+    if memory.and_then(remembered_session).is_some_and(|(id, through)| id == session.id && through == head) {
         return Ok(Some("a branch continues from it"));
     }
     let importer = Importer::new(store.as_ref(), &SystemClock, OnDuplicate::Auto, true);

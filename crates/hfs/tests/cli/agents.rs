@@ -149,7 +149,12 @@ fn a_project_can_neither_choose_a_program_nor_allow_anything() {
     for ignored in ["agents is ignored", "mcp_servers is ignored", "a project may not choose commands"] {
         assert!(chat.stderr.contains(ignored), "{ignored}: {}", chat.stderr);
     }
-    // The offline agent answers.
+    // The offline agent answers, and says who could.
+    assert!(
+        chat.stderr.contains("scripted is installed; let it answer: hfs chat --agent scripted"),
+        "{}",
+        chat.stderr
+    );
     assert_eq!(script.received("initialize").len(), 1, "{:?}", script.log());
 }
 
