@@ -46,7 +46,8 @@ pub fn detect_model(available: &AvailableProviders) -> Option<DetectedModel> {
 }
 
 /// Whether a model can chat, judging by its name: models for embeddings, reranking and speech cannot.
-fn can_chat(name: &str) -> bool {
+#[must_use]
+pub fn can_chat(name: &str) -> bool {
     let name = name.to_lowercase();
     !["embed", "rerank", "whisper", "tts"].iter().any(|other| name.contains(other))
 }

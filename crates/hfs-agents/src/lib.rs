@@ -17,7 +17,9 @@ mod summary;
 mod triads;
 
 pub use assistant::{Assistant, AttachmentSource};
-pub use detect::{AvailableProviders, DetectedModel, detect_model, first_listed_model, probe_ollama};
+pub use detect::{
+    AvailableProviders, DetectedModel, can_chat, detect_model, first_listed_model, probe_ollama,
+};
 pub use model::MAX_IMAGE_BYTES;
 pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
 pub use provider::{ServerModels, list_models, server_label};

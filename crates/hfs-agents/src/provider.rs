@@ -24,7 +24,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hfs_core::{AgentError, Backoff, ContextLimit, IncompleteReply, WaitStage, lock_unpoisoned};
+use hfs_core::{
+    AgentError, Backoff, ContextLimit, ErrorExt as _, IncompleteReply, Suggestion, WaitStage, lock_unpoisoned,
+};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
@@ -34,7 +36,7 @@ use crate::{ModelConfig, Provider, RetryPolicy};
 
 use error_mapper::{AttemptError, ProviderErrorMapper};
 use payloads::{Framing, Payload, PayloadReader};
-use refusal::{Restrictions, Sent, TokenParameter};
+use refusal::{Change, Restrictions, Sent, TokenParameter};
 use reply::{Ending, ReplyBuilder};
 use server_error::ServerError;
 
@@ -236,8 +238,8 @@ impl ProviderModel {
     }
 
     /// Sends a chat request to the address of the API. If that does not exist, tries the other likely one.
-    async fn post_chat(&self, body: &[u8]) -> Result<Response, AttemptError> {
-        let urls = endpoint::chat_urls(self.config.provider, self.base_url()?, &self.config.model);
+    async fn post_chat(&self, model: &str, body: &[u8]) -> Result<Response, AttemptError> {
+        let urls = endpoint::chat_urls(self.config.provider, self.base_url()?, model);
         let known = self.url_index.load(Ordering::Relaxed).min(urls.len().saturating_sub(1));
         let mut first_error = None;
         for (index, url) in urls.iter().enumerate().skip(known) {
@@ -262,7 +264,7 @@ impl ProviderModel {
     }
 
     async fn status_error(&self, mut response: Response) -> AttemptError {
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
         let mut body = Vec::new();
         let reading = async {
             while let Ok(Some(chunk)) = response.chunk().await {
@@ -274,7 +276,7 @@ impl ProviderModel {
         };
         // A body that does not arrive in full is used as far as it arrived.
         let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, reading).await;
-        self.errors.status_error(status, &String::from_utf8_lossy(&body), &headers)
+        self.errors.status_error(&url, status, &String::from_utf8_lossy(&body), &headers)
     }
 
     const fn framing(&self) -> Framing {
@@ -324,12 +326,29 @@ impl ProviderModel {
             images: has(|part| matches!(part, ChatPart::Image { .. })),
             thinking: !restrictions.omit_thinking && has(|part| matches!(part, ChatPart::Thinking { .. })),
             system: request.system.is_some(),
+            provider_name: !restrictions.omit_provider_name && self.names_provider(),
         };
         (request, sent)
     }
 
+    /// Whether the model's name begins with that of its provider. Some servers call their models so, and others are given
+    /// such a name by users who mean the provider.
+    fn names_provider(&self) -> bool {
+        let prefix = self.config.model.split_once('/').map(|(prefix, _)| prefix);
+        prefix.is_some_and(|prefix| prefix.parse() == Ok(self.config.provider))
+    }
+
+    /// The model's name as the server knows it.
+    fn model_name(&self, sent: &Sent) -> &str {
+        let name = self.config.model.as_str();
+        match name.split_once('/') {
+            Some((_, rest)) if self.names_provider() && !sent.provider_name => rest,
+            _ => name,
+        }
+    }
+
     fn body(&self, request: &ModelRequest, restrictions: &Restrictions, sent: &Sent) -> Value {
-        let model = self.config.model.as_str();
+        let model = self.model_name(sent);
         match self.config.provider {
             Provider::OpenAi => openai::body(model, request, sent),
             Provider::Anthropic => anthropic::body(model, request, restrictions, sent),
@@ -349,7 +368,8 @@ impl ProviderModel {
         let body = self.body(request, restrictions, sent).to_string();
         let wait =
             Wait { stage: WaitStage::FirstToken, since: started, limit: self.config.timeouts.first_token };
-        let response = self.wait(wait, self.post_chat(body.as_bytes()), handler).await??;
+        let response =
+            self.wait(wait, self.post_chat(self.model_name(sent), body.as_bytes()), handler).await??;
         let mut reply = ReplyBuilder::default();
         let read = self.read_stream(response, started, &mut reply, handler).await;
         for delta in reply.finish() {
@@ -506,9 +526,10 @@ impl ProviderModel {
     /// Changes the request if the error is a refusal of something in it. Returns whether to send it again.
     fn adapt(&self, error: &AttemptError, sent: &Sent, restrictions: &mut Restrictions) -> bool {
         let Some((status, server_error)) = error.server.as_deref() else { return false };
-        let Some(change) = refusal::change_for(self.config.provider, *status, server_error, sent) else {
-            return false;
-        };
+        let is_unknown_model = error.error.suggestion() == Some(Suggestion::CheckModel);
+        let change = refusal::change_for(self.config.provider, *status, server_error, sent)
+            .or((is_unknown_model && sent.provider_name).then_some(Change::OmitProviderName));
+        let Some(change) = change else { return false };
         restrictions.apply(change);
         if change.is_lasting() {
             // Other requests may have learned something else in the meantime.

@@ -17,6 +17,9 @@ use crate::{ApiKey, ModelConfig, Provider};
 /// Limit for a provider's message, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// Words of the connector's error, which has no type that could be named.
+const PROXY_AUTHENTICATION: &str = "proxy authorization required";
+
 /// A failed attempt to get a reply.
 #[derive(Debug)]
 pub(super) struct AttemptError {
@@ -205,8 +208,15 @@ impl ProviderErrorMapper {
         if let Some(tls) = find_in_chain::<rustls::Error>(error) {
             return self.tls_error(tls);
         }
-        let proxy = proxy_of(url).map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
-        if error.is_connect() && error.is_timeout() {
+        let proxy = proxy_of(url);
+        if let Some(proxy) = proxy.as_ref().filter(|_| cause.contains(PROXY_AUTHENTICATION)) {
+            return self.proxy_authentication(proxy);
+        }
+        let proxy = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+        if find_in_chain::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+            let message = format!("the answer{proxy} is not HTTP ({cause})");
+            self.rejected(&message, Some(Suggestion::CheckBaseUrl))
+        } else if error.is_connect() && error.is_timeout() {
             self.timed_out(WaitStage::Connection, self.connect_timeout)
         } else if error.is_connect() {
             self.unavailable(&format!("no connection{proxy} ({cause})"), None, RetryAdvice::Backoff)
@@ -217,6 +227,21 @@ impl ProviderErrorMapper {
         } else {
             self.unavailable(&format!("the connection{proxy} broke ({cause})"), None, RetryAdvice::Backoff)
         }
+    }
+
+    /// The proxy at `host` is not used without a name and a password.
+    fn proxy_authentication(&self, host: &str) -> AttemptError {
+        let message = format!(
+            "the proxy {host} wants a name and a password; put them before the host in the variable that names the proxy: \
+             NAME:PASSWORD@HOST"
+        );
+        let (provider, message) = (self.label.clone(), self.sanitize(&message));
+        AttemptError::permanent(AgentError::Unavailable {
+            provider,
+            message,
+            retry_after: None,
+            suggestion: None,
+        })
     }
 
     fn tls_error(&self, error: &rustls::Error) -> AttemptError {
@@ -245,8 +270,19 @@ impl ProviderErrorMapper {
         self.rejected(&message, Some(Suggestion::CheckBaseUrl))
     }
 
-    /// Maps a response with an error status.
-    pub fn status_error(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> AttemptError {
+    /// Maps a response with an error status to a request to `url`.
+    pub fn status_error(
+        &self,
+        url: &Url,
+        status: StatusCode,
+        body: &str,
+        headers: &HeaderMap,
+    ) -> AttemptError {
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = proxy_of(url)
+        {
+            return self.proxy_authentication(&proxy);
+        }
         let error = ServerError::from_body(body);
         let line = status_line(status);
         let message = match error.message.as_str() {
@@ -613,8 +649,12 @@ mod tests {
         ProviderErrorMapper::new(&ModelConfig::new(Provider::OpenAi, "m", ApiKey::new(KEY)))
     }
 
+    fn url() -> Url {
+        Url::parse("http://127.0.0.1/v1/chat/completions").unwrap()
+    }
+
     fn status_error(status: u16, body: &str) -> AttemptError {
-        mapper().status_error(StatusCode::from_u16(status).unwrap(), body, &HeaderMap::new())
+        mapper().status_error(&url(), StatusCode::from_u16(status).unwrap(), body, &HeaderMap::new())
     }
 
     #[test]
@@ -850,7 +890,7 @@ mod tests {
         let body =
             json!({"error": {"code": "DeploymentNotFound", "message": "No such deployment"}}).to_string();
         let mapper = ProviderErrorMapper::new(&config);
-        let failure = mapper.status_error(StatusCode::NOT_FOUND, &body, &HeaderMap::new());
+        let failure = mapper.status_error(&url(), StatusCode::NOT_FOUND, &body, &HeaderMap::new());
         assert_eq!(failure.error.suggestion(), Some(Suggestion::CheckBaseUrl));
     }
 
@@ -867,7 +907,7 @@ mod tests {
             HeaderMap::from_iter([(reqwest::header::HeaderName::from_static(name), value.parse().unwrap())])
         };
         let with = |name, value| {
-            mapper().status_error(StatusCode::TOO_MANY_REQUESTS, "", &headers(name, value)).retry
+            mapper().status_error(&url(), StatusCode::TOO_MANY_REQUESTS, "", &headers(name, value)).retry
         };
         assert_eq!(with("x-should-retry", "false"), RetryAdvice::Never);
         assert_eq!(with("x-ratelimit-reset-tokens", "3s"), RetryAdvice::After(Duration::from_secs(3)));

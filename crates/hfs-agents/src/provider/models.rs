@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::context::limit_in;
 use super::error_mapper::AttemptError;
+use super::server_error::ServerError;
 use super::{ProviderModel, endpoint};
 use crate::ModelConfig;
 
@@ -47,12 +48,11 @@ impl ProviderModel {
             let body =
                 read_body(response).await.map_err(|error| self.errors.connection_error(&error, &url))?;
             let text = String::from_utf8_lossy(&body);
-            return match serde_json::from_str(&text) {
-                Ok(list) => Ok(ServerModels {
-                    names: names(&list),
-                    context_tokens: context_of(&list, &self.config.model),
-                }),
-                Err(_) => Err(self.errors.not_a_reply(&text)),
+            let list: Value = serde_json::from_str(&text).map_err(|_| self.errors.not_a_reply(&text))?;
+            let names = names(&list);
+            return match ServerError::in_payload(&list).filter(|_| names.is_empty()) {
+                Some(error) => Err(self.errors.error_in_stream(error)),
+                None => Ok(ServerModels { names, context_tokens: context_of(&list, &self.config.model) }),
             };
         }
         Err(error.unwrap_or_else(|| self.errors.invalid_configuration("it has no address")))

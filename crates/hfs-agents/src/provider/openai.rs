@@ -59,7 +59,12 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
     let payload = inner.filter(|inner| inner.get("choices").is_some()).unwrap_or(payload);
     let choices = payload.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let index = |choice: &Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0);
-    for choice in choices.iter().filter(|choice| index(choice) == 0) {
+    // Only one choice is requested, and some servers count from 1.
+    if let Some(lowest) = choices.iter().map(index).min() {
+        reply.choice_index.get_or_insert(lowest);
+    }
+    let wanted = reply.choice_index.unwrap_or(0);
+    for choice in choices.iter().filter(|choice| index(choice) == wanted) {
         let parts = |name: &str| choice.get(name).and_then(Value::as_object);
         match (parts("delta"), parts("message")) {
             (Some(delta), _) if !delta.is_empty() => read_message(delta, reply),

@@ -104,6 +104,8 @@ pub(super) struct Restrictions {
     pub omit_thinking: bool,
     /// Put the system prompt into the first turn of the user.
     pub omit_system: bool,
+    /// Send the model's name without the provider's before it.
+    pub omit_provider_name: bool,
 }
 
 /// What a request contained that a server may refuse.
@@ -120,6 +122,8 @@ pub(super) struct Sent {
     pub images: bool,
     pub thinking: bool,
     pub system: bool,
+    /// Whether the model's name began with that of its provider.
+    pub provider_name: bool,
 }
 
 /// A change to a refused request.
@@ -137,6 +141,7 @@ pub(super) enum Change {
     OmitImages,
     OmitThinking,
     OmitSystem,
+    OmitProviderName,
 }
 
 impl Change {
@@ -161,6 +166,7 @@ impl Restrictions {
             Change::OmitImages => self.omit_images = true,
             Change::OmitThinking => self.omit_thinking = true,
             Change::OmitSystem => self.omit_system = true,
+            Change::OmitProviderName => self.omit_provider_name = true,
         }
     }
 }
@@ -535,6 +541,7 @@ mod tests {
             images: true,
             thinking: true,
             system: true,
+            provider_name: true,
         };
         for (message, change) in [
             ("Unrecognized request argument supplied: stream_options", Change::OmitStreamOptions),

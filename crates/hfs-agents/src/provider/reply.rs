@@ -102,6 +102,8 @@ pub(super) struct ReplyBuilder {
     pub is_done: bool,
     /// Whether the usage arrived that only the last chunk has.
     pub has_last_usage: bool,
+    /// Index of the choice that is read, where the protocol has several.
+    pub choice_index: Option<u64>,
     /// Tools that the model called although the request declares none.
     pub called_tools: Vec<String>,
     /// Whether thinking was streamed as text, because its opening tag is missing.

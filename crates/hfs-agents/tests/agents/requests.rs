@@ -337,6 +337,38 @@ async fn the_name_of_a_model_is_sent_as_written() {
 }
 
 #[tokio::test]
+async fn the_name_of_the_provider_is_left_out_if_the_server_does_not_know_the_model_with_it() {
+    for (protocol, name) in [
+        (Protocol::OpenAi, "openai/gpt-9"),
+        (Protocol::Anthropic, "anthropic/claude-9"),
+        (Protocol::Ollama, "ollama/llama3"),
+    ] {
+        let server = ModelServer::start();
+        server.otherwise(|request| {
+            if request.model().contains('/') {
+                Script::status(404, "The model does not exist")
+            } else {
+                well_formed_answer(request)
+            }
+        });
+        let model = ModelConfig { model: name.into(), ..config(&server, protocol) };
+        let assistant = Assistant::new(model);
+        for _ in 0..2 {
+            let (_, outcome) = run(&assistant, question("hello?")).await;
+            assert!(outcome.is_ok(), "{name}: {outcome:?}");
+        }
+        let names: Vec<String> = server.requests().iter().map(RecordedRequest::model).collect();
+        let bare = name.split_once('/').unwrap().1;
+        assert_eq!(names, [name, bare, bare]);
+        server.otherwise(|_| Script::status(404, "The model does not exist"));
+        let unknown = ModelConfig { model: "meta/llama".into(), ..config(&server, protocol) };
+        let (_, outcome) = run(&Assistant::new(unknown), question("hello?")).await;
+        assert_eq!(outcome.unwrap_err().suggestion(), Some(Suggestion::CheckModel));
+        assert_eq!(server.requests().len(), 4, "no other prefix is left out");
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_does_not_stream_is_asked_for_whole_replies_from_then_on() {
     let refusal = json!({"error": {"message": "Your organization must be verified to stream this model.",
         "type": "invalid_request_error", "param": "stream", "code": "unsupported_value"}});
@@ -454,6 +486,11 @@ async fn the_models_of_a_server_are_listed() {
     let base_url = Some(server.base_url());
     let model = ModelConfig { base_url, ..ModelConfig::new(Provider::OpenAi, "m", None) };
     assert!(list_models(model).await.unwrap_err().to_string().contains("who?"));
+    let body = r#"{"error":{"message":"not today"}}"#;
+    let server = RawServer::with_responses(vec![RawResponse::status(200, "application/json", "", body)]);
+    let model =
+        ModelConfig { base_url: Some(server.base_url()), ..ModelConfig::new(Provider::OpenAi, "m", None) };
+    assert!(list_models(model).await.unwrap_err().to_string().contains("not today"));
 }
 
 #[tokio::test]

@@ -283,6 +283,13 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
             ],
         ),
         openai_stream(
+            "choices that are counted from 1",
+            &[
+                json!({"choices": [{"index": 1, "delta": {"content": "Hello "}}]}),
+                json!({"choices": [{"index": 1, "delta": {"content": "world"}, "finish_reason": "stop"}]}),
+            ],
+        ),
+        openai_stream(
             "content as parts",
             &[
                 chunk(&json!({"content": [{"type": "text", "text": "Hello "}]}), None),
@@ -659,6 +666,9 @@ async fn a_connection_that_breaks_is_an_error_and_keeps_the_text_that_arrived() 
         case("reset before the response", Provider::OpenAi, RawResponse::new().reset())
             .error(ErrorKind::Unavailable, &["connection"])
             .requests(3),
+        case("another protocol", Provider::OpenAi, RawResponse::new().bytes("SSH-2.0-OpenSSH_9.2\r\n\r\n"))
+            .error(ErrorKind::Invalid, &["is not HTTP"])
+            .suggests(|suggestion| *suggestion == Suggestion::CheckBaseUrl),
         case("closed before the response", Provider::OpenAi, RawResponse::new())
             .then(RawResponse::events(hello()))
             .text("Hello world")

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use hfs_agents::{ModelConfig, Provider, Role, ServerModels, list_models, server_label};
+use hfs_agents::{ModelConfig, Provider, Role, ServerModels, can_chat, list_models, server_label};
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use hfs_plugins::{Language, PluginState, Plugins};
 use hfs_store::StoreUrl;
@@ -258,6 +258,10 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
             let detail = format!("it has no list of models: {}", CliError::from(error).document().one_line());
             Check::warning(NAME, detail, hint)
         }
+        Ok(ServerModels { names, .. }) if names.is_empty() => {
+            let hint = "install or load one on the server; some servers reply without listing any";
+            Check::warning(NAME, format!("{label} lists no models"), hint)
+        }
         Ok(ServerModels { names, context_tokens }) => {
             let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
             let more = names.len().saturating_sub(shown.len());
@@ -265,9 +269,11 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
             let context = context_tokens
                 .map(|tokens| format!("; the context of {name} has {tokens} tokens"))
                 .unwrap_or_default();
-            let detail = format!("{} has {} models: {}{more}{context}", label, names.len(), shown.join(", "));
+            let count =
+                if names.len() == 1 { "1 model".to_owned() } else { format!("{} models", names.len()) };
+            let detail = format!("{label} has {count}: {}{more}{context}", shown.join(", "));
             let tagged = format!("{name}:latest");
-            match names.first() {
+            match names.iter().find(|name| can_chat(name)).or(names.first()) {
                 Some(other) if !names.contains(&name) && !names.contains(&tagged) => {
                     let hint = format!("{name} is not among them; choose one: hfs config set model {other}");
                     Check::warning(NAME, detail, hint)

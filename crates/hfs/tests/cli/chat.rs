@@ -1,9 +1,11 @@
 //! `hfs chat`, with a model server on loopback.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use testkit::cli::Hfs;
-use testkit::model_server::{ModelServer, Protocol, Script, TlsServer};
+use testkit::model_server::{ModelServer, Protocol, RawResponse, RawServer, Script, TlsServer};
 
 use crate::{fields, hfs, hfs_with, scrubbed, shown, text};
 
@@ -260,7 +262,7 @@ fn headers_and_waits_of_the_configuration_apply() {
 #[test]
 fn the_doctor_asks_the_server_for_its_models() {
     let server = ModelServer::start();
-    server.models(["llama3:8b", "qwen3:4b"]);
+    server.models(["nomic-embed-text", "llama3:8b", "qwen3:4b"]);
     let hfs = |model: &str| {
         Hfs::new(env!("CARGO_BIN_EXE_hfs"))
             .env("OLLAMA_HOST", server.base_url())
@@ -268,13 +270,20 @@ fn the_doctor_asks_the_server_for_its_models() {
             .env("HFS_MODEL", model)
     };
     let known = hfs("qwen3:4b").run(&["doctor"]).ok();
-    assert!(known.stdout.contains("has 2 models: llama3:8b, qwen3:4b"), "{}", known.describe());
+    assert!(
+        known.stdout.contains("has 3 models: nomic-embed-text, llama3:8b, qwen3:4b"),
+        "{}",
+        known.describe()
+    );
     let unknown = hfs("other").run(&["doctor"]).ok();
     assert!(
         unknown.stdout.contains("other is not among them; choose one: hfs config set model llama3:8b"),
         "{}",
         unknown.describe()
     );
+    server.models(Vec::<String>::new());
+    let none = hfs("other").run(&["doctor"]).ok();
+    assert!(none.stdout.contains("lists no models"), "{}", none.describe());
 }
 
 #[test]
@@ -371,6 +380,50 @@ fn missing_sessions_and_keys_are_reported_before_anything_is_saved() {
     hint: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN; agent is assistant, set by the variable HFS_AGENT: unset HFS_AGENT; provider is anthropic, set by the variable HFS_PROVIDER: unset HFS_PROVIDER
     ");
     assert_eq!(hfs.run(&["store", "info", "--json"]).ok().json()["sessions"], 0);
+}
+
+/// Accepts connections like a SOCKS 5 proxy that needs no password, and answers each request with `response` itself.
+fn socks_proxy(response: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut greeting = [0; 3];
+            stream.read_exact(&mut greeting).unwrap();
+            stream.write_all(&[5, 0]).unwrap();
+            let mut request = [0; 256];
+            assert!(stream.read(&mut request).unwrap() > 4);
+            stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).unwrap();
+            let mut http = [0; 65_536];
+            assert!(stream.read(&mut http).unwrap() > 0);
+            stream.write_all(response.as_bytes()).unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn a_socks_proxy_is_used_and_a_proxy_that_wants_a_password_is_named() {
+    let hfs = |variable: &str, proxy: String| {
+        Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+            .env("HFS_BASE_URL", "http://models.example/v1")
+            .env("HFS_MODEL", "m")
+            .env(variable, proxy)
+            .run(&["chat", "hi"])
+    };
+    let body = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let port = socks_proxy(response);
+    assert_eq!(hfs("ALL_PROXY", format!("socks5h://127.0.0.1:{port}")).ok().stdout, "hello\n");
+
+    let refusing = RawServer::with_responses(vec![RawResponse::status(407, "text/html", "", "")]);
+    let output = hfs("HTTP_PROXY", refusing.base_url()).fails_with(8);
+    let host = refusing.base_url().replace("http://", "");
+    assert!(output.stderr.contains(&format!("the proxy {host} wants a name")), "{}", output.describe());
+    assert_eq!(refusing.requests().len(), 1);
 }
 
 #[test]
