@@ -63,6 +63,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
                 "state": state_json(&plan.state),
                 "in_view": plan.in_view,
                 "out_of_view": plan.out_of_view,
+                "not_taken_back": side_effects_json(&plan),
                 "prompt": plan.prompt.as_ref().map(MessageJson::from),
             }))?;
             return Ok(Outcome::Done);
@@ -101,6 +102,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
                 "messages": rewound.plan.in_view,
                 "state_hash": checkpoint.map(|checkpoint| checkpoint.state_hash.to_string()),
             },
+            "not_taken_back": side_effects_json(&rewound.plan),
             "prompt": rewound.plan.prompt.as_ref().map(MessageJson::from),
         }))?;
         return Ok(Outcome::Done);
@@ -144,6 +146,11 @@ fn from_json(plan: &RewindPlan) -> Value {
         "checkpoint": plan.checkpoint().map(|checkpoint| checkpoint.id.to_string()),
         "seq": plan.in_view,
     })
+}
+
+fn side_effects_json(plan: &RewindPlan) -> Value {
+    let effects = &plan.side_effects;
+    json!({ "files": effects.files, "commands": effects.commands })
 }
 
 fn state_json(state: &StateAtPlace) -> &'static str {

@@ -83,6 +83,8 @@ fn a_turn_of_an_agent_is_saved_as_messages_and_continued() {
     assert_eq!((loaded.len(), &loaded[0]["params"]["sessionId"]), (1, &json!("session-1")));
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 8);
     assert_eq!(script.received("session/new").len(), 1);
+    let plan = hfs.run(&["rewind", "@", "seq:4", "--dry-run", "--json"]).ok().json();
+    assert_eq!(plan["not_taken_back"], json!({"files": [], "commands": ["cargo test"]}));
 }
 
 #[test]

@@ -161,9 +161,12 @@ fn the_documents_have_the_fields_that_scripts_rely_on() {
 
     let branch = ["id", "name", "parent", "forked_at", "head", "current", "undone"];
     let dry = json(&hfs, &["rewind", "work", "1", "--dry-run"]);
-    assert_eq!(fields(&dry), ["dry_run", "from", "state", "in_view", "out_of_view", "prompt"]);
+    assert_eq!(
+        fields(&dry),
+        ["dry_run", "from", "state", "in_view", "out_of_view", "not_taken_back", "prompt"]
+    );
     let rewound = json(&hfs, &["rewind", "work", "1"]);
-    assert_eq!(fields(&rewound), ["branch", "from", "state", "restored", "prompt"]);
+    assert_eq!(fields(&rewound), ["branch", "from", "state", "restored", "not_taken_back", "prompt"]);
     assert_eq!(fields(&rewound["branch"]), branch);
     assert_eq!(fields(&rewound["from"]), ["branch", "checkpoint", "seq"]);
     assert_eq!(rewound["state"], "kept");
