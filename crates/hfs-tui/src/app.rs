@@ -40,7 +40,7 @@ const BACKGROUND_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub use job_control::hold_stop_signal;
 pub use signals::die_by_signal;
-pub use terminal::require_terminal;
+pub use terminal::{keep_typed_ahead, require_terminal};
 
 /// An error that ends the app.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +111,11 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let runner = Runner::new(parts, sender);
     let signals = Signals::listen();
-    let typed_ahead = terminal::typed_ahead();
+    let kept = terminal::take_kept();
+    let typed_ahead = kept.len() + terminal::typed_ahead();
     let mut terminal = AppTerminal::acquire(modes(&model))?;
     let mut input =
-        Input::open(typed_ahead).map_err(|source| TuiError::Terminal { action: "read", source })?;
+        Input::open(kept, typed_ahead).map_err(|source| TuiError::Terminal { action: "read", source })?;
     let settings = &model.render.settings;
     if settings.background == Background::Unknown && settings.color_depth != ColorDepth::None {
         terminal.query_background()?;

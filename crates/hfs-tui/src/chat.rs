@@ -33,6 +33,8 @@ pub use mentions::{PathCompletion, mention_of_picture};
 const SIDEBAR_WIDTH: u16 = 32;
 /// Terminals at least this high have a blank row above the input.
 const BLANK_ROW_MIN_HEIGHT: u16 = 20;
+/// An Esc that follows one which closed a screen this fast belongs to it.
+const CLOSING_MS: u64 = 1_000;
 
 /// The open conversation and the input.
 #[derive(Debug)]
@@ -327,7 +329,7 @@ impl Model {
         if self.chat.is_busy() {
             effects.extend(self.interrupt());
         } else if !self.chat.input.is_empty() {
-            self.chat.input.set("");
+            self.keep_draft_in_history();
         }
         let (is_second, timer) = self.is_second_press(PendingConfirmation::Quit);
         if is_second {
@@ -350,6 +352,11 @@ impl Model {
             return Vec::new();
         }
         if self.chat.is_busy() {
+            // A key that repeats, or is pressed once too often, does not stop a reply that took minutes.
+            let closing = self.closing_esc_at.take();
+            if closing.is_some_and(|at| self.render.now.millis_since(at) < CLOSING_MS) {
+                return self.notify(Tone::Plain, "press Esc again to stop the reply");
+            }
             return self.interrupt();
         }
         if self.chat.plugin_output.take().is_some() || self.chat.error_banner.take().is_some() {
@@ -362,10 +369,14 @@ impl Model {
         if self.chat.input.is_empty() {
             return self.run_command(Command::Checkpoints, "");
         }
-        // The text is kept in the history, so that Esc never loses it.
+        self.keep_draft_in_history();
+        Vec::new()
+    }
+
+    /// Clears the input. Its text is kept in the history, so that no key loses it.
+    fn keep_draft_in_history(&mut self) {
         let text = self.chat.input.take();
         self.chat.history.entries.insert(0, text);
-        Vec::new()
     }
 
     fn open_palette(&mut self) -> Vec<Effect> {

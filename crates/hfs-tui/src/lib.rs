@@ -27,7 +27,7 @@ mod transcript;
 mod update;
 mod view;
 
-pub use app::{TuiError, die_by_signal, hold_stop_signal, require_terminal, run};
+pub use app::{TuiError, die_by_signal, hold_stop_signal, keep_typed_ahead, require_terminal, run};
 pub use hfs_engine::OnDuplicate;
 pub use ports::{
     AgentEntry, AgentQuestion, AgentState, AgentsView, AppParts, AppSettings, ApprovalRequest, Background,

@@ -64,6 +64,8 @@ pub struct Model {
     pub sidebar: Option<bool>,
     /// The key that was pressed once and must be pressed again, with the id of its timer.
     pub pending_confirmation: Option<(PendingConfirmation, u64)>,
+    /// When Esc was last pressed in a screen or a modal.
+    pub closing_esc_at: Option<Timestamp>,
     /// Time of the last key, if it inserted a character.
     pub last_text_key: Option<Timestamp>,
     /// Whether the open modal has received no key yet.
@@ -162,6 +164,7 @@ impl Model {
             has_session_agent: false,
             sidebar: None,
             pending_confirmation: None,
+            closing_esc_at: None,
             last_text_key: None,
             modal_is_new: true,
             mouse_selection: None,

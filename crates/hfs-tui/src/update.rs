@@ -222,6 +222,10 @@ impl Model {
         self.mouse_selection = None;
         self.last_input = Some(self.render.now);
         let is_control = key.modifiers == KeyModifiers::CONTROL;
+        let is_chat = self.screen.is_none() && self.modals.is_empty();
+        if key.code == KeyCode::Esc && !is_chat {
+            self.closing_esc_at = Some(self.render.now);
+        }
         match key.code {
             KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
             KeyCode::Char('l') if is_control => return vec![TerminalCommand::Redraw.into()],
@@ -229,12 +233,23 @@ impl Model {
             KeyCode::Esc | KeyCode::Char('c') => {}
             _ => self.pending_confirmation = None,
         }
-        let was_typing =
-            std::mem::replace(&mut self.last_text_key, is_text_key(key).then_some(self.render.now));
+        // A letter for a selected message is a command.
+        let is_text = is_text_key(key) && self.chat.transcript.selected().is_none();
+        let was_typing = std::mem::replace(&mut self.last_text_key, is_text.then_some(self.render.now));
+        let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
+        if self.screen.is_none() && matches!(self.modals.last(), Some(Modal::Confirm(_))) {
+            if is_text_key(key) {
+                self.dismiss_question_over_input();
+                return self.edit_input(key);
+            }
+            // The user has not seen the question yet.
+            if key.code == KeyCode::Enter && is_typing && self.modal_is_new {
+                return Vec::new();
+            }
+        }
         if let Some(mut modal) = self.modals.pop() {
             // A question that appears while the user is typing gets no key until the user pauses: its first letter would
             // answer it.
-            let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
             let is_typed = is_text_key(key) || matches!(key.code, KeyCode::Enter | KeyCode::Backspace);
             let outcome = if modal.appears_by_itself() && is_typing && is_typed && self.modal_is_new {
                 ModalOutcome::NotForModal
@@ -267,6 +282,13 @@ impl Model {
         let actions = screen.handle_key(key, &self.context());
         self.screen = Some(screen);
         self.perform(actions)
+    }
+
+    /// Closes a yes/no question over the chat, without an answer: what the user types belongs to the input.
+    fn dismiss_question_over_input(&mut self) {
+        if self.screen.is_none() && matches!(self.modals.last(), Some(Modal::Confirm(_))) {
+            self.modals.pop();
+        }
     }
 
     fn handle_modal_outcome(&mut self, outcome: ModalOutcome) -> Vec<Effect> {
@@ -340,6 +362,8 @@ impl Model {
     }
 
     fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
+        self.pending_confirmation = None;
+        self.dismiss_question_over_input();
         if let Some(modal) = self.modals.last_mut()
             && modal.handle_paste(text)
         {

@@ -18,12 +18,13 @@ pub struct Input {
 }
 
 impl Input {
-    /// Starts to read standard input. The first `typed_ahead` bytes were typed before the terminal was in raw mode.
+    /// Starts to read standard input, after the bytes in `kept`, which were read from it before. The first `typed_ahead` bytes
+    /// of all were typed before the terminal was in raw mode.
     ///
     /// # Errors
     /// Returns an error if standard input cannot be watched.
-    pub fn open(typed_ahead: usize) -> io::Result<Self> {
-        Ok(Self { source: source::Source::open(typed_ahead)?, ready: VecDeque::new() })
+    pub fn open(kept: Vec<u8>, typed_ahead: usize) -> io::Result<Self> {
+        Ok(Self { source: source::Source::open(kept, typed_ahead)?, ready: VecDeque::new() })
     }
 
     /// Stops reading, so that another program can. Events that were read before are kept.
@@ -108,8 +109,12 @@ mod source {
     }
 
     impl Source {
-        pub fn open(typed_ahead: usize) -> io::Result<Self> {
+        pub fn open(kept: Vec<u8>, typed_ahead: usize) -> io::Result<Self> {
             let (sender, chunks) = mpsc::unbounded_channel();
+            // An empty chunk would stand for the end of the input.
+            if !kept.is_empty() {
+                let _ = sender.send(Ok(kept));
+            }
             let parser = Parser::new(Instant::now(), typed_ahead);
             let mut source = Self { parser, sender, chunks, reader: None };
             source.resume()?;
@@ -206,7 +211,7 @@ mod source {
     }
 
     impl Source {
-        pub fn open(_typed_ahead: usize) -> io::Result<Self> {
+        pub fn open(_kept: Vec<u8>, _typed_ahead: usize) -> io::Result<Self> {
             let (sender, events) = mpsc::unbounded_channel();
             std::thread::spawn(move || while sender.send(read()).is_ok() {});
             Ok(Self { events })

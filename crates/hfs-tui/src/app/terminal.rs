@@ -2,8 +2,8 @@
 
 use std::io::{BufWriter, IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::panic;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use base64::Engine as _;
@@ -53,6 +53,45 @@ pub struct TerminalModes {
     pub mouse: bool,
     /// Whether unambiguous keys are enabled.
     pub extended_keys: bool,
+}
+
+/// What the user typed before a question that was asked in front of the app.
+static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps for the app what the user has typed so far, also an incomplete line, so that it does not answer a question which
+/// is asked in front of the app. Returns whether there was something.
+#[cfg(unix)]
+pub fn keep_typed_ahead() -> bool {
+    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+    let stdin = stdin();
+    let Ok(cooked) = tcgetattr(&stdin) else { return false };
+    // Without the line mode, reads return incomplete lines, too; they do not wait with a minimum of 0 bytes.
+    let mut immediate = cooked.clone();
+    immediate.local_modes.remove(LocalModes::ICANON);
+    immediate.special_codes[SpecialCodeIndex::VMIN] = 0;
+    immediate.special_codes[SpecialCodeIndex::VTIME] = 0;
+    if tcsetattr(&stdin, OptionalActions::Now, &immediate).is_err() {
+        return false;
+    }
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = kept.len();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = rustix::io::read(&stdin, &mut buffer) {
+        kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    }
+    let _ = tcsetattr(&stdin, OptionalActions::Now, &cooked);
+    kept.len() > before
+}
+
+/// Returns `false`: the console has no line mode to leave.
+#[cfg(not(unix))]
+pub fn keep_typed_ahead() -> bool {
+    false
+}
+
+/// Returns what [`keep_typed_ahead`] has kept.
+pub fn take_kept() -> Vec<u8> {
+    std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Returns the number of bytes that the user has typed so far. Only complete lines are counted.

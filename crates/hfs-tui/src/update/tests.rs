@@ -12,6 +12,7 @@ use super::*;
 use crate::chat::PathCompletion;
 use crate::commands::COMMANDS;
 use crate::gallery::{Harness, changed, scenes};
+use crate::modal::Confirm;
 use crate::ports::{AppSettings, KeyMode, OutputMode, PermissionAnswer, PluginDecision};
 
 fn set_up(scene: &str) -> Harness {
@@ -388,6 +389,68 @@ fn ctrl_c_quits_only_when_pressed_twice_in_a_row() {
     assert!(!harness.model.quitting);
     harness.press(KeyCode::Char('c'), CONTROL);
     assert!(harness.model.quitting && harness.effects.contains(&TerminalCommand::Quit.into()));
+}
+
+#[test]
+fn ctrl_c_keeps_the_draft_in_the_history_and_does_not_quit_after_a_paste() {
+    let mut harness = chat();
+    harness.type_text("draft");
+    harness.press(KeyCode::Char('c'), CONTROL);
+    assert!(harness.model.chat.input.is_empty());
+    harness.send(Msg::Paste("a long text".into()));
+    harness.press(KeyCode::Char('c'), CONTROL);
+    assert!(!harness.model.quitting);
+    for expected in ["a long text", "draft"] {
+        harness.press(KeyCode::Up, NONE);
+        assert_eq!(harness.model.chat.input.text(), expected);
+    }
+}
+
+#[test]
+fn text_that_is_typed_or_pasted_closes_a_question_and_does_not_answer_it() {
+    let typed = |harness: &mut Harness| harness.press(KeyCode::Char('y'), NONE);
+    let pasted = |harness: &mut Harness| harness.send(Msg::Paste("y".into()));
+    for write in [&typed as &dyn Fn(&mut Harness), &pasted] {
+        let mut harness = chat();
+        harness.submit("/delete");
+        assert!(matches!(harness.model.modals.last(), Some(Modal::Confirm(_))));
+        harness.effects.clear();
+        write(&mut harness);
+        assert!(harness.model.modals.is_empty());
+        assert_eq!(harness.model.chat.input.text(), "y");
+        assert!(!harness.effects.iter().any(|effect| matches!(effect, Effect::Request(Request::Change(_)))));
+    }
+}
+
+#[test]
+fn enter_does_not_answer_a_question_that_appears_while_the_user_types() {
+    let mut harness = chat();
+    harness.type_text("hello");
+    let question = Confirm {
+        title: "Undo the rewind?".into(),
+        text: Vec::new(),
+        confirm_label: "undo",
+        on_confirm: TerminalCommand::Quit.into(),
+    };
+    harness.model.modals.push(Modal::Confirm(question));
+    harness.press(KeyCode::Enter, NONE);
+    assert!(!harness.model.modals.is_empty() && !harness.effects.contains(&TerminalCommand::Quit.into()));
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&TerminalCommand::Quit.into()));
+}
+
+#[test]
+fn an_esc_that_follows_one_which_closed_a_screen_does_not_stop_the_reply() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.press(KeyCode::F(1), NONE);
+    harness.press(KeyCode::Esc, NONE);
+    harness.effects.clear();
+    harness.press(KeyCode::Esc, NONE);
+    assert!(!harness.effects.contains(&Request::Interrupt.into()));
+    assert!(notice(&harness).contains("press Esc again"), "{}", notice(&harness));
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.effects.contains(&Request::Interrupt.into()));
 }
 
 #[test]

@@ -163,21 +163,33 @@ impl Console {
         write_stderr(text);
     }
 
-    /// Asks a yes/no question on standard error and reads the answer from standard input. The default is no.
+    /// Asks a yes/no question on standard error and reads the answer from standard input. The default is no. Text that was
+    /// typed before the question is not an answer: it is kept for the app, if the app starts.
     ///
     /// # Errors
     /// If standard input cannot be read.
     pub fn ask(&self, question: &str) -> Result<bool, CliError> {
         // Limits the memory if standard input has no line breaks.
         const MAX_ANSWER_BYTES: u64 = 1000;
-        write_stderr(&format!("{question} [y/N] "));
-        let mut answer = String::new();
-        io::stdin()
-            .lock()
-            .take(MAX_ANSWER_BYTES)
-            .read_line(&mut answer)
-            .map_err(|error| CliError::io("read standard input", error))?;
-        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+        const ATTEMPTS: usize = 3;
+        if hfs_tui::keep_typed_ahead() {
+            write_stderr("\n");
+        }
+        for _ in 0..ATTEMPTS {
+            write_stderr(&format!("{question} [y/N] "));
+            let mut answer = String::new();
+            io::stdin()
+                .lock()
+                .take(MAX_ANSWER_BYTES)
+                .read_line(&mut answer)
+                .map_err(|error| CliError::io("read standard input", error))?;
+            match answer.trim().to_lowercase().as_str() {
+                "y" | "yes" => return Ok(true),
+                "n" | "no" | "" => return Ok(false),
+                _ => write_stderr("Type y or n.\n"),
+            }
+        }
+        Ok(false)
     }
 
     /// Warns about an operation that cannot be undone and, on a terminal, asks whether to continue. Without a terminal

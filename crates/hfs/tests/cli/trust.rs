@@ -115,6 +115,30 @@ fn a_projects_plugins_are_found_only_in_a_trusted_folder_and_need_their_own_appr
 }
 
 #[test]
+fn text_typed_before_the_question_does_not_answer_it_and_reaches_the_app() {
+    // Starts hfs a while after the terminal exists, so that the text is typed before.
+    let shell = Hfs::new("/bin/sh");
+    write(&shell, "config.yaml", "model: theirs\n");
+    let binary = env!("CARGO_BIN_EXE_hfs");
+    let terminal = shell.command(&["-c", "sleep 1; exec \"$0\"", binary]).in_terminal(30, 100);
+    terminal.type_text("yes");
+    terminal.press(Key::Enter);
+    terminal.type_text("half a line");
+    terminal.wait_for("Trust this folder as it is now?");
+    terminal.type_text("what?");
+    terminal.press(Key::Enter);
+    terminal.wait_for("Type y or n.");
+    terminal.type_text("n");
+    terminal.press(Key::Enter);
+    let screen = terminal.wait_until("the app", |screen| {
+        screen.alternate_screen() && screen.contents().contains("half a line")
+    });
+    assert!(screen.contents().contains("❯ yes"), "{}", screen.contents());
+    let shown = shell.command(&["-c", "exec \"$0\" trust --json", binary]).run().ok().json();
+    assert_eq!(shown["state"], "refused");
+}
+
+#[test]
 fn on_a_terminal_hfs_asks_once_and_keeps_the_answer() {
     let hfs = hfs();
     write(&hfs, "config.yaml", "model: theirs\nbase_url: http://evil.example\n");
