@@ -460,7 +460,7 @@ fn status_text(message: &Message) -> String {
     let reason =
         message.content.extra.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
     match (message.content.status, reason) {
-        (MessageStatus::Streaming, _) => "… being written by another process".to_owned(),
+        (MessageStatus::Streaming, _) => "… still being written".to_owned(),
         (_, Some(reason)) => format!("✗ interrupted: {}", sanitize_line(reason)),
         (_, None) => "✗ interrupted".to_owned(),
     }
@@ -628,7 +628,9 @@ pub fn running_lines(
     let mark = Fragment::new(RUNNING, theme.accent);
     match part {
         Part::ToolCall { name, input, .. } => {
-            let header = std::iter::once(mark).chain(call_header(name, input, theme)).collect();
+            let header = std::iter::once(mark)
+                .chain(call_header(name, input, theme, width.saturating_sub(4)))
+                .collect();
             Some(fold(header, is_open, theme, width, |width| tool_call::lines(input, width, layout)))
         }
         Part::ToolResult { output, .. } => {
@@ -639,11 +641,10 @@ pub fn running_lines(
     }
 }
 
-fn call_header(name: &str, input: &Value, theme: &Theme) -> [Fragment; 2] {
-    [
-        Fragment::new(sanitize_line(name), theme.accent),
-        Fragment::new(format!("  {}", tool_call::summary(input)), theme.dim),
-    ]
+fn call_header(name: &str, input: &Value, theme: &Theme, width: usize) -> [Fragment; 2] {
+    let name = sanitize_line(name);
+    let summary = tool_call::summary(input, width.saturating_sub(display_width(&name) + 2));
+    [Fragment::new(name, theme.accent), Fragment::new(format!("  {summary}"), theme.dim)]
 }
 
 /// Returns the rows of a part of a message of an agent or a tool.
@@ -659,7 +660,7 @@ pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayou
             lines
         }
         Part::ToolCall { name, input, .. } => {
-            let header = call_header(name, input, theme).into();
+            let header = call_header(name, input, theme, width.saturating_sub(2)).into();
             fold(header, is_open, theme, width, |width| tool_call::lines(input, width, layout))
         }
         Part::ToolResult { output, is_error, .. } => {

@@ -5,7 +5,10 @@ use ratatui::text::{Line, Span};
 use serde_json::Value;
 
 use crate::render::MessageLayout;
-use crate::text::{Fragment, beginning, hard_wrap, markdown, sanitize, sanitize_line, truncate, wrap_text};
+use crate::text::{
+    Fragment, beginning, display_width, fitting_suffix, hard_wrap, markdown, plural, sanitize, sanitize_line,
+    truncate, wrap_text,
+};
 use crate::theme::CodeRole;
 
 /// Maximum rows of a diff or a file.
@@ -15,25 +18,55 @@ const SUMMARY_BYTES: usize = 400;
 /// Equal lines that are shown around the change of a file.
 const CONTEXT_LINES: usize = 3;
 
-/// Summarizes a call's arguments in one line.
-pub fn summary(input: &Value) -> String {
+/// Summarizes a call's arguments in one line, in which a path is shortened to `width` cells.
+pub fn summary(input: &Value, width: usize) -> String {
     match ToolInput::of(input) {
         ToolInput::Command(command) => short(&command),
         ToolInput::Edits { path, edits } => {
             let lines = |text: &str| text.lines().count();
             let removed: usize = edits.iter().map(|(old, _)| lines(old)).sum();
             let added: usize = edits.iter().map(|(_, new)| lines(new)).sum();
-            format!("{}  +{added} -{removed}", path.map(sanitize_line).unwrap_or_default())
+            with_path(path.unwrap_or_default(), &format!("  +{added} -{removed}"), width)
         }
         ToolInput::Patch(patch) => {
             let files = patched_files(patch).map(sanitize_line);
             short(&files.collect::<Vec<_>>().join(", "))
         }
         ToolInput::File { path, content } => {
-            format!("{}  {} lines", sanitize_line(path), content.lines().count())
+            with_path(path, &format!("  {}", plural(content.lines().count(), "line")), width)
         }
-        ToolInput::Other => summarize(input),
+        ToolInput::Other => match path_argument(input) {
+            Some((name, path)) => {
+                let others = input.as_object().into_iter().flatten().filter(|(field, _)| *field != name);
+                let others = list_fields(others);
+                let others = if others.is_empty() { others } else { format!("  {others}") };
+                with_path(path, &others, width)
+            }
+            None => summarize(input),
+        },
     }
+}
+
+/// Returns a path and a text after it. If both do not fit, the front of the path is left out: its end says more than the home
+/// directory it begins with.
+fn with_path(path: &str, text: &str, width: usize) -> String {
+    /// The end of a path is shown even if the text after it must be cut.
+    const MIN_PATH: usize = 24;
+    let path = sanitize_line(path);
+    let room = width.saturating_sub(display_width(text)).max(MIN_PATH);
+    if display_width(&path) <= room {
+        return format!("{path}{text}");
+    }
+    let end = fitting_suffix(&path, room.saturating_sub(1));
+    let end = end.find('/').filter(|at| at + 1 < end.len()).and_then(|at| end.get(at..)).unwrap_or(end);
+    format!("…{end}{text}")
+}
+
+/// Returns the only argument that names a file, if there are others beside it or it is the only one.
+fn path_argument(input: &Value) -> Option<(&str, &str)> {
+    const NAMES: [&str; 4] = ["file_path", "filePath", "absolute_path", "notebook_path"];
+    let fields = input.as_object()?;
+    NAMES.iter().find_map(|name| Some((*name, fields.get(*name)?.as_str()?)))
 }
 
 fn short(text: &str) -> String {
@@ -46,22 +79,24 @@ fn summarize(input: &Value) -> String {
         Value::Object(fields) if fields.len() == 1 => {
             fields.values().next().map(summarize).unwrap_or_default()
         }
-        Value::Object(fields) => {
-            let mut text = String::new();
-            for (name, value) in fields {
-                if text.len() > SUMMARY_BYTES {
-                    break;
-                }
-                if !text.is_empty() {
-                    text.push_str(", ");
-                }
-                text.push_str(&format!("{}: {}", sanitize_line(name), truncate(&summarize(value), 60)));
-            }
-            text
-        }
+        Value::Object(fields) => list_fields(fields),
         Value::String(text) => short(text),
         other => short(&other.to_string()),
     }
+}
+
+fn list_fields<'a>(fields: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let mut text = String::new();
+    for (name, value) in fields {
+        if text.len() > SUMMARY_BYTES {
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&format!("{}: {}", sanitize_line(name), truncate(&summarize(value), 60)));
+    }
+    text
 }
 
 /// Returns the rows of a call's arguments.
@@ -257,14 +292,14 @@ mod tests {
     fn a_command_is_shown_as_a_command() {
         let bash = json!({"command": "ls -l |\n  wc", "description": "Count files", "timeout": 5});
         assert_eq!(rendered(&bash), ["$ ls -l |", "    wc", "description: Count files", "timeout: 5"]);
-        assert_eq!(summary(&bash), "ls -l | wc");
+        assert_eq!(summary(&bash, 60), "ls -l | wc");
     }
 
     #[test]
     fn an_edit_is_shown_as_a_diff_without_equal_lines() {
         let edit = json!({"file_path": "src/a.rs", "old_string": "fn a() {\n    1\n}", "new_string": "fn a() {\n    2\n    3\n}"});
         assert_eq!(rendered(&edit), ["src/a.rs", " fn a() {", "-    1", "+    2", "+    3", " }"]);
-        assert_eq!(summary(&edit), "src/a.rs  +4 -3");
+        assert_eq!(summary(&edit, 60), "src/a.rs  +4 -3");
         let edits = json!({"path": "b", "edits": [{"oldText": "x", "newText": "y"}, {"oldText": "p", "newText": ""}]});
         assert_eq!(rendered(&edits), ["b", "-x", "+y", "⋯", "-p"]);
         let all = json!({"path": "b", "old_string": "x", "new_string": "y", "replace_all": true});
@@ -277,10 +312,10 @@ mod tests {
     fn a_patch_and_a_file_are_shown_with_their_lines() {
         let patch = "*** Begin Patch\n*** Update File: a.txt\n@@\n-old\n+new\n*** End Patch";
         assert_eq!(rendered(&json!({"input": patch})), patch.lines().collect::<Vec<_>>());
-        assert_eq!(summary(&json!(patch)), "a.txt");
+        assert_eq!(summary(&json!(patch), 60), "a.txt");
         let file = json!({"file_path": "notes.md", "content": "# Title\n\n~~~~\ntext"});
         assert_eq!(rendered(&file), ["notes.md", "# Title", "", "~~~~", "text"]);
-        assert_eq!(summary(&file), "notes.md  4 lines");
+        assert_eq!(summary(&file, 60), "notes.md  4 lines");
         let appended = json!({"path": "a.txt", "content": "x", "mode": "append"});
         assert_eq!(rendered(&appended), ["a.txt", "x", "mode: append"]);
         let patched = json!({"patch": patch, "dry_run": true});
@@ -293,12 +328,26 @@ mod tests {
         let nested = json!({"todos": [{"id": 1}]});
         assert_eq!(rendered(&nested).first().map(String::as_str), Some("{"));
         assert_eq!(rendered(&json!({"text": "one\ntwo", "n": 1})), ["text:", "  one", "  two", "n: 1"]);
-        assert_eq!(summary(&json!({"pattern": "x", "path": "src"})), "pattern: x, path: src");
+        assert_eq!(summary(&json!({"pattern": "x", "path": "src"}), 60), "pattern: x, path: src");
         for odd in
             [json!(null), json!([]), json!({"command": []}), json!({"edits": [1]}), json!({"command": 3})]
         {
             rendered(&odd);
-            summary(&odd);
+            summary(&odd, 60);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_path_and_the_size_of_a_change_are_shown_if_the_path_is_long() {
+        let path = "/home/user/workspace/service/.worktrees/1/cmd/agent/hooks.rs";
+        let edit = json!({"file_path": path, "old_string": "a", "new_string": "b\nc"});
+        assert_eq!(summary(&edit, 40), "…/.worktrees/1/cmd/agent/hooks.rs  +2 -1");
+        assert_eq!(summary(&edit, 80), format!("{path}  +2 -1"));
+        assert_eq!(summary(&edit, 3), "…/1/cmd/agent/hooks.rs  +2 -1");
+        let read = json!({"file_path": path, "offset": 190, "limit": 20});
+        assert_eq!(summary(&read, 50), "…/1/cmd/agent/hooks.rs  offset: 190, limit: 20");
+        assert_eq!(summary(&json!({"file_path": "a.rs"}), 50), "a.rs");
+        let one = json!({"file_path": "a.rs", "content": "x"});
+        assert_eq!(summary(&one, 50), "a.rs  1 line");
     }
 }
