@@ -1,6 +1,6 @@
 //! The sidebar: the agents of the newest run, its phases and negotiation, and the plugins' sidebar widgets.
 
-use hfs_core::{AgentNode, RunSnapshot, Section, SectionStatus};
+use hfs_core::{AgentNode, AgentStatus, RunSnapshot, Section, SectionStatus};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -40,6 +40,41 @@ pub fn draw(model: &Model, buffer: &mut Buffer, area: Rect) {
         lines.extend(widget_lines(widget, width, theme));
     }
     canvas::lines(buffer, inner, lines);
+}
+
+/// Returns a line for each triad, and each agent outside of them, that is working, where the sidebar is not shown: the parts
+/// of a run before its reply take minutes.
+pub fn working_agents(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let (theme, run) = (&model.render.theme, &model.chat.run);
+    if model.has_sidebar()
+        || !model.chat.is_busy()
+        || run.ending.is_some()
+        || run.agent_tree.triads.is_empty()
+    {
+        return Vec::new();
+    }
+    let is_working = |agent: &&AgentNode| agent.status == AgentStatus::Working;
+    let mut lines = Vec::new();
+    for triad in &run.agent_tree.triads {
+        let working = triad.agents.iter().filter(is_working);
+        let names: Vec<String> =
+            working.map(|agent| without_triad_prefix(&agent.agent_id, &triad.triad_id)).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let marks = triad.agents.iter().map(|agent| status_mark(agent.status, theme));
+        let mut spans: Vec<Span<'static>> =
+            marks.map(|(mark, style)| Span::styled(format!("{mark} "), style)).collect();
+        let name = sanitize_line(&triad.triad_id);
+        let room = width.saturating_sub(2 * spans.len() + display_width(&name) + 2);
+        spans.push(Span::styled(name, theme.text));
+        spans.push(Span::styled(format!("  {}", truncate(&names.join(", "), room)), theme.dim));
+        lines.push(Line::from(spans));
+    }
+    for agent in run.agent_tree.agents.iter().filter(is_working) {
+        lines.push(agent_line(agent, &sanitize_line(&agent.agent_id), "", width, theme));
+    }
+    lines
 }
 
 fn run_lines(model: &Model, width: usize, with_agents: bool) -> Vec<Line<'static>> {

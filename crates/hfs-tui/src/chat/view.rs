@@ -224,6 +224,7 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     if !model.has_sidebar() {
         lines.extend(plan_lines(model, width, PLAN_ROWS));
     }
+    lines.extend(sidebar::working_agents(model, width));
     lines.extend(queue_lines(model, width));
     if !lines.is_empty() {
         lines.insert(0, Line::default());

@@ -263,7 +263,8 @@ impl Screen for Checkpoints {
             let text = if self.is_loading {
                 "loading ..."
             } else {
-                "no checkpoints yet: each complete reply creates one, and so does c"
+                "no checkpoints yet: each complete reply creates one, and so does c. To rewind to any other message, \
+                 go back, select it with Alt+↑, and press r."
             };
             canvas::lines(buffer, list, wrap_text(text, theme.dim, usize::from(list.width)));
             return None;

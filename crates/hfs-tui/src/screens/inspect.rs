@@ -548,7 +548,10 @@ fn draw_agent_detail(
     }
     let time = agent_time(agent, render.now).map_or_else(
         || "not started".to_owned(),
-        |time| format!("{} after {}", status_word(agent.status), format_duration(time)),
+        |time| {
+            let preposition = if agent.ended_at.is_some() { "after" } else { "for" };
+            format!("{} {preposition} {}", status_word(agent.status), format_duration(time))
+        },
     );
     let model = agent.model.as_deref().map_or_else(|| "no model".to_owned(), sanitize_line);
     let tokens = match count.calls {
@@ -608,6 +611,7 @@ fn draw_negotiation(
             ),
             Span::styled(format!(" {temperature:.2}  round {}", negotiation.round), theme.text),
         ]),
+        None if snapshot.ending.is_none() => Line::styled("no section is contested so far", theme.dim),
         None => Line::styled("no section was contested", theme.dim),
     };
     canvas::line(buffer, canvas::row(page, 0), &summary);
@@ -732,8 +736,14 @@ fn draw_tokens(
         lines.push(Line::default());
         lines.push(Line::styled(title, theme.title()));
         let max = counts.values().map(|count| count.usage.total()).max().unwrap_or(0);
+        // In the order of the phases; agents by name.
+        let position = |name: &str| snapshot.timeline.phases.iter().position(|phase| phase.name == name);
+        let mut counts: Vec<_> = counts.iter().collect();
+        counts.sort_by_key(|(name, _)| position(name));
         lines.extend(
-            counts.iter().map(|(name, count)| token_row(name, *count, max, usize::from(page.width), theme)),
+            counts
+                .into_iter()
+                .map(|(name, count)| token_row(name, *count, max, usize::from(page.width), theme)),
         );
     }
     let skip = selection.row.min(lines.len().saturating_sub(usize::from(page.height)));
