@@ -51,25 +51,43 @@ pub fn run(args: &CompletionsArgs, context: &Context) -> Result<Outcome, CliErro
 
 /// Prints the completions that a shell asks for. Returns whether one did.
 pub fn complete() -> bool {
-    if std::env::var_os(VARIABLE).is_none() {
-        return false;
-    }
-    let complete = CompleteEnv::with_factory(|| with_completers(Cli::command(), "")).var(VARIABLE);
+    let Some(shell) = std::env::var_os(VARIABLE) else { return false };
+    let quoting = if shell == "zsh" || shell == "fish" { Quoting::ByShell } else { Quoting::None };
+    let complete = CompleteEnv::with_factory(|| with_completers(Cli::command(), "", quoting)).var(VARIABLE);
     // An error cannot be shown: it would appear in the line that the user is typing.
     complete.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref()).unwrap_or(true)
 }
 
+/// What the shell does with a completion that it inserts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    /// zsh and fish quote it.
+    ByShell,
+    /// Others insert it as it is: in bash, a name with spaces becomes several words.
+    None,
+}
+
+impl Quoting {
+    /// Whether the command receives the name as it is.
+    fn preserves(self, name: &str) -> bool {
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        self == Self::ByShell || name.chars().all(is_plain)
+    }
+}
+
 /// Adds completers to the arguments that name something, by their names.
-fn with_completers(command: Command, parent: &str) -> Command {
+fn with_completers(command: Command, parent: &str, quoting: Quoting) -> Command {
     let name = command.get_name().to_owned();
     let mut command = command.mut_args(|arg| match arg.get_id().as_str() {
         "session" if name == "restore" => {
-            arg.add(ArgValueCompleter::new(|word: &OsStr| sessions(word, true)))
+            arg.add(ArgValueCompleter::new(move |word: &OsStr| sessions(word, true, quoting)))
         }
-        "session" => arg.add(ArgValueCompleter::new(|word: &OsStr| sessions(word, false))),
-        "branch" => arg.add(ArgValueCompleter::new(branches)),
+        "session" => arg.add(ArgValueCompleter::new(move |word: &OsStr| sessions(word, false, quoting))),
+        "branch" => arg.add(ArgValueCompleter::new(move |word: &OsStr| branches(word, quoting))),
         // The arguments of `diff`.
-        "a" | "b" if parent == "branch" => arg.add(ArgValueCompleter::new(branches)),
+        "a" | "b" if parent == "branch" => {
+            arg.add(ArgValueCompleter::new(move |word: &OsStr| branches(word, quoting)))
+        }
         "a" | "b" if parent == "checkpoint" => arg.add(ArgValueCompleter::new(checkpoints)),
         "checkpoint" | "target" => arg.add(ArgValueCompleter::new(checkpoints)),
         "agent" => arg.add(ArgValueCompleter::new(|word: &OsStr| agents(word, true))),
@@ -80,7 +98,8 @@ fn with_completers(command: Command, parent: &str) -> Command {
     });
     let subcommands: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for subcommand in subcommands {
-        command = command.mut_subcommand(subcommand, |subcommand| with_completers(subcommand, &name));
+        command =
+            command.mut_subcommand(subcommand, |subcommand| with_completers(subcommand, &name, quoting));
     }
     command
 }
@@ -115,9 +134,8 @@ fn candidate(value: &str, help: &str) -> CompletionCandidate {
     CompletionCandidate::new(value).help((!help.is_empty()).then(|| help.into()))
 }
 
-/// The newest sessions of the project, then those of other projects: by name if a shell passes the name on unchanged, else
-/// by short id.
-fn sessions(word: &OsStr, trashed: bool) -> Vec<CompletionCandidate> {
+/// The newest sessions of the project, then those of other projects: by name if a name begins like the word, else by short id.
+fn sessions(word: &OsStr, trashed: bool, quoting: Quoting) -> Vec<CompletionCandidate> {
     let (Some(context), Some(word)) = (context(), word.to_str()) else { return Vec::new() };
     let project = Some(context.project().key().to_owned());
     let mut found: Vec<SessionSummary> = Vec::new();
@@ -135,8 +153,7 @@ fn sessions(word: &OsStr, trashed: bool) -> Vec<CompletionCandidate> {
     let mut candidates = Vec::new();
     for summary in found {
         let (id, name) = (summary.session.id.short(), &summary.session.name);
-        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.chars().all(is_plain) && !name.is_empty() && !word.is_empty() && name.starts_with(word) {
+        if quoting.preserves(name) && !name.is_empty() && !word.is_empty() && name.starts_with(word) {
             candidates.push(candidate(name, id.shown()));
         } else if id.as_str().starts_with(word) || word.is_empty() {
             candidates.push(candidate(id.shown(), name));
@@ -153,13 +170,22 @@ fn session_of_line(context: &Context, word: &str) -> Option<SessionId> {
     words().iter().rev().filter(|other| *other != word).find_map(|other| context.session(other).ok())
 }
 
-fn branches(word: &OsStr) -> Vec<CompletionCandidate> {
+fn branches(word: &OsStr, quoting: Quoting) -> Vec<CompletionCandidate> {
     let (Some(context), Some(word)) = (context(), word.to_str()) else { return Vec::new() };
     let session = session_of_line(&context, word);
     let branches = session.and_then(|session| context.store().ok()?.list_branches(session).ok());
     let branches = branches.unwrap_or_default();
-    let listed = branches.iter().filter(|branch| branch.is_listed() && branch.name.starts_with(word));
-    listed.map(|branch| candidate(&branch.name, &format!("{} messages", branch.head))).collect()
+    let listed = branches.iter().filter(|branch| branch.is_listed());
+    let described = listed.map(|branch| {
+        let messages = format!("{} messages", branch.head);
+        if quoting.preserves(&branch.name) {
+            (branch.name.clone(), messages)
+        } else {
+            (branch.id.short().shown().to_owned(), format!("{}, {messages}", branch.name))
+        }
+    });
+    let matching = described.filter(|(name, _)| name.starts_with(word));
+    matching.map(|(name, about)| candidate(&name, &about)).collect()
 }
 
 fn checkpoints(word: &OsStr) -> Vec<CompletionCandidate> {

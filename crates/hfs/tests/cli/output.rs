@@ -87,6 +87,15 @@ fn completions_know_commands_sessions_branches_checkpoints_and_settings() {
     let branches = completions(&hfs, &["branch", "switch", "lighthouse", ""]);
     assert!(branches.contains("main") && branches.contains("stormy"), "{branches}");
     assert!(completions(&hfs, &["rewind", "@", ""]).contains("run.ended, at message 2"));
+    let _ = hfs.run(&["branch", "create", "@", "two words"]).ok();
+    let _ = hfs.run(&["session", "rename", "@", "light house"]).ok();
+    assert!(completions(&hfs, &["branch", "switch", "@", "two"]).contains("two words"));
+    assert!(completions(&hfs, &["export", "light"]).contains("light house"));
+    // bash would insert the name as two words, so it is offered by its id.
+    let words = ["--", "hfs", "branch", "switch", "@", ""];
+    let in_bash = hfs.command(&words).env("HFS_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "4").run().ok();
+    assert!(in_bash.stdout.contains("stormy") && !in_bash.stdout.contains("two words"), "{}", in_bash.stdout);
+    let _ = hfs.run(&["session", "rename", "@", "lighthouse"]).ok();
     let settings = completions(&hfs, &["config", "set", "st"]);
     assert!(settings.contains("store.url") && settings.contains("store.durability"), "{settings}");
     let values = completions(&hfs, &["config", "set", "theme", ""]);
