@@ -22,7 +22,7 @@ pub use detect::{
 };
 pub use model::MAX_IMAGE_BYTES;
 pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
-pub use provider::{ServerModels, list_models, server_label};
+pub use provider::{ServerModels, is_base_url, is_header_name, list_models, server_label};
 pub use recall::Recall;
 pub use triads::{
     ArbiterConfig, Budget, ConfigProblem, MemoryEntry, Preset, Pressure, Role, SectionConfig, TriadConfig,

@@ -57,6 +57,18 @@ const MAX_ERROR_BYTES: usize = 256 * 1024;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 
+/// Whether a text is a base URL that can be requested.
+#[must_use]
+pub fn is_base_url(text: &str) -> bool {
+    endpoint::parse_base(text).is_some()
+}
+
+/// Whether a text is the name of a header.
+#[must_use]
+pub fn is_header_name(text: &str) -> bool {
+    HeaderName::from_bytes(text.as_bytes()).is_ok()
+}
+
 pub(crate) struct ProviderModel {
     config: ModelConfig,
     /// `None` if the configured base URL is not valid.

@@ -184,6 +184,26 @@ pub fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), Cl
         check_argument(key, text)?;
         return programs::launch(&programs::named(name, &context.settings.programs)?, context).map(drop);
     }
+    let unusable = match key {
+        Key::Model | Key::BaseUrl if text.trim().is_empty() => Some("is empty".to_owned()),
+        Key::BaseUrl if !hfs_agents::is_base_url(text) => {
+            check_argument(key, text)?;
+            Some(format!("is {text:?}; expected a URL such as http://127.0.0.1:8080/v1"))
+        }
+        Key::Headers => match check_argument(key, text)? {
+            SettingValue::Map(entries) => {
+                let invalid = entries.iter().find(|(name, _)| !hfs_agents::is_header_name(name));
+                invalid.map(|(name, _)| format!("contains {name:?}, which is not the name of a header"))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(reason) = unusable {
+        let (name, message) = (key.name(), format!("{} {reason}", key.name()));
+        let hint = format!("{name} was not changed; `hfs config unset {name}` returns to its default");
+        return Err(CliError::with_hint(ErrorKind::Invalid, message, hint));
+    }
     if key != Key::StoreUrl {
         return Ok(());
     }

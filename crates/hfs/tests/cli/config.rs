@@ -233,6 +233,26 @@ fn a_setting_with_which_every_command_would_fail_is_refused() {
 }
 
 #[test]
+fn a_setting_with_which_every_reply_would_fail_is_refused() {
+    let hfs = hfs();
+    let refused = [
+        ("base_url", "not a url"),
+        ("base_url", "ftp://example.com"),
+        ("base_url", ""),
+        ("model", " "),
+        ("headers", "{two words: x}"),
+    ];
+    for (key, value) in refused {
+        let output = hfs.run(&["config", "set", key, value]).fails_with(6);
+        assert!(output.stderr.contains("was not changed"), "{}", output.describe());
+        assert_eq!(hfs.run(&["config", "get", key, "--json"]).ok().json()["value"], serde_json::Value::Null);
+    }
+    for (key, value) in [("base_url", "localhost:8080"), ("model", "m"), ("headers", "{X-Team: blue}")] {
+        let _ = hfs.run(&["config", "set", key, value]).ok();
+    }
+}
+
+#[test]
 fn an_error_that_a_setting_causes_names_it_and_says_how_to_unset_it() {
     let hfs = hfs();
     let folder = hfs.project().display().to_string();
