@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{RangedI64ValueParser, StyledStr};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use hfs_core::Timestamp;
 use jiff::Zoned;
+use unicode_width::UnicodeWidthStr;
 
 use crate::commands::{
     agents, branch, chat, checkpoint, compact, completions, config, connect, export, handoff, history,
@@ -17,6 +18,9 @@ use crate::config::{AgentName, Key, Override};
 use crate::output::error::CliError;
 use crate::output::time_format;
 use crate::permissions::AllowedKinds;
+
+/// Maximum width of help texts, in columns.
+const MAX_HELP_WIDTH: usize = 100;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +35,7 @@ A session is given as its name, its short id or a prefix of it, or @ for the new
 /// Save, search and continue conversations with LLM agents.
 #[derive(Debug, Parser)]
 #[command(name = "hfs", version, about, after_help = EXAMPLES, arg_required_else_help = false)]
-#[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = 100)]
+#[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = MAX_HELP_WIDTH)]
 pub struct Cli {
     /// Continue this project's newest session
     #[arg(short = 'c', long = "continue")]
@@ -52,7 +56,12 @@ pub struct Cli {
 /// # Errors
 /// As clap, including for `--help` and `--version`.
 pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments).map_err(|mut error| {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    Cli::try_parse_from(&arguments).map_err(|mut error| {
+        if error.kind() == ClapErrorKind::DisplayHelp {
+            let command = with_aligned_examples(Cli::command(), help_width());
+            return command.try_get_matches_from(&arguments).err().unwrap_or(error);
+        }
         if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
             && error.get(ContextKind::SuggestedSubcommand).is_none()
         {
@@ -63,6 +72,59 @@ pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) 
         }
         error
     })
+}
+
+/// Columns of a help text, as clap has it.
+fn help_width() -> usize {
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    width.or_else(columns).unwrap_or(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH)
+}
+
+/// Wraps the descriptions of examples in their column: clap would continue them at the left edge.
+fn with_aligned_examples(command: clap::Command, width: usize) -> clap::Command {
+    let aligned = command.get_after_help().map(|help| {
+        let lines = help.to_string();
+        lines.lines().map(|line| align_example(line, width)).collect::<Vec<_>>().join("\n")
+    });
+    let command = match aligned {
+        Some(help) => command.after_help(help),
+        None => command,
+    };
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| with_aligned_examples(subcommand, width))
+    })
+}
+
+/// Wraps a line such as `  hfs undo   reverse the newest operation` in the column of its description.
+fn align_example(line: &str, width: usize) -> String {
+    /// A narrower column would consist of single words.
+    const MIN_COLUMN: usize = 16;
+    let example = line.strip_prefix("  ").filter(|_| line.width() > width);
+    let Some((command, about)) = example.and_then(|example| example.split_once("  ")) else {
+        return line.to_owned();
+    };
+    let about = about.trim_start();
+    let column = line.width() - about.width();
+    if command.is_empty() || column + MIN_COLUMN > width {
+        return line.to_owned();
+    }
+    let mut text = line.get(..line.len() - about.len()).unwrap_or_default().to_owned();
+    let mut used = column;
+    for word in about.split(' ') {
+        if used > column && used + 1 + word.width() > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(column));
+            used = column;
+        } else if used > column {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += word.width();
+    }
+    text
 }
 
 /// What a user may have meant by the name of a command that does not exist: a command of another, such as `session list` by
@@ -330,5 +392,26 @@ mod tests {
     #[test]
     fn the_clap_definition_is_valid() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn descriptions_of_examples_are_wrapped_in_their_column() {
+        let line = "  hfs undo @   reverse the newest operation of a session";
+        assert_eq!(align_example(line, 100), line);
+        assert_eq!(
+            align_example(line, 40),
+            "  hfs undo @   reverse the newest\n               operation of a session"
+        );
+        assert_eq!(align_example(line, 20), line);
+        assert_eq!(align_example("A session is given as its name.", 10), "A session is given as its name.");
+        let command = with_aligned_examples(Cli::command(), 80);
+        let mut commands = vec![&command];
+        while let Some(command) = commands.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().filter(|line| line.starts_with("  hfs"));
+            let too_wide: Vec<&str> = examples.filter(|line| line.width() > 80).collect();
+            assert_eq!(too_wide, [] as [&str; 0], "hfs {}", command.get_name());
+            commands.extend(command.get_subcommands());
+        }
     }
 }

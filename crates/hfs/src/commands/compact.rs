@@ -26,7 +26,7 @@ context; `hfs config set compaction manual` turns that off.";
 #[command(after_help = EXAMPLES)]
 pub struct CompactArgs {
     /// The session [default: the newest]
-    #[arg(default_value = "@")]
+    #[arg(default_value = "@", hide_default_value = true)]
     session: String,
 }
 

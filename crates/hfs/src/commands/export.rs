@@ -37,7 +37,7 @@ Examples:
   hfs export @                              the whole newest session, as JSON, in the directory of exports
   hfs export @ --format markdown -o -       its current branch as Markdown on standard output
   hfs export login -o login.html            the extension selects the format
-  hfs export @ -o - | hfs --home B import - copy a session to another home directory
+  hfs export @ -o - | hfs --home B import -  copy a session to another home directory
   hfs export @ --format codex               a transcript that another tool can continue
   hfs export --all -o backup                every session; run it again to export what is new or has changed
 

@@ -28,14 +28,14 @@ pub struct RewindArgs {
 #[derive(Debug, clap::Args)]
 pub struct UndoArgs {
     /// The session [default: the newest]
-    #[arg(default_value = "@")]
+    #[arg(default_value = "@", hide_default_value = true)]
     session: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct LogArgs {
     /// The session [default: the newest]
-    #[arg(default_value = "@")]
+    #[arg(default_value = "@", hide_default_value = true)]
     session: String,
     /// List the operations on all sessions
     #[arg(short, long, conflicts_with = "session")]
