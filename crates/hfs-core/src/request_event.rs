@@ -64,7 +64,7 @@ impl RequestEvent {
                 (format!("waiting for {what} {server}, at most {limit} s"), String::new())
             }
             Self::Retrying { message, delay_ms, .. } => {
-                (message.clone(), format!("; again {}", after(*delay_ms)))
+                (message.trim_end_matches('.').to_owned(), format!("; again {}", after(*delay_ms)))
             }
             Self::LeftOut { message, .. } => (message.clone(), String::new()),
         }

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hfs_core::{
-    AgentError, ContextUpdate, DecidedBy, DeltaKind, ErrorExt, EventPayload, Message, OutputDelta, Part,
-    Project, ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput,
+    AgentError, ContextUpdate, DecidedBy, DeltaKind, ErrorExt, ErrorKind, EventPayload, Message, OutputDelta,
+    Part, Project, ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput,
     patched_files,
 };
 use hfs_engine::{
@@ -85,7 +85,7 @@ fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
         if args.prompt.is_none() && io::stdin().is_terminal() {
             context.console.note("type your message; Ctrl-D on an empty line sends it");
         }
-        return read_stdin();
+        return read_stdin(context.console);
     };
     if !is_piped_in() {
         return Ok(prompt.to_owned());
@@ -99,7 +99,7 @@ fn read_prompt(args: &ChatArgs, context: &Context) -> Result<String, CliError> {
                 console.note("reading standard input until its end; `< /dev/null` sends the message alone");
             }
         });
-        let piped = read_stdin();
+        let piped = read_stdin(console);
         done.store(true, Ordering::SeqCst);
         waiting.thread().unpark();
         piped
@@ -125,10 +125,26 @@ fn is_piped_in() -> bool {
     !io::stdin().is_terminal()
 }
 
-fn read_stdin() -> Result<String, CliError> {
+/// Reads a text from standard input.
+///
+/// # Errors
+/// `Invalid` if it contains a NUL byte, as pictures and programs do. Other bytes that are not UTF-8 are replaced, with a warning:
+/// a diff may contain a line in another encoding.
+fn read_stdin(console: Console) -> Result<String, CliError> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes).map_err(|error| CliError::io("read standard input", error))?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    if bytes.contains(&0) {
+        return Err(CliError::with_hint(
+            ErrorKind::Invalid,
+            "standard input is not a text: it contains NUL bytes",
+            "--file sends a picture; a text in UTF-16 can be converted with iconv",
+        ));
+    }
+    let text = String::from_utf8(bytes).unwrap_or_else(|error| {
+        console.warn("standard input is not all UTF-8; the bytes that are not are sent as \u{fffd}");
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    });
+    Ok(text.trim_end().to_owned())
 }
 
 async fn exchange(

@@ -475,6 +475,17 @@ fn the_doctor_asks_the_servers_of_all_models_that_triads_use() {
 }
 
 #[test]
+fn piped_bytes_that_are_not_text_are_refused_and_replaced_ones_are_reported() {
+    let hfs = hfs();
+    let output = hfs.command(&["chat", "explain"]).stdin(b"\x89PNG\r\n\0\0").run().fails_with(6);
+    assert!(output.stderr.contains("--file"), "{}", output.describe());
+    let _ = hfs.run(&["session", "show", "@"]).fails_with(3);
+    let output = hfs.command(&["chat", "explain"]).stdin(b"-caf\xe9\n+caf\xc3\xa9").run().ok();
+    assert!(output.stderr.contains("not all UTF-8"), "{}", output.describe());
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "explain\n\n-caf\u{fffd}\n+caf\u{e9}");
+}
+
+#[test]
 fn what_is_piped_in_follows_the_prompt() {
     let server = ModelServer::start();
     server.otherwise(|_| Script::text("a diff"));
