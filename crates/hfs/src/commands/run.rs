@@ -249,6 +249,9 @@ fn render_summary(details: &RunDetails, palette: &Palette, width: Option<usize>)
 
 /// The tokens and calls of a run.
 fn cost(usage: &UsageTally) -> String {
+    if usage.calls() == 0 {
+        return "no call of a model has ended".to_owned();
+    }
     let calls = if usage.calls() == 1 { "1 call".to_owned() } else { format!("{} calls", usage.calls()) };
     match usage.total() {
         TokenTotal::Unknown => format!("unknown: the server did not report the tokens of {calls}"),
@@ -297,8 +300,11 @@ fn agent_row(name: &str, agent: &AgentNode, usage: &BTreeMap<String, TokenCount>
     cells
 }
 
-/// The cells CALLS, IN, OUT and TOKENS.
+/// The cells CALLS, IN, OUT and TOKENS. Without a call that has ended, nothing is known about the tokens.
 fn token_cells(count: &TokenCount) -> [String; 4] {
+    if count.calls == 0 {
+        return ["0", "-", "-", "-"].map(str::to_owned);
+    }
     let tokens = |part: fn(Usage) -> u64| count.total(part).describe(|tokens| tokens.to_string());
     [
         count.calls.to_string(),
@@ -740,11 +746,11 @@ mod tests {
         answers     message 5: Is it safe to deploy?
         started     [time] on main
         ended       still running, or its process died
-        cost        0 tokens in 0 calls
+        cost        no call of a model has ended
 
         Agents
         AGENT      ROLE       STATUS   CALLS  IN  OUT  TOKENS  MODEL
-        assistant  assistant  working      0   0    0       0  m
+        assistant  assistant  working      0   -    -       -  m
 
         Events
              1     0.000 s  run.started            by assistant
