@@ -298,6 +298,9 @@ fn report(
             // that it does not have.
             let keys: &[Key] = match failure.suggestion() {
                 Some(Suggestion::CheckModel) => &[Key::Model],
+                // The server was found, and the model replied or could have.
+                Some(Suggestion::RaiseMaxTokens) => &[Key::MaxTokens],
+                Some(Suggestion::RephraseMessage | Suggestion::ReduceContext) => &[],
                 _ => &[Key::Provider, Key::Model, Key::BaseUrl],
             };
             Err(context.name_settings(failure.into(), keys))

@@ -232,6 +232,8 @@ fn a_reply_that_the_provider_cut_is_not_complete_and_says_what_to_do() {
         let output = hfs.run(&["chat", "hi"]).fails_with(code);
         assert_eq!(output.stdout, "Cut in the mid\n");
         assert!(output.stderr.contains(error) && output.stderr.contains(hint), "{}", output.describe());
+        // A setting is named only if it may be the cause.
+        assert_eq!(output.stderr.contains("unset HFS_MODEL"), reason == "error", "{}", output.describe());
         let reply = shown(&hfs, "@")["messages"][1].clone();
         assert_eq!((text(&reply), reply["status"].as_str()), ("Cut in the mid", Some("interrupted")));
         assert_eq!(reply["usage"]["completion_tokens"], 7);
