@@ -258,6 +258,10 @@ impl App {
                     self.copy(text, description).await?;
                 }
                 Effect::Terminal(TerminalCommand::CopySelection) => {
+                    // The whole drag may have arrived at once, before a frame was drawn with the selection.
+                    if self.selection_frame.is_none() {
+                        self.draw()?;
+                    }
                     if let (Some(frame), Some(selection)) =
                         (&self.selection_frame, self.model.mouse_selection)
                     {

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use hfs_agents::list_models;
 use hfs_core::{
     AgentDescription, Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId,
-    Store, SystemClock, lock_unpoisoned,
+    Store, Suggestion, SystemClock, lock_unpoisoned,
 };
 use hfs_engine::{Conversation, Engine, Importer, OutgoingMessage, SendError};
 use hfs_exchange::{
@@ -291,7 +291,12 @@ impl ConfigurationFiles {
             Some(_) => String::new(),
             None => format!("{}/", config.provider.as_str()),
         };
-        let names = runtime.block_on(list_models(config))?.names;
+        let listed = runtime.block_on(list_models(config)).map_err(|error| match error.suggestion() {
+            // There is no message that could be sent again.
+            Some(Suggestion::SendAgainLater) => CliError::new(error.kind(), error.to_string()),
+            _ => error.into(),
+        });
+        let names = listed?.names;
         Ok(names.into_iter().map(|name| format!("{prefix}{name}")).collect())
     }
 

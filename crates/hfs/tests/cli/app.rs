@@ -530,6 +530,27 @@ fn a_late_answer_of_the_terminal_changes_the_theme() {
 }
 
 #[test]
+fn a_drag_that_arrives_at_once_is_copied() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    exchange(&terminal, "hello there");
+    terminal.type_text("\x1b[<0;3;2M\x1b[<32;8;2M\x1b[<0;14;2m");
+    terminal.wait_for("copied the selected text");
+    leave(terminal);
+}
+
+#[test]
+fn a_list_of_models_that_cannot_be_read_is_not_taken_for_a_message() {
+    let hfs = hfs_with(&ModelServer::start()).env("HFS_BASE_URL", "http://127.0.0.1:1/v1");
+    let terminal = app(&hfs, &[]);
+    send(&terminal, "/model");
+    let screen = terminal.wait_for("Enter uses a model's name as you type it").contents();
+    assert!(screen.contains("127.0.0.1:1") && !screen.contains("your message"), "{screen}");
+    back(&terminal);
+    leave(terminal);
+}
+
+#[test]
 fn sequences_split_by_a_slow_link_are_keys_and_no_escape() {
     let hfs = hfs();
     let terminal = app(&hfs, &[]);
