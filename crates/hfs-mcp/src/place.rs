@@ -62,6 +62,15 @@ impl Reference {
     }
 }
 
+/// Whether a line of a text begins with a citation, as the answers of tools do.
+pub fn is_cited(line: &str) -> bool {
+    let Some((inner, _)) = line.trim_start().strip_prefix('[').and_then(|line| line.split_once(']')) else {
+        return false;
+    };
+    let Reference { session, branch, seq } = Reference::parse(inner);
+    branch.is_some() && seq.is_some() && session.len() == 12 && ShortId::is_prefix_shaped(&session)
+}
+
 /// Finds a branch by its name, or by its id or short id.
 pub fn find_branch<'b>(branches: &'b [Branch], text: &str) -> Option<&'b Branch> {
     let by_name = branches.iter().find(|branch| branch.name == text);
@@ -96,6 +105,16 @@ mod tests {
             ("", reference("", None, None)),
         ] {
             assert_eq!(Reference::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_an_answer_is_recognized() {
+        assert!(is_cited("[kxrmnqvwtzlp/main:12] user, 2026-05-02 14:30, \"x\", codex"));
+        for other in
+            ["[result] ok", "kxrmnqvwtzlp/main:12", "[1] user", "[link](a/b:3)", "[kxrm/main:1] x", ""]
+        {
+            assert!(!is_cited(other), "{other}");
         }
     }
 

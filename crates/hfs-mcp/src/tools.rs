@@ -9,6 +9,7 @@ mod write;
 
 use std::sync::Arc;
 
+use hfs_core::{MessageDraft, Part};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::error::McpError;
 use crate::library::Library;
+use crate::place::is_cited;
 
 pub use blame::BlameArgs;
 pub use read::{ReadArgs, ReadRange, choose_branch, newest_messages, read_range};
@@ -198,6 +200,22 @@ impl ToolName {
         fields.retain(|_, value| !value.is_null());
         serde_json::from_value(Value::Object(fields)).map_err(invalid)
     }
+}
+
+/// Whether a message only asks hfs something, or is its answer. Such a message repeats what others say. A store to which agents
+/// are connected has more of them with each question.
+pub fn is_quoting_hfs(content: &MessageDraft) -> bool {
+    let is_own_tool = |name: &str| {
+        let is_ours = |tool: ToolName| name.ends_with(tool.as_str());
+        (name.contains("hfs") && ToolName::ALL.into_iter().any(is_ours))
+            || ["recall", "timeline", "blame"].contains(&name)
+    };
+    let quotes = |part: &Part| match part {
+        Part::ToolCall { name, .. } => is_own_tool(name),
+        Part::ToolResult { output, .. } => output.lines().any(is_cited),
+        Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => false,
+    };
+    content.text().trim().is_empty() && content.parts.iter().any(quotes)
 }
 
 /// The schema of a tool's arguments. A model reads it with each request, so it has only what a model needs, which is half of

@@ -7,6 +7,7 @@ use hfs_core::{DiffLine, Message, Part, SearchHit, SearchQuery, SessionId, ToolI
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::is_quoting_hfs;
 use crate::answer::{Answer, MAX_ANSWER_BYTES, shorten};
 use crate::error::McpError;
 use crate::library::Library;
@@ -57,6 +58,9 @@ pub fn run(library: &Library<'_>, args: &BlameArgs) -> Result<String, McpError> 
     for hit in found.hits {
         let message = library.store().get_message(hit.message)?;
         let mentioned = message.content.searchable_text();
+        if is_quoting_hfs(&message.content) {
+            continue;
+        }
         if !mentions_path(&mentioned, &path) || symbol.is_some_and(|symbol| !mentioned.contains(symbol)) {
             continue;
         }

@@ -4,7 +4,7 @@ use hfs_core::{SearchQuery, SessionFilter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RoleArg;
+use super::{RoleArg, is_quoting_hfs};
 use crate::answer::{Answer, MAX_ANSWER_BYTES};
 use crate::error::McpError;
 use crate::library::Library;
@@ -59,10 +59,16 @@ pub fn run(library: &Library<'_>, args: &SearchArgs) -> Result<String, McpError>
     let found = library.store().search(&query)?;
     let mut answer = Answer::new(MAX_ANSWER_BYTES);
     let mut shown = offset;
+    let mut quoting = 0;
     for hit in found.hits.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
         let place =
             Place { session: hit.session, branch: hit.branch, branch_name: &hit.branch_name, seq: hit.seq };
         let message = library.store().get_message(hit.message)?;
+        if is_quoting_hfs(&message.content) {
+            quoting += 1;
+            shown += 1;
+            continue;
+        }
         let block = format!(
             "[{}] {}, {}, {}\n  {}",
             place.cite(),
@@ -85,6 +91,9 @@ pub fn run(library: &Library<'_>, args: &SearchArgs) -> Result<String, McpError>
         ));
     } else {
         answer.push_footer(&format!("{} messages found.", found.total));
+    }
+    if quoting > 0 {
+        answer.push_footer(&format!("{quoting} of them only quote earlier answers of hfs and are left out."));
     }
     if found.unreadable > 0 {
         answer.push_footer(&format!("{} damaged messages are left out.", found.unreadable));

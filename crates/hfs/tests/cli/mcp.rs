@@ -161,6 +161,34 @@ fn what_another_tool_was_told_is_found_and_every_citation_can_be_read() {
 }
 
 #[test]
+fn sessions_that_ask_hfs_the_same_do_not_crowd_out_the_answer() {
+    let hfs = hfs();
+    import_claude_code(&hfs);
+    let question = "Why does the gateway lose connections under load?";
+    let mut client = McpClient::connect(&hfs, &[]);
+    let answered = client.ask("recall", &json!({"question": question}));
+    let cited = citations(&answered).join(" ");
+    assert!(answered.contains("max_idle was 2"), "{answered}");
+    for number in 0..12 {
+        let call = json!({"id": "1", "type": "function", "function": {
+            "name": "mcp__hfs__recall", "arguments": json!({"question": question}).to_string()}});
+        let conversation = json!([
+            {"role": "user", "content": format!("{question} ({number})")},
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": answered},
+        ]);
+        let file = hfs.home().join(format!("asking-{number}.json"));
+        fs::write(&file, conversation.to_string()).unwrap();
+        let _ = hfs.run(&["import", file.to_str().unwrap()]).ok();
+    }
+    let again = client.ask("recall", &json!({"question": question}));
+    assert_eq!(citations(&again).join(" "), cited, "{again}");
+    let found = client.ask("search", &json!({"query": "exhausted", "limit": 40}));
+    assert_eq!(citations(&found).len(), 1, "{found}");
+    assert!(found.contains("12 of them only quote earlier answers"), "{found}");
+}
+
+#[test]
 fn an_answer_stays_below_4_kb_and_says_how_to_continue() {
     let hfs = hfs();
     let messages: Vec<Value> = (0..120)
