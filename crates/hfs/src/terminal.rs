@@ -5,6 +5,7 @@ mod questions;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use clap::ValueEnum;
 use hfs_agents::list_models;
@@ -37,6 +38,8 @@ use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
 use crate::output::{sanitize, suggestions};
 use crate::permissions::Asker;
+use crate::watch::catch_up::{import_for_a_moment, note_remaining};
+use crate::watch::import_folder::ImportFolder;
 use crate::wiring;
 use crate::wiring::agent::{AgentBackend, SelectedAgent, build_asking_agent, choose_agent};
 use crate::wiring::document::StoreDocument;
@@ -77,6 +80,16 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         .build()
         .map_err(|error| CliError::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
+    let importing = import_in_background(context, Arc::clone(&store));
+    let mut remaining = 0;
+    let mut importing = match start_screen {
+        // What is new may be the session to open, or has to be in the list.
+        StartScreen::NewestSession | StartScreen::SessionPicker(_) => {
+            remaining = importing.join().unwrap_or_default();
+            None
+        }
+        StartScreen::NewSession | StartScreen::Session(_) => Some(importing),
+    };
     let exit = runtime.block_on(async {
         let (asker, questions) = AppAsker::new();
         let asker: Arc<dyn Asker> = Arc::new(asker);
@@ -120,11 +133,25 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
     })?;
     // Do not wait for blocking calls that are still running: their results are no longer needed.
     runtime.shutdown_background();
+    if let Some(importing) = importing.take_if(|importing| importing.is_finished()) {
+        remaining = importing.join().unwrap_or_default();
+    }
+    note_remaining(remaining, context);
     if let Some(session) = exit.session {
         let name = exit.name.map_or_else(String::new, |name| format!("  ({})", sanitize::line(&name)));
         context.console.note(&format!("resume with: hfs resume {}{name}", session.short().shown()));
     }
     Ok(exit.signal.map_or(Outcome::Done, Outcome::Terminated))
+}
+
+/// Imports what other tools have written on another thread, so that the first screen does not wait for it. Returns the number of
+/// transcripts that remain.
+fn import_in_background(context: &Context, store: Arc<dyn Store>) -> JoinHandle<usize> {
+    let (global, environment) = (context.global.clone(), context.environment.clone());
+    std::thread::spawn(move || {
+        let context = Context::new(global, environment, false);
+        context.map_or(0, |context| import_for_a_moment(&context.with_store(store)))
+    })
 }
 
 /// Converts an error to the report that the app displays.
@@ -539,11 +566,14 @@ struct FileTransfer {
     home: Home,
     environment: Environment,
     store: Arc<dyn Store>,
+    /// The locks of the store's imports.
+    locks: Option<ImportFolder>,
 }
 
 impl FileTransfer {
     fn new(context: &Context, store: Arc<dyn Store>) -> Self {
-        Self { home: context.home.clone(), environment: context.environment.clone(), store }
+        let locks = ImportFolder::of(context).ok().flatten();
+        Self { home: context.home.clone(), environment: context.environment.clone(), store, locks }
     }
 
     fn write(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, CliError> {
@@ -637,6 +667,9 @@ impl Transfer for FileTransfer {
 
     fn import(&self, request: &ImportRequest, progress: &dyn Progress) -> Result<Imported, ErrorReport> {
         let mut result = Imported::default();
+        let locks = self.locks.as_ref().filter(|_| !request.dry_run);
+        let lock = locks.map(|locks| locks.lock_import(|| {})).transpose();
+        let _lock = lock.map_err(|error| app_error(&CliError::io("lock the store for an import", error)))?;
         let mut sources = Vec::new();
         for path in &request.paths {
             let path = self.environment.resolve(path);

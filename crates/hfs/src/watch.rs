@@ -10,6 +10,7 @@ pub mod exclusions;
 pub mod follower;
 pub mod import_folder;
 pub mod place;
+pub mod retention;
 pub mod service;
 pub mod status;
 pub mod watcher;

@@ -16,6 +16,8 @@ use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::message::format_size;
 use crate::output::{sanitize, suggestions};
+use crate::watch::import_folder::ImportFolder;
+use crate::watch::retention;
 use crate::wiring;
 use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
 use crate::wiring::programs;
@@ -102,6 +104,8 @@ fn all_checks(context: &Context) -> Result<Vec<Check>, CliError> {
     checks.push(check_keys(context));
     checks.push(check_plugins(context));
     checks.push(check_transcripts(context));
+    checks.push(check_watcher(context));
+    checks.extend(check_deletion(context));
     checks.push(check_terminal(context));
     Ok(checks)
 }
@@ -337,6 +341,55 @@ fn check_transcripts(context: &Context) -> Check {
     let detail =
         if locations.is_empty() { "none in the usual places".to_owned() } else { locations.join(", ") };
     Check::ok("transcripts", detail)
+}
+
+/// Whether new transcripts are imported.
+fn check_watcher(context: &Context) -> Check {
+    const NAME: &str = "watcher";
+    let is_watched = ImportFolder::of(context).ok().flatten().is_some_and(|folder| folder.is_watched());
+    if is_watched {
+        return Check::ok(NAME, "running; `hfs watch --status` shows what it has imported");
+    }
+    let detail = match (
+        context.settings.catch_up_time.is_zero(),
+        transcript_locations(&context.environment).is_empty(),
+    ) {
+        (_, true) => "not running, and there is nothing to watch",
+        (false, false) => "not running; search, recall and the app import what is new",
+        (true, false) => {
+            "not running, and watch.catch_up_ms is 0: new transcripts are imported by `hfs watch --once` only"
+        }
+    };
+    Check::ok(NAME, detail)
+}
+
+/// Whether Claude Code is about to delete transcripts that are not saved.
+fn check_deletion(context: &Context) -> Option<Check> {
+    const NAME: &str = "deletion";
+    let store = context.store().ok()?.as_ref();
+    let found = retention::examine(store, &context.environment)?;
+    let retention::Examined { days, unsaved, first_at, deleted_and_saved } = found;
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let mut detail = format!("Claude Code deletes sessions after {days} day{}", plural(days));
+    if deleted_and_saved > 0 {
+        detail += &format!(
+            "; {deleted_and_saved} that it has deleted {} saved",
+            if deleted_and_saved == 1 { "is" } else { "are" }
+        );
+    }
+    if unsaved == 0 {
+        return Some(Check::ok(NAME, detail));
+    }
+    let when = first_at
+        .map(|at| format!(", the first one {}", retention::in_days(at, context.now())))
+        .unwrap_or_default();
+    detail += &format!(
+        "; it will soon delete {unsaved} session{} that {} not saved{when}",
+        plural(unsaved),
+        if unsaved == 1 { "is" } else { "are" }
+    );
+    let hint = "`hfs watch --once` saves them, `hfs watch --install` all from now on";
+    Some(Check::warning(NAME, detail, hint))
 }
 
 fn check_terminal(context: &Context) -> Check {

@@ -12,28 +12,37 @@ use crate::output::error::CliError;
 /// Imports what other tools have written, for the time that the settings give, and notes what remains. Does nothing if a watcher or
 /// another import runs. An error is only logged: the command then answers from what the store has.
 pub fn catch_up(context: &Context) {
+    note_remaining(import_for_a_moment(context), context);
+}
+
+/// Notes how many transcripts remain.
+pub fn note_remaining(remaining: usize, context: &Context) {
+    if remaining > 0 {
+        let (plural, verb) = if remaining == 1 { ("", "is") } else { ("s", "are") };
+        context.console.note(&format!(
+            "{remaining} transcript{plural} of other tools {verb} not imported yet; `hfs watch --once` imports all"
+        ));
+    }
+}
+
+/// Like [`catch_up`], but returns the number of transcripts that remain.
+pub fn import_for_a_moment(context: &Context) -> usize {
     let time = context.settings.catch_up_time;
     if time.is_zero() {
-        return;
+        return 0;
     }
-    match import_new(context, time) {
-        Ok(0) => {}
-        Ok(remaining) => {
-            let (plural, verb) = if remaining == 1 { ("", "is") } else { ("s", "are") };
-            context.console.note(&format!(
-                "{remaining} transcript{plural} of other tools {verb} not imported yet; `hfs watch --once` imports all"
-            ));
-        }
-        Err(error) => {
-            tracing::warn!(error = %error.document().one_line(), "new transcripts were not imported");
-        }
-    }
+    import_new(context, time).unwrap_or_else(|error| {
+        tracing::warn!(error = %error.document().one_line(), "new transcripts were not imported");
+        0
+    })
 }
 
 /// Returns the number of transcripts that remain.
 fn import_new(context: &Context, time: Duration) -> Result<usize, CliError> {
     let Some(folder) = ImportFolder::of(context)? else { return Ok(0) };
-    if folder.is_watched() {
+    // A store that is named for one command, such as a backup, stays as it is if nothing was imported into it before.
+    let is_other = context.global.store.is_some() && !folder.exists();
+    if is_other || folder.is_watched() {
         return Ok(0);
     }
     let lock =

@@ -181,17 +181,24 @@ impl WatchedFolders {
 
 impl From<&notify::Error> for WatchError {
     fn from(error: &notify::Error) -> Self {
-        // "Too many open files" is the limit of watchers, "no space" that of watched folders.
-        let is_limit = |error: &io::Error| {
-            let limits = [rustix::io::Errno::NOSPC, rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
-            limits.iter().any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
-        };
         match &error.kind {
             ErrorKind::MaxFilesWatch => Self::Limit,
             ErrorKind::Io(error) if is_limit(error) => Self::Limit,
             _ => Self::Other(error.to_string()),
         }
     }
+}
+
+/// Whether the system refuses more watchers ("too many open files") or more watched folders ("no space").
+#[cfg(unix)]
+fn is_limit(error: &io::Error) -> bool {
+    let limits = [rustix::io::Errno::NOSPC, rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    limits.iter().any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
+}
+
+#[cfg(not(unix))]
+const fn is_limit(_: &io::Error) -> bool {
+    false
 }
 
 fn is_about_folder(error: &notify::Error) -> bool {

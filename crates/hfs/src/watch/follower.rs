@@ -83,7 +83,7 @@ impl<'a> Follower<'a> {
     ) -> StoreResult<Self> {
         let hash = exclusions.hash();
         let roots = locations(environment).into_iter();
-        let places = roots.map(|root| Place::load(root, store, hash)).collect::<StoreResult<_>>()?;
+        let places = roots.map(|root| Place::load(root, store, Some(hash))).collect::<StoreResult<_>>()?;
         Ok(Self { store, exclusions, home, places })
     }
 

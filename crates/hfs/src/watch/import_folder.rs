@@ -56,6 +56,11 @@ impl ImportFolder {
         Self { path: path.into() }
     }
 
+    /// Whether something was imported into the store where it is now.
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
     /// Waits until no other import into the store runs. Calls `waiting` if that takes longer than a moment.
     ///
     /// # Errors

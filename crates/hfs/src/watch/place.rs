@@ -77,17 +77,21 @@ impl SourceState {
 pub struct PlaceError(pub ImportError);
 
 impl Place {
-    /// The place with what was seen in it at the last time, if the readers and the exclusions are the same.
+    /// The place with what was seen in it at the last time, if the readers are the same, and the exclusions, if any are given.
     ///
     /// # Errors
     /// Returns the store's error.
-    pub fn load(root: PathBuf, store: &dyn Store, exclusions: [u8; 32]) -> StoreResult<Self> {
+    pub fn load(root: PathBuf, store: &dyn Store, exclusions: Option<[u8; 32]>) -> StoreResult<Self> {
         let stored = store.find_resume_point(&stored_name(&root))?;
         let version = readers_version();
         let seen = stored
             .and_then(|bytes| postcard::from_bytes::<Seen>(&bytes).ok())
-            .filter(|seen| (&seen.version, seen.exclusions) == (&version, exclusions))
-            .unwrap_or_else(|| Seen { version, exclusions, ..Seen::default() });
+            .filter(|seen| seen.version == version && exclusions.is_none_or(|hash| hash == seen.exclusions))
+            .unwrap_or_else(|| Seen {
+                version,
+                exclusions: exclusions.unwrap_or_default(),
+                ..Seen::default()
+            });
         Ok(Self { root, seen, owners: HashMap::new(), is_unsaved: false, unsearched: 0 })
     }
 
@@ -277,6 +281,11 @@ impl Place {
         changed.map(|(path, _)| path.as_path())
     }
 
+    /// What the last import made of a file; `None` if it was not seen.
+    pub fn state_of(&self, path: &Path) -> Option<SourceState> {
+        self.seen.sources.get(path).map(|seen| seen.state)
+    }
+
     /// Whether the import of a source takes long.
     pub fn is_slow(&self, path: &Path) -> bool {
         self.seen.sources.get(path).is_some_and(|seen| seen.state == SourceState::Slow)
@@ -329,7 +338,7 @@ mod tests {
     }
 
     fn place(root: &Path) -> Place {
-        Place::load(root.to_owned(), &store(), [0; 32]).unwrap()
+        Place::load(root.to_owned(), &store(), None).unwrap()
     }
 
     fn import_all(place: &mut Place) -> Vec<PathBuf> {
@@ -372,7 +381,7 @@ mod tests {
         let store = store();
         let file = folder.path().join("one.jsonl");
         fs::write(&file, RECORD).unwrap();
-        let load = |exclusions| Place::load(folder.path().to_owned(), &store, exclusions).unwrap();
+        let load = |exclusions| Place::load(folder.path().to_owned(), &store, Some(exclusions)).unwrap();
         let mut first = load([0; 32]);
         assert_eq!(import_all(&mut first).len(), 1);
         // A folder that was new is searched twice.

@@ -145,6 +145,7 @@ fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
             "keys",
             "plugins",
             "transcripts",
+            "watcher",
             "terminal"
         ]
     );

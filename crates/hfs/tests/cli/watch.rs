@@ -365,6 +365,11 @@ fn a_search_finds_what_was_written_just_now_if_no_watcher_runs() {
     assert!(hits(&hfs, "recall") > 0);
     assert_eq!(hits(&hfs, "search"), 3);
     transcript.append("zebrafinch unseen");
+    // A store that is named for one command is not written.
+    let backup = hfs.project().join("backup.db").display().to_string();
+    let _ = hfs.run(&["store", "backup", &backup]).ok();
+    let found = hfs.run(&["--store", &format!("sqlite:{backup}"), "search", "zebrafinch", "--json"]).ok();
+    assert_eq!(found.json()["total"], 3);
     let off = hfs.command(&["search", "zebrafinch", "--json"]).env("HFS_WATCH_CATCH_UP_MS", "0").run().ok();
     assert_eq!(off.json()["total"], 3);
 }
@@ -517,6 +522,49 @@ fn the_watcher_looks_for_changes_where_the_system_reports_none() {
     assert!(output.status.success());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(stderr.matches("max_user_watches").count(), 1, "{stderr}");
+}
+
+#[test]
+fn the_doctor_warns_of_sessions_that_will_be_deleted_and_are_not_saved() {
+    let hfs = hfs().env("HFS_WATCH_CATCH_UP_MS", "0");
+    let deletion = || {
+        let doctor = hfs.run(&["doctor", "--json"]);
+        let checks = doctor.json()["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["name"] == "deletion")
+    };
+    assert_eq!(deletion(), None, "Claude Code is not used here");
+    let (mut old, mut new) = (Transcript::new(&hfs, 1), Transcript::new(&hfs, 2));
+    old.append("old");
+    new.append("new");
+    let age = |transcript: &Transcript, days: u64| {
+        let at = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60 + 60);
+        fs::File::options().append(true).open(&transcript.path).unwrap().set_modified(at).unwrap();
+    };
+    age(&old, 28);
+    let check = deletion().unwrap();
+    assert_eq!(check["status"], "warning");
+    assert_eq!(
+        check["detail"],
+        "Claude Code deletes sessions after 30 days; it will soon delete 1 session that is not saved, the first one in a day"
+    );
+    fs::write(hfs.home().join(".claude/settings.json"), "{\"cleanupPeriodDays\": 99}").unwrap();
+    assert_eq!(deletion().unwrap()["detail"], "Claude Code deletes sessions after 99 days");
+    fs::remove_file(hfs.home().join(".claude/settings.json")).unwrap();
+    let _ = hfs.run(&["watch", "--once"]).ok();
+    assert_eq!(deletion().unwrap()["status"], "ok");
+    fs::remove_file(&old.path).unwrap();
+    let check = deletion().unwrap();
+    assert_eq!(check["detail"], "Claude Code deletes sessions after 30 days; 1 that it has deleted is saved");
+}
+
+#[test]
+fn the_app_lists_what_was_written_just_now() {
+    let hfs = hfs().env("HFS_WATCH_CATCH_UP_MS", "20000");
+    let mut transcript = Transcript::new(&hfs, 1);
+    transcript.append("a zebrafinch in Claude Code");
+    let app = hfs.command(&["resume", "--all"]).in_terminal(30, 100);
+    app.wait_for("zebrafinch");
+    app.kill();
 }
 
 /// A folder with a `systemctl` that notes its arguments.
