@@ -2,6 +2,7 @@
 //! suite of the store port, scripted agents and a model server, a harness for the binary, and a benchmark runner.
 
 pub mod acp_agent;
+pub mod acp_editor;
 pub mod bench;
 pub mod builders;
 pub mod cli;

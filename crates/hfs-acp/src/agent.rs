@@ -8,10 +8,10 @@ use std::time::Duration;
 use agent_client_protocol_schema::ProtocolVersion;
 use agent_client_protocol_schema::v1::{
     CancelNotification, ClientCapabilities, ClientSessionCapabilities, CloseSessionRequest,
-    CompactionCapabilities, ContentBlock, EnvVariable, ImageContent, Implementation, InitializeRequest,
-    InitializeResponse, LoadSessionRequest, McpServer, McpServerStdio, NewSessionRequest, NewSessionResponse,
-    NoticeCapabilities, PromptRequest, PromptResponse, RequestPermissionRequest, ResumeSessionRequest,
-    SessionModeState, SetSessionModeRequest, StopReason, TextContent,
+    CompactionCapabilities, ContentBlock, EnvVariable, FileSystemCapabilities, ImageContent, Implementation,
+    InitializeRequest, InitializeResponse, LoadSessionRequest, McpServer, McpServerStdio, NewSessionRequest,
+    NewSessionResponse, NoticeCapabilities, PromptRequest, PromptResponse, RequestPermissionRequest,
+    ResumeSessionRequest, SessionModeState, SetSessionModeRequest, StopReason, TextContent,
 };
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -30,11 +30,13 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::AcpError;
-use crate::connection::{Connection, PendingCall, TurnInput, TurnQueue};
+use crate::connection::{BetweenTurnsListener, Connection, Passing, PendingCall, TurnInput, TurnQueue};
 use crate::conversation_text::{ConversationText, conversation_text};
+use crate::front_end::{AgentOptions, FileAccess, FrontEnd, OptionValue};
 use crate::launch::Launch;
 use crate::memory::SessionMemory;
 use crate::permission::{ActionKind, Decision, PermissionPolicy, PermissionQuestion, response};
+use crate::rpc::RpcError;
 use crate::turn::{TurnLimits, TurnRecorder, current_model};
 
 /// How long an agent may take to start. Some check for updates first.
@@ -125,6 +127,16 @@ struct Inner {
     policy: Arc<dyn PermissionPolicy>,
     attachments: Arc<dyn Attachments>,
     sessions: Option<Arc<dyn AgentSessions>>,
+    /// Shows the agent's own updates.
+    front_end: Option<Arc<dyn FrontEnd>>,
+    /// Servers that the front end adds.
+    more_servers: Vec<McpServer>,
+    /// The options of the open session.
+    options: Mutex<AgentOptions>,
+    /// What the user has chosen in the front end. A new session of the agent starts with its own values.
+    chosen: Mutex<Vec<(String, OptionValue)>>,
+    /// A session that was opened before the first message.
+    prepared: Mutex<Option<OpenSession>>,
     /// One turn at a time. A cancelled turn holds it until the agent has ended it.
     turn: Arc<AsyncMutex<()>>,
     running: Mutex<Option<Arc<RunningAgent>>>,
@@ -168,6 +180,11 @@ impl AcpAgent {
                 policy,
                 attachments,
                 sessions: None,
+                front_end: None,
+                more_servers: Vec::new(),
+                options: Mutex::default(),
+                chosen: Mutex::default(),
+                prepared: Mutex::default(),
                 turn: Arc::default(),
                 running: Mutex::default(),
                 ended_late: Mutex::default(),
@@ -188,6 +205,55 @@ impl AcpAgent {
         self
     }
 
+    /// Lets a front end show the agent's own updates, and add servers. Call this first, before the agent is used.
+    #[must_use]
+    pub fn with_front_end(mut self, front_end: Arc<dyn FrontEnd>, servers: Vec<McpServer>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.front_end = Some(front_end);
+            inner.more_servers = servers;
+        }
+        self
+    }
+
+    /// Starts the agent and opens a session for a conversation that has no messages yet, so that its options are known.
+    ///
+    /// # Errors
+    /// See [`AcpError`].
+    pub async fn prepare(&self) -> Result<(), AcpError> {
+        let inner = &self.inner;
+        let _turn = inner.turn.lock().await;
+        if lock_unpoisoned(&inner.options).session.is_some() {
+            return Ok(());
+        }
+        let running = Inner::start(inner).await?;
+        let session = inner.create_session(&running).await?;
+        *lock_unpoisoned(&inner.prepared) = Some(session);
+        Ok(())
+    }
+
+    /// The options of the agent's session; empty before one was opened.
+    #[must_use]
+    pub fn options(&self) -> Vec<Value> {
+        lock_unpoisoned(&self.inner.options).shown()
+    }
+
+    /// Sets an option of the agent's session, also during a turn.
+    ///
+    /// # Errors
+    /// `Closed` if no session is open, or what the agent answers.
+    pub async fn set_option(&self, id: &str, value: OptionValue) -> Result<(), AcpError> {
+        let running = lock_unpoisoned(&self.inner.running).clone();
+        let session = lock_unpoisoned(&self.inner.options).session.clone();
+        let (Some(running), Some(session)) = (running, session) else {
+            return Err(AcpError::Closed { agent: self.inner.agent().to_owned() });
+        };
+        self.inner.set_option(&running, &session, id, &value).await?;
+        let mut chosen = lock_unpoisoned(&self.inner.chosen);
+        chosen.retain(|(known, _)| known != id);
+        chosen.push((id.to_owned(), value));
+        Ok(())
+    }
+
     /// Sets why this agent was chosen, which becomes the [`AgentDescription::summary`].
     #[must_use]
     pub fn with_selection_reason(mut self, reason: impl Into<String>) -> Self {
@@ -200,13 +266,18 @@ impl AcpAgent {
 ///
 /// # Errors
 /// See [`AcpError`].
-pub(crate) async fn initialize(launch: &Launch) -> Result<(Connection, InitializeResponse), AcpError> {
-    let connection = Connection::start(launch)?;
+pub(crate) async fn initialize(
+    launch: &Launch,
+    files: FileAccess,
+    listener: Option<BetweenTurnsListener>,
+) -> Result<(Connection, InitializeResponse), AcpError> {
+    let connection = Connection::start(launch, Passing { methods: files.methods(), listener })?;
+    let files = FileSystemCapabilities::new().read_text_file(files.read).write_text_file(files.write);
     let session = ClientSessionCapabilities::new()
         .compaction(CompactionCapabilities::new())
         .notices(NoticeCapabilities::new());
     let request = InitializeRequest::new(ProtocolVersion::V1)
-        .client_capabilities(ClientCapabilities::new().session(session))
+        .client_capabilities(ClientCapabilities::new().session(session).fs(files))
         .client_info(Implementation::new("hfs", env!("CARGO_PKG_VERSION")));
     let initialized: InitializeResponse = connection.call("initialize", &request, Some(START_LIMIT)).await?;
     if initialized.protocol_version != ProtocolVersion::V1 {
@@ -222,15 +293,77 @@ impl Inner {
     }
 
     /// The running agent, started if it is not.
-    async fn start(&self) -> Result<Arc<RunningAgent>, AcpError> {
-        let running = lock_unpoisoned(&self.running).clone();
+    async fn start(this: &Arc<Self>) -> Result<Arc<RunningAgent>, AcpError> {
+        let running = lock_unpoisoned(&this.running).clone();
         if let Some(running) = running.filter(|running| running.connection.end_reason().is_none()) {
             return Ok(running);
         }
-        let (connection, initialized) = initialize(&self.launch).await?;
+        *lock_unpoisoned(&this.options) = AgentOptions::default();
+        let files = this.front_end.as_ref().map(|front_end| front_end.files()).unwrap_or_default();
+        let listener: Option<BetweenTurnsListener> = this.front_end.as_ref().map(|_| {
+            let inner = Arc::downgrade(this);
+            let listener: BetweenTurnsListener = Box::new(move |session, update| {
+                let Some(inner) = inner.upgrade() else { return };
+                let is_open = lock_unpoisoned(&inner.options).session.as_deref() == Some(session);
+                // Words after the end of a turn are not part of the conversation.
+                if is_open && !is_content(update) {
+                    inner.show(update);
+                }
+            });
+            listener
+        });
+        let (connection, initialized) = initialize(&this.launch, files, listener).await?;
         let running = Arc::new(RunningAgent { connection, initialized, open: Mutex::default() });
-        *lock_unpoisoned(&self.running) = Some(Arc::clone(&running));
+        *lock_unpoisoned(&this.running) = Some(Arc::clone(&running));
         Ok(running)
+    }
+
+    /// Passes an update to the front end. Options are announced by the front end, together with its own.
+    fn show(&self, update: &Value) {
+        let Some(front_end) = &self.front_end else { return };
+        let changed = lock_unpoisoned(&self.options).apply(update);
+        if changed { front_end.options_changed() } else { front_end.update(update) }
+    }
+
+    /// Notes the options of the session that was opened, and sets those that the user has chosen before.
+    async fn session_opened(
+        &self,
+        running: &RunningAgent,
+        session: &str,
+        response: &Value,
+    ) -> Result<(), AcpError> {
+        let Some(front_end) = &self.front_end else { return Ok(()) };
+        *lock_unpoisoned(&self.options) = AgentOptions::of_session(session, response);
+        let chosen = lock_unpoisoned(&self.chosen).clone();
+        for (id, value) in chosen {
+            if lock_unpoisoned(&self.options).value(&id).as_ref() == Some(&value) {
+                continue;
+            }
+            match self.set_option(running, session, &id, &value).await {
+                Ok(()) => {}
+                // The agent does not have it any more; the front end is told which options there are.
+                Err(error @ AcpError::Refused { .. }) => {
+                    running.connection.log().note(&format!("cannot set {id} again: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        front_end.options_changed();
+        Ok(())
+    }
+
+    async fn set_option(
+        &self,
+        running: &RunningAgent,
+        session: &str,
+        id: &str,
+        value: &OptionValue,
+    ) -> Result<(), AcpError> {
+        let request = lock_unpoisoned(&self.options).request(session, id, value);
+        let (method, params) = request;
+        let response: Value = running.connection.call(method, &params, Some(SESSION_LIMIT)).await?;
+        lock_unpoisoned(&self.options).set(id, value, &response);
+        Ok(())
     }
 
     /// Opens the session that continues the branch: the agent's own if it contains exactly the branch, else a new one, to
@@ -253,6 +386,12 @@ impl Inner {
         let Some((prompt, earlier)) = request.history.split_last() else {
             return self.new_session(running, request.branch).await;
         };
+        let prepared = lock_unpoisoned(&self.prepared).take();
+        let is_open = |session: &OpenSession| lock_unpoisoned(&running.open).contains_key(&session.id);
+        if let Some(prepared) = prepared.filter(|session| earlier.is_empty() && is_open(session)) {
+            self.record_session(running, &prepared.id, request.branch).await;
+            return Ok(prepared);
+        }
         if !earlier.is_empty()
             && let Some(opened) = self.load_transcript(running, request, prompt.seq.saturating_sub(1)).await?
         {
@@ -296,36 +435,44 @@ impl Inner {
         id: String,
     ) -> Result<Option<OpenSession>, AcpError> {
         let replay = running.connection.begin_replay(&id);
-        let request =
-            LoadSessionRequest::new(id.clone(), &self.launch.directory).mcp_servers(self.tool_servers());
+        let request = LoadSessionRequest::new(id.clone(), &self.launch.directory)
+            .mcp_servers(self.tool_servers(running));
         let result = running.connection.call("session/load", &request, Some(SESSION_LIMIT)).await;
         drop(replay);
         self.opened(running, id, result).await
     }
 
     async fn new_session(&self, running: &RunningAgent, branch: BranchId) -> Result<OpenSession, AcpError> {
-        let request = NewSessionRequest::new(&self.launch.directory).mcp_servers(self.tool_servers());
+        let created = self.create_session(running).await?;
+        self.record_session(running, &created.id, branch).await;
+        Ok(created)
+    }
+
+    /// Notes that the agent's session belongs to a branch, so that an import of its transcript finds it.
+    async fn record_session(&self, running: &RunningAgent, id: &str, branch: BranchId) {
+        let Some(sessions) = self.sessions.clone() else { return };
+        let started = id.to_owned();
+        let recording = tokio::task::spawn_blocking(move || sessions.started(&started, branch)).await;
+        if let Err(error) = recording.unwrap_or_else(|error| Err(NotPersisted { reason: error.to_string() }))
+        {
+            let note = format!("an import will not know the session {id}: {}", error.reason);
+            running.connection.log().note(&note);
+        }
+    }
+
+    async fn create_session(&self, running: &RunningAgent) -> Result<OpenSession, AcpError> {
+        let request = NewSessionRequest::new(&self.launch.directory).mcp_servers(self.tool_servers(running));
         let created: Value = running.connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
         let model = current_model(&created);
-        let modes = created.get("modes").cloned();
         let response: NewSessionResponse =
-            serde_json::from_value(created).map_err(|error| AcpError::Malformed {
+            NewSessionResponse::deserialize(&created).map_err(|error| AcpError::Malformed {
                 agent: self.agent().to_owned(),
                 message: format!("its answer to session/new cannot be read: {error}"),
             })?;
         let id = response.session_id.to_string();
-        self.set_mode(running, &id, modes.as_ref()).await?;
+        let created = self.set_mode(running, &id, created).await?;
         lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
-        if let Some(sessions) = self.sessions.clone() {
-            let started = id.clone();
-            let recording = tokio::task::spawn_blocking(move || sessions.started(&started, branch)).await;
-            if let Err(error) =
-                recording.unwrap_or_else(|error| Err(NotPersisted { reason: error.to_string() }))
-            {
-                let note = format!("an import will not know the session {id}: {}", error.reason);
-                running.connection.log().note(&note);
-            }
-        }
+        self.session_opened(running, &id, &created).await?;
         Ok(OpenSession { id, how: SessionOpening::New, model, conversation: None })
     }
 
@@ -342,10 +489,12 @@ impl Inner {
         let directory = &self.launch.directory;
         let replay = running.connection.begin_replay(&id);
         let result: Result<Value, AcpError> = if capabilities.session_capabilities.resume.is_some() {
-            let request = ResumeSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers());
+            let request =
+                ResumeSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers(running));
             running.connection.call("session/resume", &request, Some(SESSION_LIMIT)).await
         } else if capabilities.load_session {
-            let request = LoadSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers());
+            let request =
+                LoadSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers(running));
             running.connection.call("session/load", &request, Some(SESSION_LIMIT)).await
         } else {
             return Ok(None);
@@ -364,8 +513,9 @@ impl Inner {
         match result {
             Ok(response) => {
                 let model = current_model(&response);
-                self.set_mode(running, &id, response.get("modes")).await?;
+                let response = self.set_mode(running, &id, response).await?;
                 lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
+                self.session_opened(running, &id, &response).await?;
                 Ok(Some(OpenSession { id, how: SessionOpening::Resumed, model, conversation: None }))
             }
             // A new session needs the login as well, and its error says so.
@@ -377,26 +527,44 @@ impl Inner {
         }
     }
 
-    /// Lets the agent ask before it acts, if its session has that mode and is in another one.
+    /// Lets the agent ask before it acts, if its session has that mode and is in another one. Returns the answer that opened
+    /// the session with the mode that it has now.
     async fn set_mode(
         &self,
         running: &RunningAgent,
         session: &str,
-        modes: Option<&Value>,
-    ) -> Result<(), AcpError> {
-        let modes = modes.and_then(|modes| serde_json::from_value::<SessionModeState>(modes.clone()).ok());
-        let (Some(wanted), Some(modes)) = (&self.mode, modes) else { return Ok(()) };
+        mut opened: Value,
+    ) -> Result<Value, AcpError> {
+        let modes = opened.get("modes").and_then(|modes| SessionModeState::deserialize(modes).ok());
+        let (Some(wanted), Some(modes)) = (&self.mode, modes) else { return Ok(opened) };
         let has_mode = modes.available_modes.iter().any(|mode| mode.id.to_string() == *wanted);
         if !has_mode || modes.current_mode_id.to_string() == *wanted {
-            return Ok(());
+            return Ok(opened);
         }
         let request = SetSessionModeRequest::new(session.to_owned(), wanted.clone());
         let _: Value = running.connection.call("session/set_mode", &request, Some(SESSION_LIMIT)).await?;
-        Ok(())
+        AgentOptions::change_mode(&mut opened, wanted);
+        Ok(opened)
     }
 
-    fn tool_servers(&self) -> Vec<McpServer> {
-        self.tool_servers.iter().map(ToolServer::to_wire).collect()
+    /// The servers of the configuration and of the front end, as far as the agent can use them.
+    fn tool_servers(&self, running: &RunningAgent) -> Vec<McpServer> {
+        let supported = &running.initialized.agent_capabilities.mcp_capabilities;
+        let own = self.tool_servers.iter().map(ToolServer::to_wire);
+        let (usable, left_out): (Vec<_>, Vec<_>) =
+            own.chain(self.more_servers.iter().cloned()).partition(|server| match server {
+                McpServer::Stdio(_) => true,
+                McpServer::Http(_) => supported.http,
+                McpServer::Sse(_) => supported.sse,
+                _ => false,
+            });
+        if !left_out.is_empty() {
+            running.connection.log().note(&format!(
+                "{} servers of the Model Context Protocol are left out: the agent does not support their transport",
+                left_out.len()
+            ));
+        }
+        usable
     }
 
     /// The content of a prompt.
@@ -528,13 +696,18 @@ async fn end_cancelled(
             input = next_input(&mut queue) => match input {
                 Some(TurnInput::Update(update)) => is_unrecorded |= is_content(&update),
                 Some(TurnInput::Permission { id, params }) => cancel_question(&running.connection, &id, params),
+                Some(TurnInput::Request { id, .. }) => refuse_cancelled(&running.connection, &id),
                 None => queue = None,
             },
             result = call.wait() => break Some(result),
         }
     };
-    while let Some(TurnInput::Update(update)) = queue.as_mut().and_then(TurnQueue::try_next) {
-        is_unrecorded |= is_content(&update);
+    while let Some(input) = queue.as_mut().and_then(TurnQueue::try_next) {
+        match input {
+            TurnInput::Update(update) => is_unrecorded |= is_content(&update),
+            TurnInput::Permission { id, params } => cancel_question(&running.connection, &id, params),
+            TurnInput::Request { id, .. } => refuse_cancelled(&running.connection, &id),
+        }
     }
     match result {
         Some(Ok(_)) => {
@@ -565,10 +738,15 @@ fn is_content(update: &Value) -> bool {
     matches!(kind, Some("agent_message_chunk" | "agent_thought_chunk" | "tool_call" | "tool_call_update"))
 }
 
+fn refuse_cancelled(connection: &Connection, id: &Value) {
+    // The connection may be ending.
+    let _ = connection.refuse(id, &RpcError::new("the turn was cancelled"));
+}
+
 fn cancel_question(connection: &Connection, id: &Value, params: Value) {
-    let decision = Decision { allowed: false, by: DecidedBy::Cancelled };
+    let decision = Decision::new(false, DecidedBy::Cancelled);
     let _ = match serde_json::from_value(params) {
-        Ok(request) => connection.answer(id, &response(&request, decision).0),
+        Ok(request) => connection.answer(id, &response(&request, &decision).0),
         Err(error) => connection.answer_invalid(id, &error.to_string()),
     };
 }
@@ -599,7 +777,7 @@ impl Agent for AcpAgent {
         let inner = &self.inner;
         let preparing = async {
             let guard = Arc::clone(&inner.turn).lock_owned().await;
-            let running = inner.start().await?;
+            let running = Inner::start(inner).await?;
             let session = inner.open_session(&running, &request).await?;
             Ok::<_, AcpError>((guard, running, session))
         };
@@ -711,9 +889,7 @@ impl AcpAgent {
         let incomplete = match response.stop_reason {
             StopReason::EndTurn => None,
             StopReason::MaxTokens => incomplete(IncompleteReason::Length, "max_tokens"),
-            StopReason::MaxTurnRequests => {
-                incomplete(IncompleteReason::Failure, "the maximum number of requests in a turn")
-            }
+            StopReason::MaxTurnRequests => incomplete(IncompleteReason::TurnRequests, "max_turn_requests"),
             StopReason::Refusal => incomplete(IncompleteReason::Refusal, "refusal"),
             StopReason::Cancelled if request.cancel.is_cancelled() => return Err(AgentError::Cancelled),
             StopReason::Cancelled => incomplete(IncompleteReason::Failure, "the agent cancelled its turn"),
@@ -738,6 +914,7 @@ impl AcpAgent {
         let connection = &running.connection;
         let questions_over = cancel.child_token();
         let mut questions: FuturesUnordered<BoxFuture<'_, Answered>> = FuturesUnordered::new();
+        let mut requests: FuturesUnordered<BoxFuture<'_, PassedRequest>> = FuturesUnordered::new();
         let mut deadline = std::pin::pin!(tokio::time::sleep(CANCEL_WAIT));
         let result = loop {
             let Some(call) = turn.call.as_mut() else { return TurnEnd::Unfinished };
@@ -753,9 +930,16 @@ impl AcpAgent {
                         return TurnEnd::Failed(error.into());
                     }
                 }
+                Some(PassedRequest { id, answer }) = requests.next(), if !requests.is_empty() => {
+                    // The connection may be ending.
+                    let _ = match answer {
+                        Ok(result) => connection.answer(&id, &result),
+                        Err(error) => connection.refuse(&id, &error),
+                    };
+                }
                 input = next_input(&mut turn.queue) => match input {
                     Some(TurnInput::Update(update)) => {
-                        recorder.update(update);
+                        self.update(recorder, update);
                         let pictures = std::mem::take(&mut recorder.pictures);
                         if let Err(error) = self.inner.store_pictures(pictures).await {
                             return TurnEnd::Failed(error.into());
@@ -765,6 +949,14 @@ impl AcpAgent {
                         connection.log().note("refused a question: too many are open");
                         cancel_question(connection, &id, params);
                     }
+                    Some(TurnInput::Request { id, method, params }) => match &self.inner.front_end {
+                        Some(front_end) if requests.len() < MAX_QUESTIONS => {
+                            requests.push(Box::pin(pass_request(sink, front_end.as_ref(), id, method, params)));
+                        }
+                        _ => {
+                            let _ = connection.refuse(&id, &RpcError::new("too many requests are open"));
+                        }
+                    },
                     Some(TurnInput::Permission { id, params }) => match Question::read(id, &params, recorder) {
                         Ok(question) => {
                             let policy = Arc::clone(&self.inner.policy);
@@ -783,9 +975,11 @@ impl AcpAgent {
         };
         turn.call = None;
         questions_over.cancel();
+        drop(requests);
         while let Some(input) = turn.queue.as_mut().and_then(TurnQueue::try_next) {
             match input {
-                TurnInput::Update(update) => recorder.update(update),
+                TurnInput::Update(update) => self.update(recorder, update),
+                TurnInput::Request { id, .. } => refuse_cancelled(connection, &id),
                 TurnInput::Permission { id, params } => cancel_question(connection, &id, params),
             }
         }
@@ -811,6 +1005,39 @@ impl AcpAgent {
             Err(error) => TurnEnd::Failed(error.into()),
         }
     }
+}
+
+impl AcpAgent {
+    /// Records an update, and passes it to the front end.
+    fn update(&self, recorder: &mut TurnRecorder<'_>, update: Value) {
+        if self.inner.front_end.is_none() {
+            recorder.update(update);
+            return;
+        }
+        recorder.update(update.clone());
+        self.inner.show(&update);
+    }
+}
+
+/// A request that the front end has answered.
+struct PassedRequest {
+    id: Value,
+    answer: Result<Value, RpcError>,
+}
+
+/// Passes a request of the agent to the front end, after what the agent did before is durable.
+async fn pass_request(
+    sink: &dyn RunSink,
+    front_end: &dyn FrontEnd,
+    id: Value,
+    method: String,
+    params: Value,
+) -> PassedRequest {
+    let answer = match sink.persist().await {
+        Ok(()) => front_end.request(&method, params).await,
+        Err(error) => Err(RpcError::new(error.to_string())),
+    };
+    PassedRequest { id, answer }
 }
 
 /// A question of the agent that is part of the recorded turn.
@@ -842,7 +1069,7 @@ impl Question {
         let Self { id, request, asked } = self;
         let decision = tokio::select! {
             biased;
-            () = over.cancelled() => Ok(Decision { allowed: false, by: DecidedBy::Cancelled }),
+            () = over.cancelled() => Ok(Decision::new(false, DecidedBy::Cancelled)),
             decision = async {
                 sink.persist().await?;
                 Ok(policy.decide(&asked).await)
@@ -860,11 +1087,11 @@ fn answer(
     answered: Answered,
 ) -> Result<(), NotPersisted> {
     let Answered { id, request, call, title, kind, decision } = answered;
-    let cancelled = Decision { allowed: false, by: DecidedBy::Cancelled };
-    let (response, option) = response(&request, *decision.as_ref().unwrap_or(&cancelled));
+    let cancelled = Decision::new(false, DecidedBy::Cancelled);
+    let (response, option) = response(&request, decision.as_ref().unwrap_or(&cancelled));
     // The connection may be ending; the prompt's call then fails.
     let _ = connection.answer(&id, &response);
     let decision = decision?;
-    recorder.decided(&call, &title, kind, decision, option);
+    recorder.decided(&call, &title, kind, &decision, option);
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::AcpError;
 use crate::agent::initialize;
 use crate::connection::Connection;
+use crate::front_end::FileAccess;
 use crate::launch::Launch;
 
 /// How long an agent that was only asked may take to end.
@@ -71,7 +72,7 @@ impl AgentReport {
 /// # Errors
 /// See [`AcpError`].
 pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
-    let (connection, initialized) = initialize(launch).await?;
+    let (connection, initialized) = initialize(launch, FileAccess::default(), None).await?;
     connection.close(CLOSE_LIMIT).await;
     Ok(AgentReport::new(&initialized))
 }
@@ -81,7 +82,7 @@ pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
 /// # Errors
 /// See [`AcpError`]. The report is returned even if no session can be opened, with the error.
 pub async fn check(launch: &Launch, directory: &Path) -> Result<(AgentReport, Option<AcpError>), AcpError> {
-    let (connection, initialized) = initialize(launch).await?;
+    let (connection, initialized) = initialize(launch, FileAccess::default(), None).await?;
     let failure = open_session(&connection, directory).await.err();
     connection.close(CLOSE_LIMIT).await;
     Ok((AgentReport::new(&initialized), failure))

@@ -21,8 +21,8 @@ use crate::launch::{EnvironmentSecrets, Launch};
 use crate::log::AgentLog;
 use crate::process::{AgentProcess, Pipes};
 use crate::rpc::{
-    self, Incoming, LineError, MAX_LINE_BYTES, ReadEnd, invalid_params_line, method_not_found_line,
-    notification_line, parse_line, read_line, request_line, result_line,
+    Incoming, LineError, MAX_LINE_BYTES, ReadEnd, RpcError, error_line, invalid_params_line,
+    method_not_found_line, notification_line, parse_line, read_line, request_line, result_line,
 };
 
 /// Updates of a turn that may wait to be recorded.
@@ -47,6 +47,15 @@ pub enum TurnInput {
     Permission {
         /// Id of the request.
         id: Value,
+        /// The request, as it came.
+        params: Value,
+    },
+    /// Another request, which the front end answers.
+    Request {
+        /// Id of the request.
+        id: Value,
+        /// What is requested.
+        method: String,
         /// The request, as it came.
         params: Value,
     },
@@ -96,6 +105,24 @@ impl Drop for Replay {
         if matches!(state.routes.get(&self.session), Some(Route::Replay)) {
             state.routes.remove(&self.session);
         }
+    }
+}
+
+/// Is called with the session and the update when an update arrives between two turns. Must not block.
+pub type BetweenTurnsListener = Box<dyn Fn(&str, &Value) + Send + Sync>;
+
+/// What a front end does with the messages of an agent beside recording them.
+#[derive(Default)]
+pub struct Passing {
+    /// The requests that the front end answers during a turn.
+    pub methods: Vec<&'static str>,
+    /// Gets the updates between two turns at once. They are also kept for the next turn.
+    pub listener: Option<BetweenTurnsListener>,
+}
+
+impl std::fmt::Debug for Passing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passing").field("methods", &self.methods).finish_non_exhaustive()
     }
 }
 
@@ -149,6 +176,7 @@ pub struct Connection {
 struct Shared {
     agent: String,
     log: AgentLog,
+    passing: Passing,
     /// Size of the inputs that wait in all turns.
     waiting_bytes: AtomicUsize,
     state: Mutex<State>,
@@ -169,7 +197,7 @@ struct State {
 /// Why a call has no result.
 #[derive(Debug)]
 enum CallEnd {
-    Refused(rpc::RpcError),
+    Refused(RpcError),
     Connection(AcpError),
 }
 
@@ -178,7 +206,7 @@ impl Connection {
     ///
     /// # Errors
     /// `Start` if its program cannot be run.
-    pub fn start(launch: &Launch) -> Result<Self, AcpError> {
+    pub fn start(launch: &Launch, passing: Passing) -> Result<Self, AcpError> {
         let failed = |error: std::io::Error| AcpError::Start {
             agent: launch.agent.clone(),
             program: launch.program.display().to_string(),
@@ -193,6 +221,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             agent: launch.agent.clone(),
             log: log.clone(),
+            passing,
             waiting_bytes: AtomicUsize::new(0),
             state: Mutex::new(state),
         });
@@ -260,6 +289,16 @@ impl Connection {
     /// Why the connection has ended, if it has.
     pub fn answer(&self, id: &Value, result: &impl Serialize) -> Result<(), AcpError> {
         let line = result_line(id, result).map_err(|error| self.shared.unwritable(&error))?;
+        self.shared.write(&lock_unpoisoned(&self.shared.state), line)
+    }
+
+    /// Answers a request of the agent with an error.
+    ///
+    /// # Errors
+    /// Why the connection has ended, if it has.
+    pub fn refuse(&self, id: &Value, error: &RpcError) -> Result<(), AcpError> {
+        let line =
+            error_line(id, error.code, &error.message).map_err(|error| self.shared.unwritable(&error))?;
         self.shared.write(&lock_unpoisoned(&self.shared.state), line)
     }
 
@@ -410,6 +449,11 @@ impl Shared {
             Incoming::Request { id, method, params } if method == REQUEST_PERMISSION => {
                 return self.receive_question(id, params, bytes);
             }
+            Incoming::Request { id, method, params } if self.passing.methods.contains(&method.as_str()) => {
+                let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
+                let input = TurnInput::Request { id, method, params };
+                return self.receive_for(&session.unwrap_or_default(), input, bytes);
+            }
             Incoming::Request { id, method, .. } => {
                 self.log.note(&format!("refused {}", quoted(&method)));
                 let line = method_not_found_line(&id, &method).map_err(|error| self.unwritable(&error))?;
@@ -420,7 +464,7 @@ impl Shared {
         Ok(())
     }
 
-    fn receive_response(&self, id: &Value, result: Result<Value, rpc::RpcError>) {
+    fn receive_response(&self, id: &Value, result: Result<Value, RpcError>) {
         let call = id.as_u64().and_then(|id| lock_unpoisoned(&self.state).waiting_calls.remove(&id));
         match call {
             // The caller may have stopped waiting.
@@ -437,18 +481,18 @@ impl Shared {
         let (Some(session), Some(update)) = (session, update) else {
             return Err(self.malformed("a session update without session or content".into()));
         };
-        self.receive_for(session, TurnInput::Update(update), bytes)
+        self.receive_for(&session, TurnInput::Update(update), bytes)
     }
 
     fn receive_question(&self, id: Value, params: Value, bytes: usize) -> Result<(), AcpError> {
         let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
-        self.receive_for(session.unwrap_or_default(), TurnInput::Permission { id, params }, bytes)
+        self.receive_for(&session.unwrap_or_default(), TurnInput::Permission { id, params }, bytes)
     }
 
     /// Passes an input to the turn of its session.
-    fn receive_for(&self, session: String, input: TurnInput, bytes: usize) -> Result<(), AcpError> {
+    fn receive_for(&self, session: &str, input: TurnInput, bytes: usize) -> Result<(), AcpError> {
         let mut state = lock_unpoisoned(&self.state);
-        match (state.routes.get(&session), input) {
+        match (state.routes.get(session), input) {
             (Some(Route::Turn(turn)), input) => {
                 let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
                 if waiting > MAX_WAITING_BYTES {
@@ -465,7 +509,19 @@ impl Shared {
             }
             (Some(Route::Replay), TurnInput::Update(_)) => Ok(()),
             (None, TurnInput::Update(update)) => {
-                state.between_turns.add(session, update, bytes);
+                let copy = self.passing.listener.as_ref().map(|listener| (listener, update.clone()));
+                state.between_turns.add(session.to_owned(), update, bytes);
+                drop(state);
+                if let Some((listener, update)) = copy {
+                    listener(session, &update);
+                }
+                Ok(())
+            }
+            (None | Some(Route::Replay), TurnInput::Request { id, method, .. }) => {
+                let line = method_not_found_line(&id, &method).map_err(|error| self.unwritable(&error))?;
+                let _ = self.write(&state, line);
+                drop(state);
+                self.log.note(&format!("refused {}, which belongs to no turn", quoted(&method)));
                 Ok(())
             }
             (None | Some(Route::Replay), TurnInput::Permission { id, .. }) => {

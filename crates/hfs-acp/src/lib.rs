@@ -5,6 +5,9 @@
 //! [`Attachments`] stores pictures. Everything that an agent can do wrong, from ending to flooding, costs the turn in which it
 //! happens: the next prompt starts the agent again.
 //!
+//! The other way round, [`EditorConnection`] is the side of an agent: editors use hfs as theirs. A [`FrontEnd`] lets an editor
+//! see what an agent behind hfs does, as it does it.
+//!
 //! The protocol's types are those of the crate `agent-client-protocol-schema`; the JSON-RPC around them is this crate's, so that
 //! every bound and every unknown message is handled here (see docs/decisions).
 
@@ -14,12 +17,16 @@ mod agent;
 mod check;
 mod connection;
 mod conversation_text;
+mod editor;
 mod error;
+mod front_end;
 mod launch;
 mod log;
 mod memory;
 mod permission;
 mod process;
+mod prompt;
+mod replay;
 mod rpc;
 #[cfg(unix)]
 mod supervisor;
@@ -27,13 +34,18 @@ mod tool_call;
 mod turn;
 
 pub use agent::{AcpAgent, AgentSessions, Attachments, ToolServer};
+pub use agent_client_protocol_schema::{ProtocolVersion, v1 as wire};
 pub use check::{AgentReport, LoginMethod, check, report};
+pub use editor::{EditorClosed, EditorConnection, EditorInput, EditorMessage};
 pub use error::AcpError;
+pub use front_end::{FileAccess, FrontEnd, OptionValue};
 pub use launch::{Launch, environment};
 pub use memory::remembered_session;
 pub use permission::{
     ActionKind, Decision, FileChange, ParseActionKindError, PermissionPolicy, PermissionQuestion,
 };
+pub use prompt::{PromptContent, PromptFile, PromptPicture, read_prompt};
+pub use replay::{Replay, answer_update, delta_update, note_update};
 pub use rpc::{RpcError, RpcErrorCode};
 #[cfg(unix)]
 pub use supervisor::supervise;

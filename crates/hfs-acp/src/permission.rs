@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use agent_client_protocol_schema::v1::{
-    PermissionOptionKind, RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
-    SelectedPermissionOutcome, ToolCallContent, ToolKind,
+    PermissionOption, PermissionOptionKind, RequestPermissionOutcome, RequestPermissionRequest,
+    RequestPermissionResponse, SelectedPermissionOutcome, ToolCallContent, ToolKind,
 };
 use async_trait::async_trait;
 use hfs_core::{DecidedBy, ToolInput};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// What a tool call does, as its agent classifies it.
@@ -140,6 +141,8 @@ pub struct PermissionQuestion {
     pub locations: Vec<PathBuf>,
     /// Other text that the agent shows with the question, such as a plan.
     pub text: Vec<String>,
+    /// The request as it came, for a front end that shows the agent's own options.
+    pub request: Value,
 }
 
 impl PermissionQuestion {
@@ -170,12 +173,35 @@ fn quoted(word: &str) -> String {
 }
 
 /// A decision about a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether the agent may act.
     pub allowed: bool,
     /// Who decided.
     pub by: DecidedBy,
+    /// The agent's id of the option that the user has chosen, if its own options were shown.
+    pub option: Option<String>,
+}
+
+impl Decision {
+    /// A yes or a no.
+    #[must_use]
+    pub const fn new(allowed: bool, by: DecidedBy) -> Self {
+        Self { allowed, by, option: None }
+    }
+
+    /// The option of this id, which the user has chosen from those of the request. An option that the request does not have
+    /// is a no.
+    #[must_use]
+    pub fn chosen(request: &Value, option: &str) -> Self {
+        let options = request.get("options").and_then(Value::as_array).into_iter().flatten();
+        let mut options = options.filter_map(|option| PermissionOption::deserialize(option).ok());
+        let found = options.find(|offered| offered.option_id.to_string() == option);
+        let allowed = found.as_ref().is_some_and(|option| {
+            matches!(option.kind, PermissionOptionKind::AllowOnce | PermissionOptionKind::AllowAlways)
+        });
+        Self { allowed, by: DecidedBy::User, option: found.map(|option| option.option_id.to_string()) }
+    }
 }
 
 /// Decides what an agent may do.
@@ -205,10 +231,15 @@ fn selected_option(request: &RequestPermissionRequest, allowed: bool) -> Option<
 /// The answer to a request for a permission, and the id of the chosen option.
 pub(crate) fn response(
     request: &RequestPermissionRequest,
-    decision: Decision,
+    decision: &Decision,
 ) -> (RequestPermissionResponse, Option<String>) {
+    let chosen = decision.option.as_deref();
+    let chosen = request.options.iter().find(|option| Some(&*option.option_id.0) == chosen);
     let selected = match decision.by {
         DecidedBy::Cancelled => None,
+        DecidedBy::User if chosen.is_some() => {
+            chosen.map(|option| SelectedPermissionOutcome::new(option.option_id.clone()))
+        }
         DecidedBy::Options | DecidedBy::Remembered | DecidedBy::User | DecidedBy::NoTerminal => {
             selected_option(request, decision.allowed)
         }
@@ -254,7 +285,7 @@ mod tests {
     }
 
     fn chosen(kinds: &[PermissionOptionKind], allowed: bool) -> Option<String> {
-        response(&request(kinds), Decision { allowed, by: DecidedBy::User }).1
+        response(&request(kinds), &Decision::new(allowed, DecidedBy::User)).1
     }
 
     #[test]
@@ -273,8 +304,23 @@ mod tests {
     #[test]
     fn a_cancelled_question_selects_no_option() {
         let request = request(&[PermissionOptionKind::AllowOnce, PermissionOptionKind::RejectOnce]);
-        let decision = Decision { allowed: true, by: DecidedBy::Cancelled };
-        assert_eq!(response(&request, decision).0.outcome, RequestPermissionOutcome::Cancelled);
+        let decision = Decision::new(true, DecidedBy::Cancelled);
+        assert_eq!(response(&request, &decision).0.outcome, RequestPermissionOutcome::Cancelled);
+    }
+
+    #[test]
+    fn an_option_that_the_user_has_chosen_is_the_answer() {
+        use PermissionOptionKind::{AllowAlways, AllowOnce, RejectOnce};
+        let request = request(&[AllowAlways, AllowOnce, RejectOnce]);
+        let raw = serde_json::to_value(&request).unwrap();
+        for (option, allowed) in [("0", true), ("1", true), ("2", false)] {
+            let decision = Decision::chosen(&raw, option);
+            assert_eq!((decision.allowed, decision.by), (allowed, DecidedBy::User));
+            assert_eq!(response(&request, &decision).1.as_deref(), Some(option));
+        }
+        let unknown = Decision::chosen(&raw, "7");
+        assert!(!unknown.allowed);
+        assert_eq!(response(&request, &unknown).1.as_deref(), Some("2"));
     }
 
     #[test]
@@ -289,6 +335,7 @@ mod tests {
                 changes: Vec::new(),
                 locations: Vec::new(),
                 text: Vec::new(),
+                request: Value::Null,
             };
             question.command().unwrap()
         };

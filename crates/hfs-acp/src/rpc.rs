@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserializer as _, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
@@ -62,6 +63,18 @@ impl RpcErrorCode {
             other => Self::Other(other),
         }
     }
+
+    /// The number in messages.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        match self {
+            Self::MethodNotFound => -32601,
+            Self::InvalidParams => -32602,
+            Self::AuthRequired => -32000,
+            Self::NotFound => -32002,
+            Self::Other(code) => code,
+        }
+    }
 }
 
 /// An error that an agent answered a request with.
@@ -79,6 +92,11 @@ pub struct RpcError {
 const MAX_DETAILS: usize = 600;
 
 impl RpcError {
+    /// An error that hfs answers with.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { code: RpcErrorCode::Other(-32603), message: message.into(), details: None }
+    }
+
     fn from_value(value: &Value) -> Self {
         let code = value.get("code").and_then(Value::as_i64).unwrap_or(0);
         let message = value.get("message").and_then(Value::as_str).unwrap_or("no message").to_owned();
@@ -173,13 +191,47 @@ pub fn result_line(id: &Value, result: &impl Serialize) -> serde_json::Result<Ve
 
 /// Says that a request of the agent is not supported, as a line.
 pub fn method_not_found_line(id: &Value, method: &str) -> serde_json::Result<Vec<u8>> {
-    let error = json!({"code": -32601, "message": format!("hfs does not offer {method}")});
-    line(&json!({"jsonrpc": "2.0", "id": id, "error": error}))
+    error_line(id, RpcErrorCode::MethodNotFound, &format!("hfs does not offer {method}"))
 }
 
 /// Says that the arguments of a request of the agent cannot be read, as a line.
 pub fn invalid_params_line(id: &Value, reason: &str) -> serde_json::Result<Vec<u8>> {
-    line(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": reason}}))
+    error_line(id, RpcErrorCode::InvalidParams, reason)
+}
+
+/// Answers a request with an error, as a line.
+pub fn error_line(id: &Value, code: RpcErrorCode, message: &str) -> serde_json::Result<Vec<u8>> {
+    let error = json!({"code": code.number(), "message": message});
+    line(&json!({"jsonrpc": "2.0", "id": id, "error": error}))
+}
+
+/// The id of a request whose line cannot be read as a whole, or `Null`. `line` may be the beginning of the line.
+pub fn id_of_unreadable(line: &[u8]) -> Value {
+    struct Fields<'a>(&'a mut Value);
+
+    impl<'de> Visitor<'de> for Fields<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a request")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+            while let Some(name) = fields.next_key::<String>()? {
+                if name == "id" {
+                    *self.0 = fields.next_value()?;
+                } else {
+                    fields.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut id = Value::Null;
+    // The error is known; what was read before it counts.
+    let _ = serde_json::Deserializer::from_slice(line).deserialize_map(Fields(&mut id));
+    if id.is_string() || id.is_number() { id } else { Value::Null }
 }
 
 fn line(message: &Value) -> serde_json::Result<Vec<u8>> {
@@ -257,6 +309,22 @@ mod tests {
         for broken in ["{", "{\"id\":1}", "{\"method\":3}", "[1]", &deep] {
             assert!(matches!(parse_line(broken.as_bytes()), Err(LineError::Malformed(_))));
         }
+    }
+
+    #[test]
+    fn the_id_of_a_request_is_found_although_its_line_is_broken() {
+        for (line, id) in [
+            (r#"{"jsonrpc":"2.0","id":7,"method":"session/prompt","params":{"text":"aaaa"#, json!(7)),
+            (r#"{"method":"m","params":[1,{}],"id":"a"} x"#, json!("a")),
+            (r#"{"method":"m","id":{"a":1}"#, Value::Null),
+            (r#"{"params":[[["#, Value::Null),
+            ("[1", Value::Null),
+            ("", Value::Null),
+        ] {
+            assert_eq!(id_of_unreadable(line.as_bytes()), id, "{line}");
+        }
+        let deep = format!("{{\"params\":{}", "[".repeat(100_000));
+        assert_eq!(id_of_unreadable(deep.as_bytes()), Value::Null);
     }
 
     #[tokio::test]

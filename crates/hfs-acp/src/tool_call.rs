@@ -209,22 +209,21 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Removes text that the result holds, and the bytes of pictures, which are stored as attachments.
+/// Removes text that the result holds, and the bytes of pictures, which are stored as attachments. The blocks stay, without
+/// them, so that a replay has them at their places.
 fn without_text(content: &mut Value, output: &str) {
-    let Value::Array(items) = content else { return };
-    items.retain_mut(|item| {
-        let Some(block) = item.get_mut("content") else { return true };
+    for item in content.as_array_mut().into_iter().flatten() {
+        let Some(Value::Object(block)) = item.get_mut("content") else { continue };
         match block.get("type").and_then(Value::as_str) {
-            Some("text") => block.get("text").and_then(Value::as_str) != Some(output),
-            Some("image") => {
-                if let Value::Object(block) = block {
-                    block.shift_remove("data");
-                }
-                true
+            Some("text") if block.get("text").and_then(Value::as_str) == Some(output) => {
+                block.shift_remove("text");
             }
-            _ => true,
+            Some("image") => {
+                block.shift_remove("data");
+            }
+            _ => {}
         }
-    });
+    }
 }
 
 /// The text in a tool's own form of its output.
@@ -305,6 +304,7 @@ mod tests {
             json!({
                 "toolCallId": "1", "title": "Edit", "unknown": [1],
                 "content": [
+                    {"type": "content", "content": {"type": "text"}},
                     {"type": "diff", "path": "/a", "oldText": null, "newText": "x"},
                     {"type": "content", "content": {"type": "image", "mimeType": "image/png"}},
                 ],

@@ -445,6 +445,7 @@ impl<'a> TurnRecorder<'a> {
             changes,
             locations: locations.into_iter().map(|location| location.path).collect(),
             text,
+            request: raw.clone(),
         };
         self.calls.insert(id, call);
         self.emit(&ToolEvent::PermissionRequested {
@@ -462,7 +463,7 @@ impl<'a> TurnRecorder<'a> {
         call: &str,
         title: &str,
         kind: ActionKind,
-        decision: Decision,
+        decision: &Decision,
         option: Option<String>,
     ) {
         self.emit(&ToolEvent::PermissionDecided {

@@ -240,6 +240,8 @@ impl RunOutcome {
 pub enum IncompleteReason {
     /// The maximum length was reached.
     Length,
+    /// The maximum number of requests to the model in a turn was reached.
+    TurnRequests,
     /// A filter of the provider stopped it.
     ContentFilter,
     /// The model refused to answer.
@@ -268,6 +270,9 @@ impl fmt::Display for IncompleteReply {
         let Self { provider, reason, stop_reason } = self;
         match reason {
             IncompleteReason::Length => write!(f, "{provider} cut the reply at its maximum length")?,
+            IncompleteReason::TurnRequests => {
+                write!(f, "{provider} ended the turn at its maximum number of requests")?;
+            }
             IncompleteReason::ContentFilter => write!(f, "a content filter of {provider} stopped the reply")?,
             IncompleteReason::Refusal => write!(f, "the model of {provider} refused to answer")?,
             IncompleteReason::Failure => write!(f, "{provider} stopped the reply because of an error")?,
@@ -359,6 +364,7 @@ impl ErrorExt for AgentError {
             Self::Incomplete(incomplete) => match incomplete.reason {
                 IncompleteReason::ContentFilter | IncompleteReason::Refusal => ErrorKind::Denied,
                 IncompleteReason::Length
+                | IncompleteReason::TurnRequests
                 | IncompleteReason::Failure
                 | IncompleteReason::OnlyThinking
                 | IncompleteReason::AgentsLost => ErrorKind::Unavailable,
@@ -378,7 +384,9 @@ impl ErrorExt for AgentError {
             Self::Incomplete(incomplete) => Some(match incomplete.reason {
                 IncompleteReason::Length => Suggestion::RaiseMaxTokens,
                 IncompleteReason::ContentFilter | IncompleteReason::Refusal => Suggestion::RephraseMessage,
-                IncompleteReason::Failure | IncompleteReason::OnlyThinking => Suggestion::SendAgainLater,
+                IncompleteReason::TurnRequests
+                | IncompleteReason::Failure
+                | IncompleteReason::OnlyThinking => Suggestion::SendAgainLater,
                 IncompleteReason::AgentsLost => Suggestion::ShowRun,
             }),
             Self::Malformed { .. } | Self::NotPersisted(_) => Some(Suggestion::SendAgainLater),

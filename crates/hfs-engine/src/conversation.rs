@@ -10,19 +10,28 @@ pub struct Conversation {
     /// `None` before the first message.
     pub(crate) place: Option<(SessionId, Position)>,
     pub(crate) project: Option<Project>,
+    /// The id that the session will have; `None` for any.
+    pub(crate) new_id: Option<SessionId>,
 }
 
 impl Conversation {
     /// A conversation without messages. Its session will belong to `project`.
     #[must_use]
     pub const fn new(project: Option<Project>) -> Self {
-        Self { place: None, project }
+        Self { place: None, project, new_id: None }
+    }
+
+    /// Sets the id that the session of a conversation without messages will have.
+    #[must_use]
+    pub const fn with_session_id(mut self, id: SessionId) -> Self {
+        self.new_id = Some(id);
+        self
     }
 
     /// An existing session, seen up to `position`.
     #[must_use]
     pub const fn at(session: SessionId, position: Position) -> Self {
-        Self { place: Some((session, position)), project: None }
+        Self { place: Some((session, position)), project: None, new_id: None }
     }
 
     /// Session id; `None` before the first message.

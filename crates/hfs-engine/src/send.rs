@@ -238,7 +238,8 @@ impl Engine {
             return Err(SendError::Empty);
         }
         let before = conversation.place;
-        let session = before.map_or_else(SessionId::generate, |(session, _)| session);
+        let session = before.map(|(session, _)| session).or(conversation.new_id);
+        let session = session.unwrap_or_else(SessionId::generate);
         self.background().wait(session).await;
         self.session_started(session).await;
         let mut message = MessageDraft::new(Role::User, parts, self.clock().now());

@@ -11,7 +11,7 @@ use jiff::Zoned;
 use unicode_width::UnicodeWidthStr;
 
 use crate::commands::{
-    agents, branch, chat, checkpoint, compact, completions, config, connect, export, handoff, history,
+    acp, agents, branch, chat, checkpoint, compact, completions, config, connect, export, handoff, history,
     import, mcp, permissions, plugin, recall, run, search, session, start, stats, store, trust, watch,
 };
 use crate::config::{AgentName, Key, Override};
@@ -265,6 +265,8 @@ pub enum Command {
     /// List and revoke what agents may always do
     #[command(subcommand_required = true)]
     Permissions(permissions::PermissionsArgs),
+    /// Be the agent of an editor, over the Agent Client Protocol on standard input and output
+    Acp(acp::AcpArgs),
     /// List, approve, run, install and write plugins
     #[command(alias = "plugins", subcommand_required = true)]
     Plugin(plugin::PluginArgs),
@@ -288,6 +290,7 @@ impl Command {
         match self {
             Self::Resume(args) => Some(&args.agent_args),
             Self::Chat(args) => Some(&args.agent_args),
+            Self::Acp(args) => Some(&args.agent_args),
             Self::Compact(_)
             | Self::Session(_)
             | Self::Branch(_)
@@ -326,6 +329,7 @@ impl Command {
                 | Self::Doctor
                 | Self::Completions(_)
                 | Self::Mcp(_)
+                | Self::Acp(_)
                 | Self::Connect(_)
                 | Self::Disconnect(_)
         )

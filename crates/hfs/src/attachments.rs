@@ -202,7 +202,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// A file's text as a code block under the file's name. The fence is longer than any in the text.
-fn quoted(name: &str, path: &Path, text: &str) -> String {
+pub fn quoted(name: &str, path: &Path, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     let language =

@@ -1,5 +1,6 @@
 //! The commands. Each takes its arguments and the `Context`, and prints its result.
 
+pub mod acp;
 pub mod agents;
 pub mod branch;
 pub mod chat;

@@ -127,6 +127,11 @@ impl Context {
         Self { store: OnceCell::from(store), ..self }
     }
 
+    /// Uses plugins that run already; `None` for none.
+    pub fn with_plugins(self, plugins: Option<Plugins>) -> Self {
+        Self { plugins: OnceCell::from(plugins), ..self }
+    }
+
     /// The store, opened on the first call.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ impl Environment {
         }
     }
 
+    /// This environment with another working directory.
+    pub fn in_directory(&self, directory: PathBuf) -> Self {
+        Self { working_directory: directory, ..self.clone() }
+    }
+
     /// An environment with these variables and without directories.
     #[cfg(test)]
     pub fn with_variables<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {

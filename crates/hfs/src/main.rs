@@ -33,7 +33,7 @@ use mimalloc::MiMalloc;
 
 use crate::args::{Command, GlobalArgs};
 use crate::commands::{
-    agents, branch, chat, checkpoint, compact, completions, config as config_command, connect, doctor,
+    acp, agents, branch, chat, checkpoint, compact, completions, config as config_command, connect, doctor,
     export, handoff, history, import, mcp, permissions as permissions_command, plugin, recall,
     run as run_command, search, session, start, stats, store, trust as trust_command, watch as watch_command,
 };
@@ -137,6 +137,7 @@ fn execute(command: Option<Command>, continue_newest: bool, context: &Context) -
         Some(Command::Mcp(args)) => mcp::run(&args, context),
         Some(Command::Connect(args)) => connect::connect(&args, context),
         Some(Command::Disconnect(args)) => connect::disconnect(&args, context),
+        Some(Command::Acp(_)) => acp::run(context),
         Some(Command::Permissions(args)) => permissions_command::run(&args, context),
         Some(Command::Plugin(args)) => plugin::run(&args, context),
         Some(Command::Config(args)) => config_command::run(&args, context),

@@ -410,6 +410,15 @@ pub struct UserPolicy {
 }
 
 impl UserPolicy {
+    /// The decision that the options of the run or a stored decision make, if there is one.
+    pub async fn decided_before(&self, question: &PermissionQuestion) -> Option<Decision> {
+        if self.allowed.contains(question.kind) {
+            return Some(Decision::new(true, DecidedBy::Options));
+        }
+        let remembered = self.remembered(question).await;
+        remembered.map(|allowed| Decision::new(allowed, DecidedBy::Remembered))
+    }
+
     /// The stored decision about a question, if there is one.
     async fn remembered(&self, question: &PermissionQuestion) -> Option<bool> {
         let (permissions, project, asked) =
@@ -426,20 +435,17 @@ impl UserPolicy {
 #[async_trait]
 impl PermissionPolicy for UserPolicy {
     async fn decide(&self, question: &PermissionQuestion) -> Decision {
-        if self.allowed.contains(question.kind) {
-            return Decision { allowed: true, by: DecidedBy::Options };
-        }
-        if let Some(allowed) = self.remembered(question).await {
-            return Decision { allowed, by: DecidedBy::Remembered };
+        if let Some(decision) = self.decided_before(question).await {
+            return decision;
         }
         let _open = self.queue.wait(self.asker.as_ref()).await;
         if let Some(allowed) = self.remembered(question).await {
-            return Decision { allowed, by: DecidedBy::Remembered };
+            return Decision::new(allowed, DecidedBy::Remembered);
         }
         let rule = PermissionRule::for_question(question, &self.project, true);
         let covers = rule.as_ref().map(PermissionRule::describe);
         let Some(answer) = self.asker.ask(question, covers).await else {
-            return Decision { allowed: false, by: DecidedBy::NoTerminal };
+            return Decision::new(false, DecidedBy::NoTerminal);
         };
         let allowed = match answer {
             Answer::Once { allowed } => allowed,
@@ -452,7 +458,7 @@ impl PermissionPolicy for UserPolicy {
                 allowed
             }
         };
-        Decision { allowed, by: DecidedBy::User }
+        Decision::new(allowed, DecidedBy::User)
     }
 }
 
@@ -478,6 +484,7 @@ mod tests {
                 .collect(),
             locations: Vec::new(),
             text: Vec::new(),
+            request: serde_json::Value::Null,
         }
     }
 
@@ -510,14 +517,14 @@ mod tests {
         let run = question(ActionKind::Execute, Some("cargo test"), None);
         let always = Some(Answer::Always { allowed: true });
         let (asking, asker) = policy(home.path(), project.path(), always, "read");
-        assert_eq!(asking.decide(&run).await, Decision { allowed: true, by: DecidedBy::User });
+        assert_eq!(asking.decide(&run).await, Decision::new(true, DecidedBy::User));
         assert_eq!(*asker.1.lock().unwrap(), [Some("execute cargo test".to_owned())]);
         let (silent, _) = policy(home.path(), project.path(), None, "fetch");
-        assert_eq!(silent.decide(&run).await, Decision { allowed: true, by: DecidedBy::Remembered });
+        assert_eq!(silent.decide(&run).await, Decision::new(true, DecidedBy::Remembered));
         let other = question(ActionKind::Execute, Some("cargo test; rm -rf /"), None);
-        assert_eq!(silent.decide(&other).await, Decision { allowed: false, by: DecidedBy::NoTerminal });
+        assert_eq!(silent.decide(&other).await, Decision::new(false, DecidedBy::NoTerminal));
         let fetch = question(ActionKind::Fetch, None, None);
-        assert_eq!(silent.decide(&fetch).await, Decision { allowed: true, by: DecidedBy::Options });
+        assert_eq!(silent.decide(&fetch).await, Decision::new(true, DecidedBy::Options));
         // In another directory, the decision does not hold.
         let elsewhere = tempfile::tempdir().unwrap();
         let (silent, _) = policy(home.path(), elsewhere.path(), None, "");
@@ -529,7 +536,7 @@ mod tests {
         let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (asking, asker) = policy(home.path(), project.path(), Some(Answer::Always { allowed: true }), "");
         let wildcard = question(ActionKind::Execute, Some("rm -f *"), None);
-        assert_eq!(asking.decide(&wildcard).await, Decision { allowed: true, by: DecidedBy::User });
+        assert_eq!(asking.decide(&wildcard).await, Decision::new(true, DecidedBy::User));
         assert_eq!(*asker.1.lock().unwrap(), [None]);
         let (silent, _) = policy(home.path(), project.path(), None, "");
         let other = question(ActionKind::Execute, Some("rm -f -r /home"), None);
@@ -542,7 +549,7 @@ mod tests {
         let (asking, asker) = policy(home.path(), project.path(), Some(Answer::Always { allowed: true }), "");
         let run = question(ActionKind::Execute, Some("cargo test"), None);
         let (first, second) = tokio::join!(asking.decide(&run), asking.decide(&run));
-        let by_user = [first, second].iter().filter(|decision| decision.by == DecidedBy::User).count();
+        let by_user = [&first, &second].into_iter().filter(|decision| decision.by == DecidedBy::User).count();
         assert!(first.allowed && second.allowed && by_user == 1, "{first:?} {second:?}");
         assert_eq!(asker.1.lock().unwrap().len(), 1);
     }

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use clap::ValueEnum;
-use hfs_agents::list_models;
 use hfs_core::{
     AgentDescription, Clock as _, ErrorExt as _, ErrorKind, Flow, ImportError, Project, Session, SessionId,
-    Store, Suggestion, SystemClock, lock_unpoisoned,
+    Store, SystemClock, lock_unpoisoned,
 };
 use hfs_engine::{Conversation, Engine, Importer, OutgoingMessage, SendError};
 use hfs_exchange::{
@@ -41,7 +40,9 @@ use crate::permissions::Asker;
 use crate::watch::catch_up::{import_for_a_moment, note_remaining};
 use crate::watch::import_folder::ImportFolder;
 use crate::wiring;
-use crate::wiring::agent::{AgentBackend, SelectedAgent, build_asking_agent, choose_agent};
+use crate::wiring::agent::{
+    AgentBackend, SelectedAgent, build_asking_agent, choose_agent, selectable_models,
+};
 use crate::wiring::document::StoreDocument;
 use crate::wiring::install::install_adapter;
 use crate::wiring::plugins::AppPluginHost;
@@ -313,18 +314,7 @@ impl ConfigurationFiles {
                 ));
             }
         };
-        // At an address of its own, a server's names are used as they are.
-        let prefix = match config.base_url {
-            Some(_) => String::new(),
-            None => format!("{}/", config.provider.as_str()),
-        };
-        let listed = runtime.block_on(list_models(config)).map_err(|error| match error.suggestion() {
-            // There is no message that could be sent again.
-            Some(Suggestion::SendAgainLater) => CliError::new(error.kind(), error.to_string()),
-            _ => error.into(),
-        });
-        let names = listed?.names;
-        Ok(names.into_iter().map(|name| format!("{prefix}{name}")).collect())
+        runtime.block_on(selectable_models(config))
     }
 
     /// Changes what the user has chosen for the open session.

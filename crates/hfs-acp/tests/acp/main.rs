@@ -168,7 +168,7 @@ impl PermissionPolicy for FixedPolicy {
     async fn decide(&self, question: &PermissionQuestion) -> Decision {
         self.asked.lock().unwrap().push(question.clone());
         match self.answer {
-            Some(allowed) => Decision { allowed, by: DecidedBy::User },
+            Some(allowed) => Decision::new(allowed, DecidedBy::User),
             None => std::future::pending().await,
         }
     }

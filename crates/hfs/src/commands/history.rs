@@ -162,7 +162,7 @@ fn state_json(state: &StateAtPlace) -> &'static str {
 }
 
 /// What a rewind does not restore.
-fn state_note(plan: &RewindPlan) -> Option<String> {
+pub fn state_note(plan: &RewindPlan) -> Option<String> {
     match plan.state {
         StateAtPlace::Kept(_) | StateAtPlace::Initial => None,
         StateAtPlace::NotKept => Some(format!(

@@ -79,6 +79,7 @@ mod tests {
             changes: Vec::new(),
             locations: Vec::new(),
             text: Vec::new(),
+            request: serde_json::Value::Null,
         }
     }
 

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_acp::PermissionPolicy;
+use hfs_acp::{AcpAgent, PermissionPolicy};
 use hfs_agents::{
     ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModel, TriadModels,
-    Triads, TriadsConfig, detect_model, first_listed_model, probe_ollama, server_label,
+    Triads, TriadsConfig, detect_model, first_listed_model, list_models, probe_ollama, server_label,
 };
-use hfs_core::{Agent, ErrorKind};
+use hfs_core::{Agent, ErrorExt as _, ErrorKind, Suggestion};
 
 use super::programs::{self, AgentProgram, SessionKeeping};
 use super::triads::{self, ModelsByName, NamedModel};
@@ -81,6 +81,10 @@ pub struct SelectedAgent {
     pub offline: bool,
     /// Warnings about the choice.
     pub warnings: Vec<String>,
+    /// The agent, if it is a program of its own.
+    pub program: Option<Arc<AcpAgent>>,
+    /// The model that it uses; of several, the one that the settings select.
+    pub model: Option<ModelConfig>,
 }
 
 /// Chooses and constructs the agent, and prints the warnings of the choice. It does nothing that it would have to ask for.
@@ -98,56 +102,76 @@ pub async fn build_agent(context: &Context) -> Result<SelectedAgent, CliError> {
 /// # Errors
 /// If the settings select something that is not available.
 pub async fn build_asking_agent(context: &Context, asker: Arc<dyn Asker>) -> Result<SelectedAgent, CliError> {
-    if let Some(name) = context.settings.agent.as_ref().and_then(AgentName::program)
-        && context.config.get(Key::Agent).is_some_and(|setting| setting.origin.is_command_line())
-    {
-        // A mistake in the command line, as with any other option.
-        programs::named(name, &context.settings.programs).map_err(|error| CliError::Usage {
-            message: error.to_string(),
-            hint: error.hint().unwrap_or_default(),
-        })?;
-    }
+    let policy = Arc::new(user_policy(context, AllowedKinds::default(), asker));
+    let connect = |program: &AgentProgram, reason| {
+        programs::build(program, reason, policy, SessionKeeping::OfBranches, context)
+    };
+    build_agent_with(context, connect).await
+}
+
+/// Like [`build_agent`]. An agent that is a program is constructed by `connect`, with the reason why it was chosen.
+///
+/// # Errors
+/// If the settings select something that is not available.
+pub async fn build_agent_with(
+    context: &Context,
+    connect: impl FnOnce(&AgentProgram, String) -> Result<AcpAgent, CliError>,
+) -> Result<SelectedAgent, CliError> {
+    check_agent_option(context)?;
     let store = Arc::clone(context.store()?);
     let AgentChoice { backend, reason, warnings, is_last_resort: _ } =
         choose_agent(&context.settings, &context.environment)
             .await
             .map_err(|error| context.name_settings(error, &SELECTING_KEYS))?;
-    let (agent, offline): (Arc<dyn Agent>, bool) = match backend {
-        AgentBackend::Recall => (Arc::new(Recall::new(store).with_selection_reason(reason)), true),
+    let selected = |agent: Arc<dyn Agent>, offline, model| SelectedAgent {
+        agent,
+        offline,
+        warnings: warnings.clone(),
+        program: None,
+        model,
+    };
+    Ok(match backend {
+        AgentBackend::Recall => {
+            selected(Arc::new(Recall::new(store).with_selection_reason(reason)), true, None)
+        }
         AgentBackend::Assistant(model) => {
             let attachments = Arc::new(move |hash| store.get_attachment(hash).ok());
-            let assistant = Assistant::new(model).with_attachments(attachments).with_selection_reason(reason);
-            (Arc::new(assistant), false)
+            let assistant = Assistant::new(model.clone());
+            let assistant = assistant.with_attachments(attachments).with_selection_reason(reason);
+            selected(Arc::new(assistant), false, Some(model))
         }
         AgentBackend::Triads(config, models) => {
+            let model = models.as_ref().and_then(|models| match &models.default {
+                NamedModel::Model(config) => Some(config.clone()),
+                NamedModel::Program(_) => None,
+            });
             let offline = models.is_none();
             let models = match models {
                 Some(models) => triad_models(models, context)?,
                 None => TriadModels::Offline(store),
             };
-            (Arc::new(Triads::new(config, models)?.with_selection_reason(reason)), offline)
+            let triads = Triads::new(config, models)?.with_selection_reason(reason);
+            selected(Arc::new(triads), offline, model)
         }
         AgentBackend::Program(program) => {
-            let policy = policy(context, AllowedKinds::default(), asker);
-            let agent = programs::build(&program, reason, policy, SessionKeeping::OfBranches, context)
-                .map_err(|error| context.name_settings(error, &[Key::Agent]))?;
-            (Arc::new(agent), false)
+            let agent = connect(&program, reason);
+            let agent = Arc::new(agent.map_err(|error| context.name_settings(error, &[Key::Agent]))?);
+            SelectedAgent { program: Some(Arc::clone(&agent)), ..selected(agent, false, None) }
         }
-    };
-    Ok(SelectedAgent { agent, offline, warnings })
+    })
 }
 
 /// What an agent may do: what the options of the run and `more` allow, what was always allowed, and what the user allows.
-fn policy(context: &Context, more: AllowedKinds, asker: Arc<dyn Asker>) -> Arc<dyn PermissionPolicy> {
+pub fn user_policy(context: &Context, more: AllowedKinds, asker: Arc<dyn Asker>) -> UserPolicy {
     let directory = &context.environment.working_directory;
     let allowed = context.global.agent_args.allow.clone().unwrap_or_default();
-    Arc::new(UserPolicy {
+    UserPolicy {
         allowed: allowed.with(more),
         permissions: Permissions::new(&context.home),
         project: directory.canonicalize().unwrap_or_else(|_| directory.clone()),
         asker,
         queue: Arc::default(),
-    })
+    }
 }
 
 /// The models of triads. Agents among them may read and search. Nothing else is asked for: several of them work at once, and the
@@ -160,7 +184,8 @@ fn triad_models(models: ModelsByName, context: &Context) -> Result<TriadModels, 
             if let Some(agent) = agents.get(&program.name) {
                 return Ok(TriadModel::Agent(Arc::clone(agent)));
             }
-            let policy = policy(context, AllowedKinds::reading(), Arc::new(NeverAsks));
+            let policy: Arc<dyn PermissionPolicy> =
+                Arc::new(user_policy(context, AllowedKinds::reading(), Arc::new(NeverAsks)));
             let reason = "named in the configuration of the triads".to_owned();
             let agent = programs::build(&program, reason, policy, SessionKeeping::OfTriads, context)
                 .map_err(|error| context.name_settings(error, &[Key::Triads]))?;
@@ -172,6 +197,45 @@ fn triad_models(models: ModelsByName, context: &Context) -> Result<TriadModels, 
     let default = build(models.default)?;
     let named = models.named.into_iter().map(|(name, model)| Ok((name, build(model)?)));
     Ok(TriadModels::Online { default, named: named.collect::<Result<_, CliError>>()? })
+}
+
+/// The models of a server, as names that select them.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn selectable_models(config: ModelConfig) -> Result<Vec<String>, CliError> {
+    let listed = list_models(config.clone()).await.map_err(|error| match error.suggestion() {
+        // There is no message that could be sent again.
+        Some(Suggestion::SendAgainLater) => CliError::new(error.kind(), error.to_string()),
+        _ => error.into(),
+    });
+    let names = listed?.names;
+    Ok(names.into_iter().map(|model| selectable_model(&ModelConfig { model, ..config.clone() })).collect())
+}
+
+/// The name that selects a model.
+pub fn selectable_model(config: &ModelConfig) -> String {
+    match config.base_url {
+        // At an address of its own, a server's names are used as they are.
+        Some(_) => config.model.clone(),
+        None => format!("{}/{}", config.provider.as_str(), config.model),
+    }
+}
+
+/// Checks that the agent that the command line names is known.
+///
+/// # Errors
+/// A mistake in the command line, as with any other option.
+pub fn check_agent_option(context: &Context) -> Result<(), CliError> {
+    if let Some(name) = context.settings.agent.as_ref().and_then(AgentName::program)
+        && context.config.get(Key::Agent).is_some_and(|setting| setting.origin.is_command_line())
+    {
+        programs::named(name, &context.settings.programs).map_err(|error| CliError::Usage {
+            message: error.to_string(),
+            hint: error.hint().unwrap_or_default(),
+        })?;
+    }
+    Ok(())
 }
 
 /// Chooses the agent without constructing it. Probes for Ollama only if the result matters.

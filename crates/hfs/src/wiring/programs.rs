@@ -506,8 +506,9 @@ fn tool_server(
     })
 }
 
-struct StoredAttachments {
-    store: Arc<dyn Store>,
+/// The attachments of the store.
+pub struct StoredAttachments {
+    pub store: Arc<dyn Store>,
 }
 
 impl Attachments for StoredAttachments {

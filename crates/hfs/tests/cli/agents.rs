@@ -18,7 +18,7 @@ fn scripted_agent() {
 }
 
 /// The binary in an empty home, with the agent `scripted` in its configuration.
-fn hfs_with_agent(script: &ScriptedProgram) -> Hfs {
+pub fn hfs_with_agent(script: &ScriptedProgram) -> Hfs {
     let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"));
     let (program, arguments) = script.command(AGENT_TEST);
     let agents = json!({"scripted": {"command": program.to_str().unwrap(), "args": arguments, "env": ["AGENT_TOKEN"]}});
@@ -27,7 +27,7 @@ fn hfs_with_agent(script: &ScriptedProgram) -> Hfs {
     hfs.env("AGENT_TOKEN", "at-7fk2mQ-notforthestore")
 }
 
-fn chunk(text: &str) -> Value {
+pub fn chunk(text: &str) -> Value {
     json!({"update": {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}})
 }
 
@@ -49,14 +49,14 @@ fn roles(document: &Value) -> Vec<&str> {
     document["messages"].as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect()
 }
 
-fn events_of(document: &Value, kind: &str) -> Vec<Value> {
+pub fn events_of(document: &Value, kind: &str) -> Vec<Value> {
     let events =
         document["run"]["events"].as_array().or(document["events"].as_array()).cloned().unwrap_or_default();
     events.into_iter().filter(|event| event["type"] == kind).collect()
 }
 
 #[track_caller]
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < Duration::from_secs(30), "{what}");

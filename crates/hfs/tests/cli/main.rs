@@ -13,6 +13,7 @@ mod chat;
 mod compatibility;
 mod config;
 mod connect;
+mod editor;
 mod history;
 mod import;
 mod leftovers;

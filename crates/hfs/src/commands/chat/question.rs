@@ -181,6 +181,7 @@ mod tests {
             }],
             locations: Vec::new(),
             text: vec!["why".into()],
+            request: serde_json::Value::Null,
         };
         assert_eq!(
             describe(&question, Some("execute rm")),
