@@ -426,7 +426,9 @@ impl Drop for Import<'_> {
         let session = self.session;
         // Marks the rows as orphaned, so that they are deleted later if they cannot be deleted now.
         let hidden = self.store.db.write_with(RELAXED, ACTION, move |conn| purge::hide(conn, session));
-        if let Err(error) = hidden.and_then(|hidden| purge::delete_rows(self.store, hidden)) {
+        if let Err(error) =
+            hidden.and_then(|hidden| purge::delete_rows(self.store, hidden, purge::DeletedBy::Import))
+        {
             tracing::warn!(%error, "the rows of an unfinished import could not be deleted");
         }
     }

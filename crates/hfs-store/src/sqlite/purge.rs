@@ -12,6 +12,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_core::{ContentHash, Purged, SessionId, StoreResult, Timestamp};
@@ -48,8 +49,7 @@ pub(crate) fn purge_session(store: &SqliteStore, id: SessionId) -> StoreResult<P
         remember_source(conn, no, now)?;
         hide(conn, no)
     })?;
-    delete_rows(store, hidden)?;
-    Ok(Purged { sessions: 1, text_remains: !remove_text(store, &ids)? })
+    Ok(Purged { sessions: 1, text_remains: !delete_text(store, &[hidden], &ids)? })
 }
 
 pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult<Purged> {
@@ -67,17 +67,18 @@ pub(crate) fn purge_trash(store: &SqliteStore, before: Timestamp) -> StoreResult
         }
         Ok((hidden, ids))
     })?;
-    hidden.iter().try_for_each(|session| delete_rows(store, *session))?;
-    let is_removed = hidden.is_empty() || remove_text(store, &ids)?;
+    let is_removed = hidden.is_empty() || delete_text(store, &hidden, &ids)?;
     Ok(Purged { sessions: hidden.len() as u64, text_remains: !is_removed })
 }
 
-/// Removes what deleted rows leave: free pages, the write-ahead log, and copies that contain one of `ids`. In pages that
-/// are in use, SQLite has overwritten the rows (`secure_delete`). Returns false if a reader keeps the log.
-fn remove_text(store: &SqliteStore, ids: &HashSet<[u8; 16]>) -> StoreResult<bool> {
+/// Deletes hidden sessions and what their rows leave: free pages, the write-ahead log, and copies that contain one of
+/// `ids`. In pages that are in use, SQLite has overwritten the rows (`secure_delete`). Returns false if a reader keeps the
+/// log.
+fn delete_text(store: &SqliteStore, hidden: &[Hidden], ids: &HashSet<[u8; 16]>) -> StoreResult<bool> {
     let store_error = store.db.store_error("remove the text of a purged session");
-    mark_unfinished(&store.db.paths).map_err(|error| store_error(error.into()))?;
+    // First, because nothing else has the ids once the rows are deleted, in case this process is killed.
     copies::remove_copies_with(&store.db.paths, ids).map_err(|error| store_error(error.into()))?;
+    hidden.iter().try_for_each(|session| delete_rows(store, *session, DeletedBy::Purge))?;
     empty_pages(store, READERS_TIMEOUT).map_err(store_error)
 }
 
@@ -228,22 +229,41 @@ pub(crate) fn remove_orphaned_rows(store: &SqliteStore) -> StoreResult<()> {
     for (session, importer) in hidden {
         let is_purged = importer == NO_IMPORTER;
         if is_purged || !probe.is_alive(&importer) {
-            let ids = store.db.read(ACTION, |conn| ids_of(conn, session.no))?;
-            delete_rows(store, session)?;
             if is_purged {
-                remove_text(store, &ids)?;
+                let ids = store.db.read(ACTION, |conn| ids_of(conn, session.no))?;
+                delete_text(store, &[session], &ids)?;
+            } else {
+                delete_rows(store, session, DeletedBy::Import)?;
             }
         }
     }
     finish(store, Duration::ZERO).map_err(store.db.store_error("remove the text of a purged session"))
 }
 
+/// Why the rows of a session are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeletedBy {
+    /// An import that did not end. What its rows leave in free pages may stay.
+    Import,
+    /// A purge, which also removes what its rows leave.
+    Purge,
+}
+
 /// Deletes the rows of a hidden session in batches. Several processes may do this for one session at the same time.
-pub(crate) fn delete_rows(store: &SqliteStore, session: Hidden) -> StoreResult<()> {
+pub(crate) fn delete_rows(store: &SqliteStore, session: Hidden, by: DeletedBy) -> StoreResult<()> {
     let delete = move |conn: &Connection| Ok(session.exists(conn)? && delete_messages(conn, session.no)?);
     while store.db.write_with(RELAXED, ACTION, delete)? {}
+    let paths = Arc::clone(&store.db.paths);
     let orphans = store.db.write_with(DURABLE, ACTION, move |conn| {
-        if session.exists(conn)? { delete_other_rows(conn, session.no) } else { Ok(Orphans::new()) }
+        if !session.exists(conn)? {
+            return Ok(Orphans::new());
+        }
+        if by == DeletedBy::Purge {
+            // After this transaction, only the file tells that text is left, in case this process is killed. A process that
+            // removes the file holds the write lock, so it does that before or after the transaction.
+            mark_unfinished(&paths)?;
+        }
+        delete_other_rows(conn, session.no)
     })?;
     rebase::release(&store.db, &store.keyframes, &orphans);
     Ok(())
@@ -306,4 +326,40 @@ fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
     conn.prepare_cached("DELETE FROM activity WHERE session = ?1")?.execute([session])?;
     conn.prepare_cached("DELETE FROM session WHERE no = ?1")?.execute([session])?;
     Ok(orphans)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use hfs_core::{MessageStore as _, SessionStore as _};
+    use testkit::builders::{Drafts, at};
+
+    use super::*;
+    use crate::db::options::SqliteOptions;
+
+    #[test]
+    fn the_text_is_removed_by_the_next_process_if_one_is_killed_after_the_rows_are_deleted() {
+        const WORD: &str = "zebrafinchword";
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("hfs.db");
+        let contains = || {
+            let files =
+                ["hfs.db", "hfs.db-wal"].map(|name| fs::read(home.path().join(name)).unwrap_or_default());
+            files.iter().any(|bytes| memchr::memmem::find(bytes, WORD.as_bytes()).is_some())
+        };
+        let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let make = Drafts::new(1);
+        let session = store.create_session(&make.session("purged")).unwrap();
+        let text = make.user(&WORD.repeat(2000));
+        store.append(at(session.current_branch, 0), &[text]).unwrap();
+        let hidden =
+            store.db.write(ACTION, move |conn| hide(conn, lookup::session_no(conn, session.id)?)).unwrap();
+        delete_rows(&store, hidden, DeletedBy::Purge).unwrap();
+        assert!(contains());
+
+        let next = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        assert!(!contains());
+        assert!(!next.db.paths.unfinished_purge().exists());
+    }
 }
