@@ -5,7 +5,7 @@
 //! session ended. [`Host`] supplies what the server needs from the program that runs it.
 //!
 //! An answer is read by a model and paid for by its user, so it is plain text of at most [`MAX_ANSWER_BYTES`] that says
-//! how to continue. Each excerpt has a [citation](place) that the tool `read` and the command line resolve. Secrets in
+//! how to continue. Each excerpt has a citation that the tool `read` and the command line resolve. Secrets in
 //! answers are masked by the scanner that exports use. Store calls block and run on blocking threads.
 
 mod answer;
