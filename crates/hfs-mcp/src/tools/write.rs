@@ -1,5 +1,7 @@
 //! The tools that save: `checkpoint` and `note`.
 
+use std::time::{Duration, Instant};
+
 use hfs_core::{
     Branch, Clock as _, MessageDraft, Part, Position, Role, SessionSummary, StoreError, SystemClock,
 };
@@ -16,8 +18,10 @@ use crate::place::{Place, Reference};
 
 /// Maximum size of a note, in bytes.
 const MAX_NOTE_BYTES: usize = 64 * 1024;
-/// Attempts to append a note, while other processes append to the same branch.
-const ATTEMPTS: u32 = 5;
+/// How long a note is tried again while other processes append to the same branch, and the longest pause between two
+/// attempts. The pauses are random, so that clients that began together do not meet again.
+const APPEND_TIME: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// Author of a note, if the client does not say its name.
 const UNNAMED_CLIENT: &str = "mcp";
 
@@ -78,12 +82,14 @@ pub fn note(library: &Library<'_>, args: &NoteArgs, client: Option<&str>) -> Res
     message.agent = Some(
         client.map(one_line).filter(|name| !name.is_empty()).unwrap_or_else(|| UNNAMED_CLIENT.to_owned()),
     );
-    let mut attempt = 1;
+    let deadline = Instant::now() + APPEND_TIME;
     let (summary, branch, seq) = loop {
         let (summary, branch) = find(library, &args.session)?;
         let position = Position { branch: branch.id, head: branch.head };
         match library.store().append(position, std::slice::from_ref(&message)) {
-            Err(StoreError::HeadMismatch { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(StoreError::HeadMismatch { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(MAX_PAUSE.mul_f32(fastrand::f32()));
+            }
             appended => break (summary, branch, appended?.first),
         }
     };
