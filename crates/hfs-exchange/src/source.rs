@@ -218,7 +218,11 @@ impl Source {
     pub fn metadata_hash(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
         for file in self.files() {
-            if let Ok(metadata) = std::fs::symlink_metadata(&file) {
+            // A link that the user named is read, so the file that it leads to counts.
+            let is_followed = self.links == Links::Follow && self.path() == Some(file.as_path());
+            let metadata =
+                if is_followed { std::fs::metadata(&file) } else { std::fs::symlink_metadata(&file) };
+            if let Ok(metadata) = metadata {
                 hash_metadata(&mut hasher, &file, &metadata);
             }
         }
@@ -730,6 +734,20 @@ mod tests {
             let listed = |path: &Path| source().files().iter().any(|file| file == path);
             assert!(listed(&path(name)) || listed(path(name).parent().unwrap()), "{name}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_changes_with_the_file_that_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file.db"), folder.path().join("link.db"));
+        std::fs::write(&file, "one").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let hashes = || [Source::file(&link), Source::found(&link)].map(|source| source.metadata_hash());
+        let [named, found] = hashes();
+        std::fs::write(&file, "longer").unwrap();
+        let [named_now, found_now] = hashes();
+        assert!(named_now != named && found_now == found);
     }
 
     #[test]

@@ -173,18 +173,18 @@ fn records(text: &str) -> BTreeMap<String, usize> {
 }
 
 /// The messages of all branches of a session, without what differs between two imports.
-fn messages(hfs: &Hfs, session: &str) -> Vec<(String, Vec<Value>)> {
+fn messages(hfs: &Hfs, session: &str) -> Vec<Vec<Value>> {
     let shown = hfs.run(&["session", "show", session, "--json"]).ok().json();
-    let mut branches: Vec<(String, Vec<Value>)> = Vec::new();
+    let mut branches: Vec<Vec<Value>> = Vec::new();
     for branch in shown["branches"].as_array().unwrap() {
         let id = branch["id"].as_str().unwrap();
         let shown = hfs.run(&["session", "show", session, "--branch", id, "--json"]).ok().json();
         let messages = shown["messages"].as_array().unwrap().iter();
         let messages =
             messages.map(|message| json!([message["role"], message["parts"], message["created_at"]]));
-        branches.push((String::new(), messages.collect()));
+        branches.push(messages.collect());
     }
-    branches.sort_by_key(|(_, messages)| Value::from(messages.clone()).to_string());
+    branches.sort_by_key(|messages| Value::from(messages.clone()).to_string());
     branches
 }
 
@@ -244,7 +244,7 @@ fn a_killed_watcher_imports_every_record_once() {
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found, expected, "messages of {origin}");
         }
-        count += found.iter().map(|(_, messages)| messages.len()).sum::<usize>();
+        count += found.iter().map(Vec::len).sum::<usize>();
         let (format, path) =
             sources.iter().find(|(_, path)| path.to_str().unwrap().contains(origin)).unwrap();
         let original = records(&fs::read_to_string(path).unwrap());

@@ -308,6 +308,12 @@ impl<'a> ProjectResolver<'a> {
         Ok((self.importer.imported, self.importer.skipped))
     }
 
+    fn skip_session(&mut self, reason: SkipReason) -> Flow {
+        self.importer.discard_unfinished();
+        self.importer.skip(reason);
+        Flow::SkipSession
+    }
+
     fn repository_of(&mut self, directory: &str) -> Option<String> {
         if let Some(repository) = self.repositories.get(directory) {
             return repository.clone();
@@ -327,25 +333,20 @@ impl ImportReceiver for ProjectResolver<'_> {
             match self.agent_sessions.get(id) {
                 Some(Some(branch)) => session.continues = Some(Continuation::Recorded(*branch)),
                 Some(None) => {
-                    let reason =
-                        "triads asked the agent in it; the run of the session has the answers".to_owned();
-                    self.importer.discard_unfinished();
-                    self.importer.skip(SkipReason::NotImported(reason));
-                    return Ok(Flow::SkipSession);
+                    let reason = "triads asked the agent in it; the run of the session has the answers";
+                    return Ok(self.skip_session(SkipReason::NotImported(reason.to_owned())));
                 }
                 None => {}
             }
-            if let Some(project) = session.project.as_mut().filter(|project| project.repository.is_none()) {
-                project.repository = self.repository_of(&project.directory);
+            if let Some(project) = &mut session.project {
+                if project.repository.is_none() {
+                    project.repository = self.repository_of(&project.directory);
+                }
+                let exclusions = self.exclusions;
+                if let Some(pattern) = exclusions.and_then(|patterns| patterns.pattern_for_project(project)) {
+                    return Ok(self.skip_session(SkipReason::Excluded { pattern: pattern.to_owned() }));
+                }
             }
-        }
-        if let ImportEvent::Session(session) = &event
-            && let Some(project) = &session.project
-            && let Some(pattern) = self.exclusions.and_then(|patterns| patterns.pattern_for_project(project))
-        {
-            self.importer.discard_unfinished();
-            self.importer.skip(SkipReason::Excluded { pattern: pattern.to_owned() });
-            return Ok(Flow::SkipSession);
         }
         self.importer.receive(event)
     }

@@ -54,9 +54,11 @@ pub struct SearchArgs {
 
 pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
     let since = args.since.as_deref().map(parse_since).transpose()?;
-    let session = args.session.as_deref().map(|reference| context.session(reference)).transpose()?;
     let in_project = args.project.as_deref().map(|text| project::filter(text, &context.environment));
     let sessions = SessionFilter { tool: args.tool.clone(), ..in_project.unwrap_or_default() };
+    catch_up(context);
+    // The session that is meant, such as the newest one, may have been imported just now.
+    let session = args.session.as_deref().map(|reference| context.session(reference)).transpose()?;
     let query = SearchQuery {
         text: args.query.join(" "),
         sessions,
@@ -65,7 +67,6 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
         since,
         limit: args.limit,
     };
-    catch_up(context);
     let store = context.store()?;
     // If the index cannot be updated, the search runs on the old index, or reports the store's error itself.
     let _ = update_index(store.as_ref(), &context.console, &|| true);

@@ -1,6 +1,6 @@
 //! `hfs watch`: imports what other tools write, as they write it.
 
-use hfs_core::{ErrorKind, StoreResult};
+use hfs_core::ErrorKind;
 use serde::Serialize;
 
 use super::import::{FailedJson, ImportedJson, lock_imports, render_session};
@@ -51,7 +51,7 @@ pub fn run(args: &WatchArgs, context: &Context) -> Result<Outcome, CliError> {
     let folder = ImportFolder::of(context)?.ok_or_else(|| {
         CliError::with_hint(
             ErrorKind::Invalid,
-            "a store in memory cannot be watched for: it ends with the process",
+            "`hfs watch` cannot use a store in memory, which ends with the process",
             "use a store in a file, such as --store sqlite:PATH",
         )
     })?;
@@ -124,9 +124,13 @@ fn once(context: &Context) -> Result<Outcome, CliError> {
         }
     }
     bar.finish_and_clear();
-    finish_once(&mut follower, store, context).unwrap_or_else(|error| {
+    if let Err(error) = follower.save() {
+        tracing::warn!(%error, "what was seen was not saved");
+    }
+    // Without this step, the next search would index the imported messages and take long.
+    if let Err(error) = update_index(store, console, &|| !cancel.is_cancelled()) {
         tracing::warn!(%error, "the imported messages are not indexed yet");
-    });
+    }
     if console.options.json {
         let updated = imported.iter().map(ImportedJson::new).collect();
         let failed = failed.iter().map(|(file, error)| FailedJson { file, error }).collect();
@@ -146,15 +150,6 @@ fn once(context: &Context) -> Result<Outcome, CliError> {
         (false, true) => Outcome::Done,
         (false, false) => Outcome::WithFailures(ErrorKind::Invalid),
     })
-}
-
-fn finish_once(
-    follower: &mut Follower<'_>,
-    store: &dyn hfs_core::Store,
-    context: &Context,
-) -> StoreResult<()> {
-    follower.save()?;
-    update_index(store, &context.console, &|| true)
 }
 
 /// Document of `watch --status`: what the last watcher reported, also if it has ended.
@@ -197,7 +192,7 @@ fn render_status(running: bool, installed: bool, report: Option<&WatchReport>, c
         text += &format!("the last watcher started {}:\n", context.format_time(status.started_at));
     }
     if let Some(reason) = &status.mode_reason {
-        text += &format!("looks for changes: {}\n", sanitize::line(reason));
+        text += &format!("polls for changes: {}\n", sanitize::line(reason));
     }
     for place in &status.places {
         let plural = if place.transcripts == 1 { "" } else { "s" };

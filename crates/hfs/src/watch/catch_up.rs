@@ -59,16 +59,17 @@ fn import_new(context: &Context, time: Duration) -> Result<usize, CliError> {
     }
     let changed = follower.changed(true);
     let round = follower.import(&changed, OpenLine::ImportRecord, &|| start.elapsed() > time);
-    for error in round.sources.iter().filter_map(|import| import.error.as_ref()) {
+    let errors = round.sources.iter().filter_map(|import| import.error.as_ref());
+    for error in errors.chain(&round.failure) {
         tracing::warn!(error = %error.one_line(), "a transcript was not imported");
     }
-    if let Some(source) = &round.interrupted {
+    if let Some(source) = round.slow() {
         follower.mark_slow(source);
     }
     // What another program is writing will be imported when it has written it.
     let is_written = |import: &&SourceImport| import.state == SourceState::Changed;
     let written = round.sources.iter().filter(is_written).count();
-    let remaining = (follower.changed(false).len() + follower.unsearched()).saturating_sub(written);
+    let remaining = follower.remaining().saturating_sub(written);
     follower.save()?;
     Ok(remaining)
 }

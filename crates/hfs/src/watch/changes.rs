@@ -130,13 +130,10 @@ impl Changes {
     }
 
     /// Waits until something changes, the owner is woken or the time is over.
-    pub fn wait(&self, timeout: Option<Duration>) {
-        match timeout {
-            Some(timeout) => match self.woken.recv_timeout(timeout) {
-                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            },
+    pub fn wait(&self, timeout: Duration) {
+        match self.woken.recv_timeout(timeout) {
             // The sender of this value keeps the channel open.
-            None => drop(self.woken.recv()),
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
     }
 
@@ -242,7 +239,7 @@ mod tests {
         let start = Instant::now();
         while !changes.take().paths.contains_key(path) {
             assert!(start.elapsed() < Duration::from_secs(20), "{} was not reported", path.display());
-            changes.wait(Some(Duration::from_millis(100)));
+            changes.wait(Duration::from_millis(100));
         }
     }
 
@@ -285,7 +282,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         while !seen.contains(&folder.path().join("b")) {
             assert!(start.elapsed() < Duration::from_secs(20));
-            changes.wait(Some(Duration::from_millis(100)));
+            changes.wait(Duration::from_millis(100));
             seen.extend(changes.take().paths.into_keys());
         }
         assert_eq!(seen.len(), 1, "{seen:?}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use hfs_core::{Flow, ImportError, SessionId, Store, StoreResult, SystemClock};
-use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason};
+use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 use hfs_exchange::{Source, default_locations};
 
 use super::exclusions::Exclusions;
@@ -57,8 +57,18 @@ pub struct ImportRound {
     pub failure: Option<ErrorDocument>,
     /// Whether it was stopped.
     pub is_stopped: bool,
-    /// The source that was being read then.
-    pub interrupted: Option<ChangedSource>,
+    /// The source that was being read then, and for how long.
+    pub interrupted: Option<(ChangedSource, Duration)>,
+}
+
+impl ImportRound {
+    /// The source at which the round was stopped, if it took the time itself. One that had less time than those before it may be a
+    /// quick one.
+    pub fn slow(&self) -> Option<&ChangedSource> {
+        let others: Duration = self.sources.iter().map(|import| import.duration).sum();
+        let (source, duration) = self.interrupted.as_ref()?;
+        (*duration >= others).then_some(source)
+    }
 }
 
 /// What to do with a last line that its writer has not ended.
@@ -127,6 +137,9 @@ impl<'a> Follower<'a> {
         stop: &dyn Fn() -> bool,
     ) -> ImportRound {
         let mut round = ImportRound::default();
+        if sources.is_empty() {
+            return round;
+        }
         let importer = Importer::new(self.store, &SystemClock, OnDuplicate::Auto, false)
             .with_progress(|_| if stop() { Flow::Stop } else { Flow::Continue });
         let mut receiver = ProjectResolver::new(importer, self.home).with_exclusions(self.exclusions);
@@ -154,10 +167,10 @@ impl<'a> Follower<'a> {
             let imported = std::mem::take(&mut receiver.importer.imported);
             let skipped = std::mem::take(&mut receiver.importer.skipped);
             let (state, error) = match result {
-                Ok(()) => (state_after(&imported, skipped.into_iter().map(|skipped| skipped.reason)), None),
+                Ok(()) => (state_after(&imported, &skipped), None),
                 Err(ImportError::Interrupted { .. }) => {
                     round.is_stopped = true;
-                    round.interrupted = Some(changed.clone());
+                    round.interrupted = Some((changed.clone(), start.elapsed()));
                     break;
                 }
                 Err(error) if affects_all_files(&error) => {
@@ -198,14 +211,20 @@ impl<'a> Follower<'a> {
                     }
                 }
             }
-            Err(error) => round.failure = Some(ErrorDocument::new(&error)),
+            Err(error) => {
+                // Nothing was settled, so all of them have to be imported again.
+                for import in &mut round.sources {
+                    import.state = SourceState::Changed;
+                }
+                round.failure = Some(ErrorDocument::new(&error));
+            }
         }
         round
     }
 
-    /// Number of files that a search has left out because its time was over.
-    pub fn unsearched(&self) -> usize {
-        self.places.iter().map(Place::unsearched).sum()
+    /// Number of sources that have to be imported, and of files that a search has left out because its time was over.
+    pub fn remaining(&self) -> usize {
+        self.places.iter().map(|place| place.changed().count() + place.unsearched()).sum()
     }
 
     /// Marks a source whose import took too long.
@@ -235,7 +254,7 @@ pub fn locations(environment: &Environment) -> Vec<PathBuf> {
         .collect()
 }
 
-fn modified_at(path: &Path) -> Option<SystemTime> {
+pub fn modified_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
@@ -267,15 +286,62 @@ fn import_source(
 }
 
 /// What an import has made of a source, by the sessions that it has imported and skipped.
-fn state_after(imported: &[ImportedSession], mut skipped: impl Iterator<Item = SkipReason>) -> SourceState {
-    let first = if imported.is_empty() { skipped.next() } else { None };
-    match first {
+fn state_after(imported: &[ImportedSession], skipped: &[SkippedSession]) -> SourceState {
+    // Of several sessions, one may be in the trash. The source is imported again when that one is back.
+    let in_trash = skipped.iter().find_map(|skipped| match skipped.reason {
+        SkipReason::InTrash { session, .. } => Some(session),
+        _ => None,
+    });
+    if let Some(session) = in_trash {
+        return SourceState::InTrash(session);
+    }
+    match skipped.first().filter(|_| imported.is_empty()).map(|skipped| &skipped.reason) {
         None
         | Some(SkipReason::AlreadyImported { .. } | SkipReason::NothingNew { .. } | SkipReason::Unchanged) => {
             SourceState::Imported
         }
-        Some(SkipReason::InTrash { session, .. }) => SourceState::InTrash(session),
         Some(SkipReason::Excluded { .. }) => SourceState::Excluded,
         Some(_) => SourceState::Empty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_source_that_took_the_time_itself_is_slow() {
+        let source = |path: &str| ChangedSource { place: 0, path: path.into() };
+        let import = |milliseconds: &u64| SourceImport {
+            source: source("before"),
+            state: SourceState::Imported,
+            imported: Vec::new(),
+            error: None,
+            bytes_read: 0,
+            has_open_line: false,
+            duration: Duration::from_millis(*milliseconds),
+        };
+        let round = |others: &[u64]| ImportRound {
+            sources: others.iter().map(import).collect(),
+            interrupted: Some((source("last"), Duration::from_millis(100))),
+            ..ImportRound::default()
+        };
+        assert_eq!(round(&[]).slow(), Some(&source("last")));
+        assert_eq!(round(&[20, 30]).slow(), Some(&source("last")));
+        assert_eq!(round(&[60, 70]).slow(), None);
+        assert_eq!(ImportRound::default().slow(), None);
+    }
+
+    #[test]
+    fn a_source_with_a_session_in_the_trash_waits_for_it() {
+        let session = SessionId::generate();
+        let skipped = |reason: SkipReason| SkippedSession { file: "sessions.db".into(), reason };
+        let in_trash = skipped(SkipReason::InTrash { name: "one".into(), session });
+        let known = skipped(SkipReason::NothingNew { name: "other".into() });
+        let both = [known.clone(), in_trash];
+        assert_eq!(state_after(&[], &both), SourceState::InTrash(session));
+        assert_eq!(state_after(&[], &[known]), SourceState::Imported);
+        assert_eq!(state_after(&[], &[skipped(SkipReason::NoMessages)]), SourceState::Empty);
+        assert_eq!(state_after(&[], &[]), SourceState::Imported);
     }
 }

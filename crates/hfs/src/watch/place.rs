@@ -6,11 +6,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use hfs_core::{CompleteImport, ImportError, ImportedSource, SessionId, Store, StoreResult};
 use hfs_exchange::{Discovery, Source, UnreadReason, discover_unless_known, metadata_hash, readers_version};
 use serde::{Deserialize, Serialize};
+
+/// The times of files are at least this precise.
+const TIME_PRECISION: Duration = Duration::from_secs(3);
 
 /// A folder or file where another tool writes.
 #[derive(Debug)]
@@ -100,16 +103,24 @@ impl Place {
     /// # Errors
     /// Returns the store's error.
     pub fn save(&mut self, store: &dyn Store) -> StoreResult<()> {
-        if !std::mem::take(&mut self.is_unsaved) {
+        if !self.is_unsaved {
             return Ok(());
         }
         // A name that is not Unicode cannot be encoded. The next process then compares every file with the store.
-        let Ok(bytes) = postcard::to_stdvec(&self.seen) else { return Ok(()) };
-        store.save_imported_sources(&[CompleteImport {
-            path: stored_name(&self.root),
-            source: ImportedSource { fingerprint: self.seen.exclusions, sessions: Vec::new() },
-            resume_point: Some(bytes),
-        }])
+        if let Ok(bytes) = postcard::to_stdvec(&self.seen) {
+            store.save_imported_sources(&[CompleteImport {
+                path: stored_name(&self.root),
+                source: ImportedSource { fingerprint: self.seen.exclusions, sessions: Vec::new() },
+                resume_point: Some(bytes),
+            }])?;
+        }
+        self.is_unsaved = false;
+        Ok(())
+    }
+
+    /// Whether what was seen differs from what the store keeps.
+    pub const fn is_unsaved(&self) -> bool {
+        self.is_unsaved
     }
 
     pub fn root(&self) -> &Path {
@@ -189,8 +200,8 @@ impl Place {
         }
     }
 
-    /// Searches the place for transcripts. Known files that have not changed are not opened. After the deadline, no file is opened,
-    /// and the next comparison finds that the place has to be searched again.
+    /// Searches the place for transcripts. Known files that [`compare`](Self::compare) has just found unchanged are not opened. After
+    /// the deadline, no file is opened, and the next comparison finds that the place has to be searched again.
     ///
     /// # Errors
     /// If the place exists and cannot be read.
@@ -203,17 +214,14 @@ impl Place {
             self.owners.clear();
             return Ok(());
         }
+        let start = SystemTime::now();
         let before = std::mem::take(&mut self.seen.sources);
         // Folders are looked at before their content, so that a change meanwhile is found by the next comparison.
         let hashes: BTreeMap<PathBuf, Option<u64>> =
             self.seen.folders.keys().map(|folder| (folder.clone(), metadata_hash(folder))).collect();
         let is_unchanged = |source: &Source| {
             let seen = source.path().and_then(|path| before.get(path));
-            seen.is_some_and(|seen| {
-                !seen.state.is_changed()
-                    && seen.companions == source.companions()
-                    && seen.metadata == source.metadata_hash()
-            })
+            seen.is_some_and(|seen| !seen.state.is_changed() && seen.companions == source.companions())
         };
         let left_out = RefCell::new(BTreeSet::new());
         let is_known = |source: &Source| {
@@ -266,10 +274,11 @@ impl Place {
             self.seen.sources.insert(file.path, SeenSource { companions: Vec::new(), metadata, state });
         }
         let with_hash = |folder: PathBuf| {
-            // A folder that is new may have changed since it was searched, so the next comparison finds it changed.
-            let hash =
-                hashes.get(&folder).copied().flatten().filter(|_| left_out.is_empty()).unwrap_or_default();
-            (folder, hash)
+            // A folder that is new may have changed since it was searched. Unless its age shows that it has not, the next comparison
+            // finds it changed.
+            let known = hashes.get(&folder).copied().flatten();
+            let hash = known.or_else(|| hash_if_unchanged_since(start, &folder));
+            (folder, hash.filter(|_| left_out.is_empty()).unwrap_or_default())
         };
         self.seen.folders = folders.into_iter().map(with_hash).collect();
         Ok(())
@@ -314,6 +323,14 @@ fn source_at(root: &Path, path: &Path, seen: &SeenSource) -> Source {
     // The user may have replaced the place itself by a link.
     let source = if path == root { Source::file(path) } else { Source::found(path) };
     source.with_companions(seen.companions.clone())
+}
+
+/// Hash of the metadata of a folder that has not changed since this time.
+fn hash_if_unchanged_since(time: SystemTime, folder: &Path) -> Option<u64> {
+    let hash = metadata_hash(folder)?;
+    // Looked at after the hash, which is then as old.
+    let modified = std::fs::metadata(folder).and_then(|metadata| metadata.modified()).ok()?;
+    time.duration_since(modified).is_ok_and(|age| age > TIME_PRECISION).then_some(hash)
 }
 
 /// The name under which the store keeps what was seen in a place, as for a source.
@@ -384,13 +401,27 @@ mod tests {
         let load = |exclusions| Place::load(folder.path().to_owned(), &store, Some(exclusions)).unwrap();
         let mut first = load([0; 32]);
         assert_eq!(import_all(&mut first).len(), 1);
-        // A folder that was new is searched twice.
+        // A folder that was created just now is searched twice.
         assert_eq!(import_all(&mut first).len(), 0);
         first.save(&store).unwrap();
         let mut second = load([0; 32]);
         assert!(!second.compare(&|_| true), "it need not be searched");
         assert_eq!(second.changed().count(), 0);
         assert_eq!(import_all(&mut load([1; 32])).len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_folder_that_is_not_written_is_searched_once() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("one.jsonl"), RECORD).unwrap();
+        let an_hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+        fs::File::open(folder.path()).unwrap().set_modified(an_hour_ago).unwrap();
+        let mut place = place(folder.path());
+        assert_eq!(import_all(&mut place).len(), 1);
+        assert!(!place.compare(&|_| true), "it need not be searched");
+        fs::write(folder.path().join("two.jsonl"), RECORD).unwrap();
+        assert_eq!(import_all(&mut place).len(), 1);
     }
 
     #[test]

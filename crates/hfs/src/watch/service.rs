@@ -14,10 +14,11 @@ use crate::output::error::CliError;
 
 /// Name of the unit.
 pub const UNIT: &str = "hfs-watch.service";
-/// Variables that say where data is. A service does not get those of the user's shell.
-const VARIABLES: [&str; 12] = [
+/// Variables that say where data is and what is not imported. A service does not get those of the user's shell.
+const VARIABLES: [&str; 13] = [
     "HFS_HOME",
     "HFS_STORE",
+    "HFS_WATCH_EXCLUDE",
     "CLAUDE_CONFIG_DIR",
     "CODEX_HOME",
     "XDG_CONFIG_HOME",

@@ -18,7 +18,7 @@ pub struct WatchReport {
     pub pid: u32,
     pub started_at: Timestamp,
     pub mode: WatchMode,
-    /// Why the watcher looks for changes, instead of being told of them.
+    /// Why the watcher polls; `None` if it does not.
     pub mode_reason: Option<String>,
     pub places: Vec<PlaceStatus>,
     pub imported: ImportedCounts,

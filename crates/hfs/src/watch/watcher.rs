@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::{ChangedPaths, Changes, WatchError, WatchedFolders};
 use super::exclusions::Exclusions;
-use super::follower::{ChangedSource, Follower, ImportRound, OpenLine, SourceImport};
+use super::follower::{ChangedSource, Follower, ImportRound, OpenLine, SourceImport, modified_at};
 use super::import_folder::{ImportFolder, Lock};
 use super::place::SourceState;
 use super::status::{Lags, PlaceStatus, WatchMode, WatchReport};
@@ -36,7 +36,7 @@ const OPEN_LINE_TIME: Duration = Duration::from_secs(2);
 /// A source that could not be read while it was written is tried again after this time. The error is reported if it cannot be read
 /// for the longer time.
 const RETRY_TIME: Duration = Duration::from_millis(500);
-const REPLACEMENT_TIME: Duration = Duration::from_secs(5);
+const UNREADABLE_TIME: Duration = Duration::from_secs(5);
 /// A place is searched at most this often, and not again before this many times the duration of its last search.
 const SEARCH_TIME: Duration = Duration::from_millis(300);
 const SEARCH_PAUSE_FACTOR: u32 = 10;
@@ -188,22 +188,11 @@ impl<'a> Watcher<'a> {
             }
             let places: Vec<usize> =
                 self.searches.iter().filter(|(_, due)| due.at <= now).map(|(place, _)| *place).collect();
-            for place in places {
-                self.search(place);
+            if !places.is_empty() {
+                self.search(&places);
             }
-            let sources = self.due_sources(now);
-            if !sources.is_empty() {
-                self.import(&sources, OpenLine::Leave)?;
-                continue;
-            }
-            let ended: Vec<ChangedSource> = self
-                .open_lines
-                .iter()
-                .filter(|(_, at)| **at <= now)
-                .map(|(source, _)| source.clone())
-                .collect();
-            if !ended.is_empty() {
-                self.import(&ended, OpenLine::ImportRecord)?;
+            if let Some((sources, open_line)) = self.next_round(now) {
+                self.import(&sources, open_line)?;
                 continue;
             }
             self.index();
@@ -215,7 +204,7 @@ impl<'a> Watcher<'a> {
             }
             self.save_report(false);
             let next = self.next_deadline();
-            self.changes.wait(Some(next.saturating_duration_since(Instant::now())));
+            self.changes.wait(next.saturating_duration_since(Instant::now()));
         }
         Ok(())
     }
@@ -237,11 +226,22 @@ impl<'a> Watcher<'a> {
         self.pauses.get(source).map_or(at, |pause| at.max(*pause))
     }
 
-    /// The sources to import now: those that wait longest, of those that were written just now, and then the others.
-    fn due_sources(&self, now: Instant) -> Vec<ChangedSource> {
+    /// What to import now; `None` if nothing is due, or the store has failed just now.
+    fn next_round(&self, now: Instant) -> Option<(Vec<ChangedSource>, OpenLine)> {
         if self.store_failure.as_ref().is_some_and(|failure| failure.retry_at > now) {
-            return Vec::new();
+            return None;
         }
+        let due = self.due_sources(now);
+        if !due.is_empty() {
+            return Some((due, OpenLine::Leave));
+        }
+        let ended = self.open_lines.iter().filter(|(_, at)| **at <= now);
+        let ended: Vec<ChangedSource> = ended.map(|(source, _)| source.clone()).collect();
+        (!ended.is_empty()).then_some((ended, OpenLine::ImportRecord))
+    }
+
+    /// The sources that are due: those that wait longest, of those that were written just now, and then the others.
+    fn due_sources(&self, now: Instant) -> Vec<ChangedSource> {
         let mut due: Vec<(&ChangedSource, &Due)> =
             self.due.iter().filter(|(source, due)| self.due_at(source, due) <= now).collect();
         due.sort_by(|(first, one), (second, other)| {
@@ -297,31 +297,26 @@ impl<'a> Watcher<'a> {
     /// Compares all places with what was seen in them.
     fn compare_all(&mut self) {
         let start = Instant::now();
-        for place in 0..self.follower.places.len() {
-            if self.stop.is_cancelled() {
-                return;
-            }
-            self.search(place);
-        }
+        let places: Vec<usize> = (0..self.follower.places.len()).collect();
+        self.search(&places);
         let duration = start.elapsed();
         let time = if self.is_polling { POLL_TIME.max(duration * POLL_PAUSE_FACTOR) } else { COMPARE_TIME };
         self.next_comparison = Instant::now() + time;
     }
 
-    /// Compares a place with what was seen in it, searches it if necessary, and watches its folders.
-    fn search(&mut self, index: usize) {
+    /// Compares places with what was seen in them, searches them if necessary, and watches their folders.
+    fn search(&mut self, places: &[usize]) {
         let start = Instant::now();
-        let since = self.searches.remove(&index).map(|due| due.since);
+        let mut durations = vec![Duration::ZERO; places.len()];
         // What changes in a folder before it is watched is found by comparing once more.
         for _ in 0..3 {
-            if let Err(error) = self.follower.compare(index, None) {
-                let document = ErrorDocument::new(&error.0);
-                if self.place_errors.insert(document.one_line()) {
-                    self.context.console.print_error(&document);
+            for (index, duration) in places.iter().zip(&mut durations) {
+                if self.stop.is_cancelled() {
+                    return;
                 }
-            }
-            if let Some(place) = self.follower.places.get_mut(index) {
-                place.index();
+                let begin = Instant::now();
+                self.compare(*index);
+                *duration += begin.elapsed();
             }
             match self.changes.watch(self.watched_folders()) {
                 Ok(true) => {}
@@ -332,7 +327,31 @@ impl<'a> Watcher<'a> {
                 }
             }
         }
+        for (index, duration) in places.iter().zip(durations) {
+            self.after_search(*index, start, duration);
+        }
+    }
+
+    /// Compares a place with what was seen in it, and searches it if necessary.
+    fn compare(&mut self, index: usize) {
+        if let Err(error) = self.follower.compare(index, None) {
+            let document = ErrorDocument::new(&error.0);
+            if self.place_errors.insert(document.one_line()) {
+                self.context.console.print_error(&document);
+            }
+        }
+        // The index finds the sources of reported paths, and no path is reported to a watcher that polls.
+        if !self.is_polling
+            && let Some(place) = self.follower.places.get_mut(index)
+        {
+            place.index();
+        }
+    }
+
+    /// Makes the changed sources of a place due. `duration` is how long it took to compare and search it, from `start` on.
+    fn after_search(&mut self, index: usize, start: Instant, duration: Duration) {
         let now = Instant::now();
+        let since = self.searches.remove(&index).map(|due| due.since);
         let Some(place) = self.follower.places.get(index) else { return };
         for path in place.changed() {
             let source = ChangedSource { place: index, path: path.to_owned() };
@@ -348,9 +367,12 @@ impl<'a> Watcher<'a> {
         self.due.retain(|source, _| source.place != index || known.contains(source.path.as_path()));
         self.open_lines.retain(|source, _| source.place != index || known.contains(source.path.as_path()));
         self.failed.retain(|path, _| !path.starts_with(place.root()) || path.exists());
-        self.search_pauses.insert(index, now + SEARCH_TIME.max(start.elapsed() * SEARCH_PAUSE_FACTOR));
-        self.save_at.get_or_insert(now + SAVE_TIME);
-        self.has_new_report = true;
+        self.search_pauses.insert(index, now + SEARCH_TIME.max(duration * SEARCH_PAUSE_FACTOR));
+        // A watcher that polls would otherwise write its report every second.
+        if place.is_unsaved() {
+            self.save_at.get_or_insert(now + SAVE_TIME);
+            self.has_new_report = true;
+        }
     }
 
     /// The folders of all places, and the folders in which those appear that do not exist.
@@ -377,7 +399,7 @@ impl<'a> Watcher<'a> {
         folders
     }
 
-    /// Looks for changes from now on, instead of being told of them.
+    /// Polls from now on, because the operating system does not report changes.
     fn begin_polling(&mut self, error: &WatchError) {
         if self.is_polling {
             return;
@@ -392,7 +414,7 @@ impl<'a> Watcher<'a> {
             }
             WatchError::Other(reason) => format!("the system does not report changes ({reason})"),
         };
-        self.context.console.warn(&format!("{reason}; hfs looks for changes every second or few instead"));
+        self.context.console.warn(&format!("{reason}; hfs looks for changes about every second instead"));
         self.report.mode = WatchMode::Polling;
         self.report.mode_reason = Some(reason);
         self.has_new_report = true;
@@ -464,7 +486,7 @@ impl<'a> Watcher<'a> {
         let mut pause = (duration * PAUSE_FACTOR).min(MAX_PAUSE);
         let is_replaced = state == SourceState::Changed && error.is_some() && {
             let first = *self.unreadable.entry(source.clone()).or_insert(now);
-            now.saturating_duration_since(first) < REPLACEMENT_TIME
+            now.saturating_duration_since(first) < UNREADABLE_TIME
         };
         if error.is_none() {
             self.unreadable.remove(&source);
@@ -568,7 +590,6 @@ impl<'a> Watcher<'a> {
 
 /// When a file was written, if that was within the last seconds.
 fn written_just_now(path: &Path) -> Option<Instant> {
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
-    let age = modified.elapsed().ok().filter(|age| *age < Duration::from_secs(5))?;
+    let age = modified_at(path)?.elapsed().ok().filter(|age| *age < Duration::from_secs(5))?;
     Instant::now().checked_sub(age)
 }

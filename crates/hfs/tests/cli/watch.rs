@@ -297,6 +297,80 @@ fn a_session_in_the_trash_is_continued_when_it_is_restored() {
 }
 
 #[test]
+fn a_restored_session_of_a_database_is_continued_although_another_one_was_imported() {
+    let hfs = hfs();
+    let database = opencode(&hfs);
+    let write = |number| {
+        for session in ["ses_1", "ses_2"] {
+            add_message(&database, session, number, "a message");
+        }
+    };
+    add_session(&database, "ses_1");
+    add_session(&database, "ses_2");
+    write(1);
+    let once = || hfs.run(&["watch", "--once", "--json"]).ok().json()["updated"].as_array().unwrap().clone();
+    assert_eq!(once().len(), 2);
+    let found = sessions(&hfs);
+    let is_second = |session: &&Value| session["origin"]["id"].as_str().unwrap().ends_with("ses_2");
+    let id = found.iter().find(is_second).unwrap()["id"].as_str().unwrap();
+    let _ = hfs.run(&["session", "delete", id]).ok();
+    write(2);
+    assert_eq!(once().len(), 1);
+    let _ = hfs.run(&["session", "restore", id]).ok();
+    let updated = once();
+    assert_eq!(updated.len(), 1, "{updated:?}");
+    assert_eq!((&updated[0]["updated"], &updated[0]["messages"]), (&json!(true), &json!(1)));
+}
+
+/// Lets the store fail when it remembers what was imported, until the trigger `refuse` is dropped.
+fn refuse_sources(hfs: &Hfs) -> rusqlite::Connection {
+    let store = rusqlite::Connection::open(hfs.hfs_home().join("hfs.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    let trigger =
+        "create trigger refuse before insert on import_source begin select raise(abort, 'refused'); end";
+    store.execute_batch(trigger).unwrap();
+    store
+}
+
+#[test]
+fn what_the_store_did_not_remember_is_imported_again() {
+    let hfs = hfs();
+    let mut transcript = Transcript::new(&hfs, 1);
+    transcript.append("first");
+    let running = watch(&hfs);
+    wait_until("the first message", || texts(&hfs) == ["first"]);
+    let store = refuse_sources(&hfs);
+    transcript.append("second");
+    wait_until("the failure", || status(&hfs)["waiting"] == 1);
+    store.execute_batch("drop trigger refuse").unwrap();
+    wait_until("the next attempt", || status(&hfs)["waiting"] == 0);
+    stop(running);
+    assert_eq!(texts(&hfs), ["first", "second"]);
+    assert_eq!(hfs.run(&["watch", "--once", "--json"]).ok().json()["bytes_read"], 0, "it is remembered");
+}
+
+#[test]
+fn a_line_without_its_end_is_not_read_all_the_time_while_the_store_fails() {
+    let hfs = hfs();
+    let mut transcript = Transcript::new(&hfs, 1);
+    transcript.append("first");
+    let running = watch(&hfs);
+    wait_until("the first message", || texts(&hfs) == ["first"]);
+    let store = refuse_sources(&hfs);
+    let line = transcript.next("second, without a line feed");
+    transcript.append_raw(line.trim_end());
+    // The line is imported two seconds after it was written.
+    std::thread::sleep(Duration::from_secs(6));
+    let read = status(&hfs)["bytes_read"].as_u64().unwrap();
+    let length = fs::metadata(&transcript.path).unwrap().len();
+    assert!(read < 40 * length, "{read} bytes of a file of {length}");
+    store.execute_batch("drop trigger refuse").unwrap();
+    stop(running);
+    let _ = hfs.run(&["watch", "--once"]).ok();
+    assert_eq!(texts(&hfs), ["first", "second, without a line feed"]);
+}
+
+#[test]
 fn excluded_projects_and_paths_are_imported_only_if_they_are_named() {
     let hfs = hfs();
     let _ = hfs.run(&["config", "set", "watch.exclude", "[~/secret, '*private*']"]).ok();
@@ -372,6 +446,15 @@ fn a_search_finds_what_was_written_just_now_if_no_watcher_runs() {
     assert_eq!(found.json()["total"], 3);
     let off = hfs.command(&["search", "zebrafinch", "--json"]).env("HFS_WATCH_CATCH_UP_MS", "0").run().ok();
     assert_eq!(off.json()["total"], 3);
+}
+
+#[test]
+fn a_search_in_the_newest_session_finds_what_was_written_just_now() {
+    let hfs = hfs().env("HFS_WATCH_CATCH_UP_MS", "20000");
+    let mut transcript = Transcript::new(&hfs, 1);
+    transcript.append("zebrafinch");
+    let found = hfs.run(&["search", "zebrafinch", "--session", "@", "--json"]).ok().json();
+    assert_eq!(found["total"], 1, "{found}");
 }
 
 #[test]
@@ -582,7 +665,8 @@ fn the_watcher_is_installed_as_a_service_and_removed_again() {
     let hfs = hfs();
     let (bin, log) = systemctl(&hfs, "exit 0");
     let run = |arguments: &[&str]| {
-        hfs.command(arguments).env("PATH", &bin).env("CODEX_HOME", "/data/my codex").run().ok()
+        let command = hfs.command(arguments).env("PATH", &bin).env("CODEX_HOME", "/data/my codex");
+        command.env("HFS_WATCH_EXCLUDE", "[client-*]").run().ok()
     };
     let unit = hfs.home().join(".config/systemd/user/hfs-watch.service");
     let installed = run(&["watch", "--install"]);
@@ -594,7 +678,9 @@ fn the_watcher_is_installed_as_a_service_and_removed_again() {
     ");
     let text = fs::read_to_string(&unit).unwrap();
     assert!(text.contains("hfs\" \"watch\" \"--quiet\"\n"), "{text}");
-    assert!(text.contains("Environment=\"CODEX_HOME=/data/my codex\"\n"), "{text}");
+    for variable in ["CODEX_HOME=/data/my codex", "HFS_WATCH_EXCLUDE=[client-*]"] {
+        assert!(text.contains(&format!("Environment=\"{variable}\"\n")), "{text}");
+    }
     assert_eq!(run(&["watch", "--status", "--json"]).json()["installed"], true);
     let again = run(&["watch", "--install", "--json"]).json();
     assert_eq!((&again["installed"], &again["changed"]), (&json!(true), &json!(false)));
