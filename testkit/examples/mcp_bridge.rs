@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -31,6 +32,8 @@ struct Session {
 #[derive(Default)]
 struct Bridge {
     command: Vec<String>,
+    /// Number of sessions so far, including those that have ended.
+    started: AtomicUsize,
     sessions: Mutex<HashMap<String, Arc<Mutex<Session>>>>,
 }
 
@@ -51,9 +54,8 @@ async fn receive(State(bridge): State<Arc<Bridge>>, headers: HeaderMap, body: By
     let is_first = message.get("method").is_some_and(|method| method == "initialize");
     let (id, session) = if is_first {
         let session = Arc::new(Mutex::new(start(&bridge.command)));
-        let mut sessions = bridge.sessions.lock().await;
-        let id = format!("session-{}", sessions.len() + 1);
-        sessions.insert(id.clone(), Arc::clone(&session));
+        let id = format!("session-{}", bridge.started.fetch_add(1, Ordering::Relaxed));
+        bridge.sessions.lock().await.insert(id.clone(), Arc::clone(&session));
         (id, session)
     } else {
         let id = headers.get(SESSION).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();

@@ -30,9 +30,9 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::AcpError;
-use crate::connection::{BetweenTurnsListener, Connection, Passing, PendingCall, TurnInput, TurnQueue};
+use crate::connection::{BetweenTurnsListener, Connection, Forwarding, PendingCall, TurnInput, TurnQueue};
 use crate::conversation_text::{ConversationText, conversation_text};
-use crate::front_end::{AgentOptions, FileAccess, FrontEnd, OptionValue};
+use crate::front_end::{AgentOptions, FileAccess, FrontEnd, OpenOptions, OptionValue};
 use crate::launch::Launch;
 use crate::memory::SessionMemory;
 use crate::permission::{ActionKind, Decision, PermissionPolicy, PermissionQuestion, response};
@@ -131,12 +131,12 @@ struct Inner {
     front_end: Option<Arc<dyn FrontEnd>>,
     /// Servers that the front end adds.
     more_servers: Vec<McpServer>,
-    /// The options of the open session.
-    options: Mutex<AgentOptions>,
+    /// The options of the open sessions.
+    options: Mutex<OpenOptions>,
     /// What the user has chosen in the front end. A new session of the agent starts with its own values.
     chosen: Mutex<Vec<(String, OptionValue)>>,
-    /// A session that was opened before the first message.
-    prepared: Mutex<Option<OpenSession>>,
+    /// The agent's id of a session that was opened before the first message.
+    prepared: Mutex<Option<String>>,
     /// One turn at a time. A cancelled turn holds it until the agent has ended it.
     turn: Arc<AsyncMutex<()>>,
     running: Mutex<Option<Arc<RunningAgent>>>,
@@ -148,8 +148,14 @@ struct Inner {
 struct RunningAgent {
     connection: Connection,
     initialized: InitializeResponse,
-    /// The sessions that are open, with the models that they use.
+    /// The sessions that are open, with the models that they began with.
     open: Mutex<HashMap<String, Option<String>>>,
+}
+
+impl RunningAgent {
+    fn has_open(&self, session: &str) -> bool {
+        lock_unpoisoned(&self.open).contains_key(session)
+    }
 }
 
 /// A session that is open for a prompt.
@@ -227,7 +233,7 @@ impl AcpAgent {
         }
         let running = Inner::start(inner).await?;
         let session = inner.create_session(&running).await?;
-        *lock_unpoisoned(&inner.prepared) = Some(session);
+        *lock_unpoisoned(&inner.prepared) = Some(session.id);
         Ok(())
     }
 
@@ -271,7 +277,7 @@ pub(crate) async fn initialize(
     files: FileAccess,
     listener: Option<BetweenTurnsListener>,
 ) -> Result<(Connection, InitializeResponse), AcpError> {
-    let connection = Connection::start(launch, Passing { methods: files.methods(), listener })?;
+    let connection = Connection::start(launch, Forwarding { methods: files.methods(), listener })?;
     let files = FileSystemCapabilities::new().read_text_file(files.read).write_text_file(files.write);
     let session = ClientSessionCapabilities::new()
         .compaction(CompactionCapabilities::new())
@@ -298,7 +304,7 @@ impl Inner {
         if let Some(running) = running.filter(|running| running.connection.end_reason().is_none()) {
             return Ok(running);
         }
-        *lock_unpoisoned(&this.options) = AgentOptions::default();
+        *lock_unpoisoned(&this.options) = OpenOptions::default();
         let files = this.front_end.as_ref().map(|front_end| front_end.files()).unwrap_or_default();
         let listener: Option<BetweenTurnsListener> = this.front_end.as_ref().map(|_| {
             let inner = Arc::downgrade(this);
@@ -325,18 +331,35 @@ impl Inner {
         if changed { front_end.options_changed() } else { front_end.update(update) }
     }
 
-    /// Notes the options of the session that was opened, and sets those that the user has chosen before.
+    /// The session that the agent has opened with this answer.
     async fn session_opened(
         &self,
         running: &RunningAgent,
-        session: &str,
-        response: &Value,
-    ) -> Result<(), AcpError> {
+        id: String,
+        how: SessionOpening,
+        response: Value,
+    ) -> Result<OpenSession, AcpError> {
+        let response = self.set_mode(running, &id, response).await?;
+        lock_unpoisoned(&running.open).insert(id.clone(), current_model(&response));
+        lock_unpoisoned(&self.options).add(&id, &response);
+        self.use_options(running, &id).await?;
+        Ok(self.used_session(running, id, how))
+    }
+
+    /// An open session for the next prompt, with the model that it uses now.
+    fn used_session(&self, running: &RunningAgent, id: String, how: SessionOpening) -> OpenSession {
+        let selected = lock_unpoisoned(&self.options).of(&id).model();
+        let model = selected.or_else(|| lock_unpoisoned(&running.open).get(&id).cloned().flatten());
+        OpenSession { id, how, model, conversation: None }
+    }
+
+    /// Shows the options of the session that is used from now on, and sets those that the user has chosen.
+    async fn use_options(&self, running: &RunningAgent, session: &str) -> Result<(), AcpError> {
         let Some(front_end) = &self.front_end else { return Ok(()) };
-        *lock_unpoisoned(&self.options) = AgentOptions::of_session(session, response);
+        lock_unpoisoned(&self.options).session = Some(session.to_owned());
         let chosen = lock_unpoisoned(&self.chosen).clone();
         for (id, value) in chosen {
-            if lock_unpoisoned(&self.options).value(&id).as_ref() == Some(&value) {
+            if lock_unpoisoned(&self.options).of(session).value(&id).as_ref() == Some(&value) {
                 continue;
             }
             match self.set_option(running, session, &id, &value).await {
@@ -359,10 +382,10 @@ impl Inner {
         id: &str,
         value: &OptionValue,
     ) -> Result<(), AcpError> {
-        let request = lock_unpoisoned(&self.options).request(session, id, value);
+        let request = lock_unpoisoned(&self.options).of(session).request(session, id, value);
         let (method, params) = request;
         let response: Value = running.connection.call(method, &params, Some(SESSION_LIMIT)).await?;
-        lock_unpoisoned(&self.options).set(id, value, &response);
+        lock_unpoisoned(&self.options).of(session).set(id, value, &response);
         Ok(())
     }
 
@@ -387,10 +410,9 @@ impl Inner {
             return self.new_session(running, request.branch).await;
         };
         let prepared = lock_unpoisoned(&self.prepared).take();
-        let is_open = |session: &OpenSession| lock_unpoisoned(&running.open).contains_key(&session.id);
-        if let Some(prepared) = prepared.filter(|session| earlier.is_empty() && is_open(session)) {
-            self.record_session(running, &prepared.id, request.branch).await;
-            return Ok(prepared);
+        if let Some(id) = prepared.filter(|id| earlier.is_empty() && running.has_open(id)) {
+            self.record_session(running, &id, request.branch).await;
+            return Ok(self.used_session(running, id, SessionOpening::New));
         }
         if !earlier.is_empty()
             && let Some(opened) = self.load_transcript(running, request, prompt.seq.saturating_sub(1)).await?
@@ -428,7 +450,7 @@ impl Inner {
         Ok(opened.map(|opened| OpenSession { how: SessionOpening::Transcript, ..opened }))
     }
 
-    /// Loads a session that was written as a transcript. Agents may resume only sessions of their own.
+    /// Loads a session. Agents load transcripts that were written for them, and resume only sessions of their own.
     async fn load_session(
         &self,
         running: &RunningAgent,
@@ -463,17 +485,12 @@ impl Inner {
     async fn create_session(&self, running: &RunningAgent) -> Result<OpenSession, AcpError> {
         let request = NewSessionRequest::new(&self.launch.directory).mcp_servers(self.tool_servers(running));
         let created: Value = running.connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
-        let model = current_model(&created);
         let response: NewSessionResponse =
             NewSessionResponse::deserialize(&created).map_err(|error| AcpError::Malformed {
                 agent: self.agent().to_owned(),
                 message: format!("its answer to session/new cannot be read: {error}"),
             })?;
-        let id = response.session_id.to_string();
-        let created = self.set_mode(running, &id, created).await?;
-        lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
-        self.session_opened(running, &id, &created).await?;
-        Ok(OpenSession { id, how: SessionOpening::New, model, conversation: None })
+        self.session_opened(running, response.session_id.to_string(), SessionOpening::New, created).await
     }
 
     /// Continues a session of the agent. `None` if the agent does not have it any more.
@@ -482,23 +499,22 @@ impl Inner {
         running: &RunningAgent,
         id: String,
     ) -> Result<Option<OpenSession>, AcpError> {
-        if let Some(model) = lock_unpoisoned(&running.open).get(&id).cloned() {
-            return Ok(Some(OpenSession { id, how: SessionOpening::Continued, model, conversation: None }));
+        if running.has_open(&id) {
+            // A rewind or another branch may have used another session since.
+            let is_in_use = lock_unpoisoned(&self.options).session.as_deref() == Some(id.as_str());
+            if !is_in_use {
+                self.use_options(running, &id).await?;
+            }
+            return Ok(Some(self.used_session(running, id, SessionOpening::Continued)));
         }
         let capabilities = &running.initialized.agent_capabilities;
-        let directory = &self.launch.directory;
+        if capabilities.session_capabilities.resume.is_none() {
+            return if capabilities.load_session { self.load_session(running, id).await } else { Ok(None) };
+        }
         let replay = running.connection.begin_replay(&id);
-        let result: Result<Value, AcpError> = if capabilities.session_capabilities.resume.is_some() {
-            let request =
-                ResumeSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers(running));
-            running.connection.call("session/resume", &request, Some(SESSION_LIMIT)).await
-        } else if capabilities.load_session {
-            let request =
-                LoadSessionRequest::new(id.clone(), directory).mcp_servers(self.tool_servers(running));
-            running.connection.call("session/load", &request, Some(SESSION_LIMIT)).await
-        } else {
-            return Ok(None);
-        };
+        let request = ResumeSessionRequest::new(id.clone(), &self.launch.directory)
+            .mcp_servers(self.tool_servers(running));
+        let result = running.connection.call("session/resume", &request, Some(SESSION_LIMIT)).await;
         drop(replay);
         self.opened(running, id, result).await
     }
@@ -512,11 +528,8 @@ impl Inner {
     ) -> Result<Option<OpenSession>, AcpError> {
         match result {
             Ok(response) => {
-                let model = current_model(&response);
-                let response = self.set_mode(running, &id, response).await?;
-                lock_unpoisoned(&running.open).insert(id.clone(), model.clone());
-                self.session_opened(running, &id, &response).await?;
-                Ok(Some(OpenSession { id, how: SessionOpening::Resumed, model, conversation: None }))
+                let opened = self.session_opened(running, id, SessionOpening::Resumed, response).await?;
+                Ok(Some(opened))
             }
             // A new session needs the login as well, and its error says so.
             Err(error @ AcpError::Refused { .. }) => {
@@ -696,7 +709,7 @@ async fn end_cancelled(
             input = next_input(&mut queue) => match input {
                 Some(TurnInput::Update(update)) => is_unrecorded |= is_content(&update),
                 Some(TurnInput::Permission { id, params }) => cancel_question(&running.connection, &id, params),
-                Some(TurnInput::Request { id, .. }) => refuse_cancelled(&running.connection, &id),
+                Some(TurnInput::Request { id, .. }) => refuse_late(&running.connection, &id),
                 None => queue = None,
             },
             result = call.wait() => break Some(result),
@@ -706,7 +719,7 @@ async fn end_cancelled(
         match input {
             TurnInput::Update(update) => is_unrecorded |= is_content(&update),
             TurnInput::Permission { id, params } => cancel_question(&running.connection, &id, params),
-            TurnInput::Request { id, .. } => refuse_cancelled(&running.connection, &id),
+            TurnInput::Request { id, .. } => refuse_late(&running.connection, &id),
         }
     }
     match result {
@@ -738,9 +751,13 @@ fn is_content(update: &Value) -> bool {
     matches!(kind, Some("agent_message_chunk" | "agent_thought_chunk" | "tool_call" | "tool_call_update"))
 }
 
-fn refuse_cancelled(connection: &Connection, id: &Value) {
+fn turn_is_over() -> RpcError {
+    RpcError::new("the turn has ended or was cancelled")
+}
+
+fn refuse_late(connection: &Connection, id: &Value) {
     // The connection may be ending.
-    let _ = connection.refuse(id, &RpcError::new("the turn was cancelled"));
+    let _ = connection.refuse(id, &turn_is_over());
 }
 
 fn cancel_question(connection: &Connection, id: &Value, params: Value) {
@@ -912,7 +929,7 @@ impl AcpAgent {
     ) -> TurnEnd {
         let running = Arc::clone(&turn.running);
         let connection = &running.connection;
-        let questions_over = cancel.child_token();
+        let over = cancel.child_token();
         let mut questions: FuturesUnordered<BoxFuture<'_, Answered>> = FuturesUnordered::new();
         let mut requests: FuturesUnordered<BoxFuture<'_, PassedRequest>> = FuturesUnordered::new();
         let mut deadline = std::pin::pin!(tokio::time::sleep(CANCEL_WAIT));
@@ -930,13 +947,7 @@ impl AcpAgent {
                         return TurnEnd::Failed(error.into());
                     }
                 }
-                Some(PassedRequest { id, answer }) = requests.next(), if !requests.is_empty() => {
-                    // The connection may be ending.
-                    let _ = match answer {
-                        Ok(result) => connection.answer(&id, &result),
-                        Err(error) => connection.refuse(&id, &error),
-                    };
-                }
+                Some(passed) = requests.next(), if !requests.is_empty() => passed.answer(connection),
                 input = next_input(&mut turn.queue) => match input {
                     Some(TurnInput::Update(update)) => {
                         self.update(recorder, update);
@@ -951,7 +962,9 @@ impl AcpAgent {
                     }
                     Some(TurnInput::Request { id, method, params }) => match &self.inner.front_end {
                         Some(front_end) if requests.len() < MAX_QUESTIONS => {
-                            requests.push(Box::pin(pass_request(sink, front_end.as_ref(), id, method, params)));
+                            let passed =
+                                pass_request(sink, front_end.as_ref(), id, method, params, over.clone());
+                            requests.push(Box::pin(passed));
                         }
                         _ => {
                             let _ = connection.refuse(&id, &RpcError::new("too many requests are open"));
@@ -960,7 +973,7 @@ impl AcpAgent {
                     Some(TurnInput::Permission { id, params }) => match Question::read(id, &params, recorder) {
                         Ok(question) => {
                             let policy = Arc::clone(&self.inner.policy);
-                            questions.push(Box::pin(question.ask(sink, policy, questions_over.clone())));
+                            questions.push(Box::pin(question.ask(sink, policy, over.clone())));
                         }
                         Err((id, reason)) => {
                             // The connection may be ending.
@@ -974,12 +987,14 @@ impl AcpAgent {
             }
         };
         turn.call = None;
-        questions_over.cancel();
-        drop(requests);
+        over.cancel();
+        while let Some(passed) = requests.next().await {
+            passed.answer(connection);
+        }
         while let Some(input) = turn.queue.as_mut().and_then(TurnQueue::try_next) {
             match input {
                 TurnInput::Update(update) => self.update(recorder, update),
-                TurnInput::Request { id, .. } => refuse_cancelled(connection, &id),
+                TurnInput::Request { id, .. } => refuse_late(connection, &id),
                 TurnInput::Permission { id, params } => cancel_question(connection, &id, params),
             }
         }
@@ -1025,17 +1040,33 @@ struct PassedRequest {
     answer: Result<Value, RpcError>,
 }
 
-/// Passes a request of the agent to the front end, after what the agent did before is durable.
+impl PassedRequest {
+    fn answer(self, connection: &Connection) {
+        // The connection may be ending.
+        let _ = match self.answer {
+            Ok(result) => connection.answer(&self.id, &result),
+            Err(error) => connection.refuse(&self.id, &error),
+        };
+    }
+}
+
+/// Passes a request of the agent to the front end, after what the agent did before is durable. The agent may wait for the
+/// answer before it ends a cancelled turn, so it is answered when the turn is over.
 async fn pass_request(
     sink: &dyn RunSink,
     front_end: &dyn FrontEnd,
     id: Value,
     method: String,
     params: Value,
+    over: CancellationToken,
 ) -> PassedRequest {
-    let answer = match sink.persist().await {
-        Ok(()) => front_end.request(&method, params).await,
-        Err(error) => Err(RpcError::new(error.to_string())),
+    let answer = tokio::select! {
+        biased;
+        () = over.cancelled() => Err(turn_is_over()),
+        answer = async {
+            sink.persist().await.map_err(|error| RpcError::new(error.to_string()))?;
+            front_end.request(&method, params).await
+        } => answer,
     };
     PassedRequest { id, answer }
 }

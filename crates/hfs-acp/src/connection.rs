@@ -21,7 +21,7 @@ use crate::launch::{EnvironmentSecrets, Launch};
 use crate::log::AgentLog;
 use crate::process::{AgentProcess, Pipes};
 use crate::rpc::{
-    Incoming, LineError, MAX_LINE_BYTES, ReadEnd, RpcError, error_line, invalid_params_line,
+    Incoming, LineError, MAX_LINE_BYTES, ReadEnd, RpcError, RpcMessage, error_line, invalid_params_line,
     method_not_found_line, notification_line, parse_line, read_line, request_line, result_line,
 };
 
@@ -94,12 +94,12 @@ impl Drop for TurnQueue {
 
 /// The time in which an agent replays a session; see [`Connection::begin_replay`].
 #[derive(Debug)]
-pub struct Replay {
+pub struct IgnoredReplay {
     session: String,
     shared: Arc<Shared>,
 }
 
-impl Drop for Replay {
+impl Drop for IgnoredReplay {
     fn drop(&mut self) {
         let mut state = lock_unpoisoned(&self.shared.state);
         if matches!(state.routes.get(&self.session), Some(Route::Replay)) {
@@ -111,18 +111,18 @@ impl Drop for Replay {
 /// Is called with the session and the update when an update arrives between two turns. Must not block.
 pub type BetweenTurnsListener = Box<dyn Fn(&str, &Value) + Send + Sync>;
 
-/// What a front end does with the messages of an agent beside recording them.
+/// Which messages of an agent are forwarded to a front end, beside being recorded.
 #[derive(Default)]
-pub struct Passing {
+pub struct Forwarding {
     /// The requests that the front end answers during a turn.
     pub methods: Vec<&'static str>,
     /// Gets the updates between two turns at once. They are also kept for the next turn.
     pub listener: Option<BetweenTurnsListener>,
 }
 
-impl std::fmt::Debug for Passing {
+impl std::fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Passing").field("methods", &self.methods).finish_non_exhaustive()
+        f.debug_struct("Forwarding").field("methods", &self.methods).finish_non_exhaustive()
     }
 }
 
@@ -176,7 +176,7 @@ pub struct Connection {
 struct Shared {
     agent: String,
     log: AgentLog,
-    passing: Passing,
+    forwarding: Forwarding,
     /// Size of the inputs that wait in all turns.
     waiting_bytes: AtomicUsize,
     state: Mutex<State>,
@@ -206,7 +206,7 @@ impl Connection {
     ///
     /// # Errors
     /// `Start` if its program cannot be run.
-    pub fn start(launch: &Launch, passing: Passing) -> Result<Self, AcpError> {
+    pub fn start(launch: &Launch, forwarding: Forwarding) -> Result<Self, AcpError> {
         let failed = |error: std::io::Error| AcpError::Start {
             agent: launch.agent.clone(),
             program: launch.program.display().to_string(),
@@ -221,7 +221,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             agent: launch.agent.clone(),
             log: log.clone(),
-            passing,
+            forwarding,
             waiting_bytes: AtomicUsize::new(0),
             state: Mutex::new(state),
         });
@@ -298,7 +298,7 @@ impl Connection {
     /// Why the connection has ended, if it has.
     pub fn refuse(&self, id: &Value, error: &RpcError) -> Result<(), AcpError> {
         let line =
-            error_line(id, error.code, &error.message).map_err(|error| self.shared.unwritable(&error))?;
+            error_line(id, error.code, &error.to_string()).map_err(|error| self.shared.unwritable(&error))?;
         self.shared.write(&lock_unpoisoned(&self.shared.state), line)
     }
 
@@ -319,13 +319,13 @@ impl Connection {
     }
 
     /// Ignores the updates of a session, which its agent replays, until the result is dropped.
-    pub fn begin_replay(&self, session: &str) -> Replay {
+    pub fn begin_replay(&self, session: &str) -> IgnoredReplay {
         let mut state = lock_unpoisoned(&self.shared.state);
         // The rest of an earlier replay, which was cancelled.
         state.between_turns.take(session);
         state.routes.insert(session.to_owned(), Route::Replay);
         drop(state);
-        Replay { session: session.to_owned(), shared: Arc::clone(&self.shared) }
+        IgnoredReplay { session: session.to_owned(), shared: Arc::clone(&self.shared) }
     }
 
     /// Takes the updates of a session that arrived between two turns, and the number of updates that were not kept.
@@ -439,22 +439,30 @@ impl Shared {
     }
 
     fn receive(&self, message: Incoming, bytes: usize) -> Result<(), AcpError> {
+        let message = match message {
+            Incoming::Message(message) => message,
+            Incoming::Response { id, result } => {
+                self.receive_response(&id, result);
+                return Ok(());
+            }
+        };
         match message {
-            Incoming::Response { id, result } => self.receive_response(&id, result),
-            Incoming::Notification { method, params } if method == SESSION_UPDATE => {
+            RpcMessage::Notification { method, params } if method == SESSION_UPDATE => {
                 return self.receive_update(params, bytes);
             }
             // Other notifications are extensions, which may be ignored.
-            Incoming::Notification { method, .. } => self.log.note(&format!("ignored {}", quoted(&method))),
-            Incoming::Request { id, method, params } if method == REQUEST_PERMISSION => {
-                return self.receive_question(id, params, bytes);
+            RpcMessage::Notification { method, .. } => self.log.note(&format!("ignored {}", quoted(&method))),
+            RpcMessage::Request { id, method, params } if method == REQUEST_PERMISSION => {
+                let session = session_of(&params).unwrap_or_default();
+                return self.receive_for(&session, TurnInput::Permission { id, params }, bytes);
             }
-            Incoming::Request { id, method, params } if self.passing.methods.contains(&method.as_str()) => {
-                let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
-                let input = TurnInput::Request { id, method, params };
-                return self.receive_for(&session.unwrap_or_default(), input, bytes);
+            RpcMessage::Request { id, method, params }
+                if self.forwarding.methods.contains(&method.as_str()) =>
+            {
+                let session = session_of(&params).unwrap_or_default();
+                return self.receive_for(&session, TurnInput::Request { id, method, params }, bytes);
             }
-            Incoming::Request { id, method, .. } => {
+            RpcMessage::Request { id, method, .. } => {
                 self.log.note(&format!("refused {}", quoted(&method)));
                 let line = method_not_found_line(&id, &method).map_err(|error| self.unwritable(&error))?;
                 // The connection may be ending.
@@ -476,17 +484,12 @@ impl Shared {
     }
 
     fn receive_update(&self, mut params: Value, bytes: usize) -> Result<(), AcpError> {
-        let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
+        let session = session_of(&params);
         let update = params.get_mut("update").map(Value::take);
         let (Some(session), Some(update)) = (session, update) else {
             return Err(self.malformed("a session update without session or content".into()));
         };
         self.receive_for(&session, TurnInput::Update(update), bytes)
-    }
-
-    fn receive_question(&self, id: Value, params: Value, bytes: usize) -> Result<(), AcpError> {
-        let session = params.get("sessionId").and_then(Value::as_str).map(str::to_owned);
-        self.receive_for(&session.unwrap_or_default(), TurnInput::Permission { id, params }, bytes)
     }
 
     /// Passes an input to the turn of its session.
@@ -509,7 +512,7 @@ impl Shared {
             }
             (Some(Route::Replay), TurnInput::Update(_)) => Ok(()),
             (None, TurnInput::Update(update)) => {
-                let copy = self.passing.listener.as_ref().map(|listener| (listener, update.clone()));
+                let copy = self.forwarding.listener.as_ref().map(|listener| (listener, update.clone()));
                 state.between_turns.add(session.to_owned(), update, bytes);
                 drop(state);
                 if let Some((listener, update)) = copy {
@@ -546,6 +549,11 @@ impl Shared {
 
 const SESSION_UPDATE: &str = "session/update";
 const REQUEST_PERMISSION: &str = "session/request_permission";
+
+/// The agent's id of the session that a message is about.
+fn session_of(params: &Value) -> Option<String> {
+    params.get("sessionId").and_then(Value::as_str).map(str::to_owned)
+}
 
 /// Text of the agent for the log, without secrets and control characters.
 fn quoted(text: &str) -> String {

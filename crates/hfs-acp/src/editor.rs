@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::rpc::{
-    Incoming, LineError, MAX_LINE_BYTES, RpcError, RpcErrorCode, error_line, id_of_unreadable,
+    Incoming, LineError, MAX_LINE_BYTES, RpcError, RpcErrorCode, RpcMessage, error_line, id_of_unreadable,
     notification_line, parse_line, request_line, result_line,
 };
 
@@ -30,34 +30,13 @@ const MAX_REPLAYED_BYTES: usize = 4 << 20;
 /// Bytes of a line that is too long in which its id is looked for.
 const LINE_BEGINNING: usize = 64 << 10;
 
-/// A message of the editor.
-#[derive(Debug, Clone, PartialEq)]
-pub enum EditorMessage {
-    /// A request, which has to be answered.
-    Request {
-        /// Its id.
-        id: Value,
-        /// What is requested.
-        method: String,
-        /// Its arguments.
-        params: Value,
-    },
-    /// A message that is not answered.
-    Notification {
-        /// What has happened.
-        method: String,
-        /// Its arguments.
-        params: Value,
-    },
-}
-
 /// Receives the messages of an editor.
 #[derive(Debug)]
-pub struct EditorInput(mpsc::Receiver<EditorMessage>);
+pub struct EditorInput(mpsc::Receiver<RpcMessage>);
 
 impl EditorInput {
     /// The next message; `None` after the editor has closed the connection.
-    pub async fn next(&mut self) -> Option<EditorMessage> {
+    pub async fn next(&mut self) -> Option<RpcMessage> {
         self.0.recv().await
     }
 }
@@ -122,7 +101,7 @@ impl EditorConnection {
         self.0.answered(id);
         match result_line(id, result) {
             Ok(line) => self.0.send(line),
-            Err(error) => self.0.refuse(id, RpcErrorCode::Other(INTERNAL), &error.to_string()),
+            Err(error) => self.0.refuse(id, RpcErrorCode::Internal, &error.to_string()),
         }
     }
 
@@ -198,10 +177,6 @@ impl Drop for WaitingCall<'_> {
     }
 }
 
-const INTERNAL: i64 = -32603;
-const INVALID_REQUEST: i64 = -32600;
-const PARSE_ERROR: i64 = -32700;
-
 impl Shared {
     fn send(&self, line: Vec<u8>) {
         let length = line.len();
@@ -244,7 +219,7 @@ impl Shared {
     }
 
     /// Reads until the end of the input. The editor's death closes it, too.
-    fn read_lines(&self, input: impl Read, messages: &mpsc::Sender<EditorMessage>) {
+    fn read_lines(&self, input: impl Read, messages: &mpsc::Sender<RpcMessage>) {
         let mut input = BufReader::with_capacity(64 << 10, input);
         let mut line = Vec::new();
         loop {
@@ -252,7 +227,7 @@ impl Shared {
                 Line::Whole => {}
                 Line::TooLong => {
                     let message = format!("the line has more than {} MiB", MAX_LINE_BYTES >> 20);
-                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::Other(INVALID_REQUEST), &message);
+                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::InvalidRequest, &message);
                     line = Vec::new();
                     continue;
                 }
@@ -263,7 +238,7 @@ impl Shared {
                 Err(LineError::NotJson) if line.trim_ascii().is_empty() => continue,
                 Err(error) => {
                     let message = format!("the line is not a message: {error}");
-                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::Other(PARSE_ERROR), &message);
+                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::ParseError, &message);
                     continue;
                 }
             };
@@ -283,33 +258,29 @@ impl Shared {
         state.waiting_calls.clear();
     }
 
-    fn receive(&self, message: Incoming) -> Option<EditorMessage> {
-        match message {
+    fn receive(&self, message: Incoming) -> Option<RpcMessage> {
+        let message = match message {
+            Incoming::Message(message) => message,
             Incoming::Response { id, result } => {
                 let call = id.as_u64().and_then(|id| lock_unpoisoned(&self.state).waiting_calls.remove(&id));
                 // An answer that nothing waits for any more is ignored.
                 let _ = call.map(|call| call.send(result));
-                None
+                return None;
             }
-            Incoming::Notification { method, params } => Some(EditorMessage::Notification { method, params }),
-            Incoming::Request { id, method, params } => {
-                let problem = if !(id.is_string() || id.is_number()) {
-                    Some("the id of a request is a string or a number".to_owned())
-                } else if !lock_unpoisoned(&self.state).unanswered.insert(id.to_string()) {
-                    Some(format!("the id {id} belongs to a request that is not answered yet"))
-                } else {
-                    None
-                };
-                match problem {
-                    None => Some(EditorMessage::Request { id, method, params }),
-                    // With its id, the answer would be taken for that of the other request.
-                    Some(problem) => {
-                        self.refuse(&Value::Null, RpcErrorCode::Other(INVALID_REQUEST), &problem);
-                        None
-                    }
-                }
-            }
+        };
+        if let RpcMessage::Request { id, .. } = &message {
+            let problem = if !(id.is_string() || id.is_number()) {
+                "the id of a request is a string or a number".to_owned()
+            } else if !lock_unpoisoned(&self.state).unanswered.insert(id.to_string()) {
+                format!("the id {id} belongs to a request that is not answered yet")
+            } else {
+                return Some(message);
+            };
+            // With its id, the answer would be taken for that of the other request.
+            self.refuse(&Value::Null, RpcErrorCode::InvalidRequest, &problem);
+            return None;
         }
+        Some(message)
     }
 }
 
@@ -384,8 +355,7 @@ mod tests {
             to_hfs.write_all(&long).unwrap();
             to_hfs.write_all(b"\"}\n[{\"id\":4,\"method\":\"one\"},{\"method\":\"two\"}]").unwrap();
         });
-        for (id, code) in [(Value::Null, PARSE_ERROR), ("a".into(), PARSE_ERROR), (3.into(), INVALID_REQUEST)]
-        {
+        for (id, code) in [(Value::Null, -32700), ("a".into(), -32700), (3.into(), -32600)] {
             let answer = read(&mut from_hfs);
             assert_eq!((&answer["id"], answer["error"]["code"].as_i64()), (&id, Some(code)), "{answer}");
         }
@@ -393,9 +363,9 @@ mod tests {
         let params = Value::Null;
         assert_eq!(
             received.next().await,
-            Some(EditorMessage::Request { id: 4.into(), method: "one".into(), params: params.clone() })
+            Some(RpcMessage::Request { id: 4.into(), method: "one".into(), params: params.clone() })
         );
-        let two = Some(EditorMessage::Notification { method: "two".into(), params });
+        let two = Some(RpcMessage::Notification { method: "two".into(), params });
         assert_eq!(received.next().await, two);
         assert_eq!(received.next().await, None);
     }
@@ -411,9 +381,7 @@ mod tests {
         connection.answer(&1.into(), &json!({"done": true}));
         assert_eq!(read(&mut from_hfs)["result"]["done"], true);
         to_hfs.write_all(b"{\"id\":1,\"method\":\"c\"}\n").unwrap();
-        assert!(
-            matches!(received.next().await, Some(EditorMessage::Request { method, .. }) if method == "c")
-        );
+        assert!(matches!(received.next().await, Some(RpcMessage::Request { method, .. }) if method == "c"));
     }
 
     #[tokio::test]

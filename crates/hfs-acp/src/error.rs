@@ -156,7 +156,10 @@ impl ErrorExt for AcpError {
                 RpcErrorCode::InvalidParams => ErrorKind::Invalid,
                 RpcErrorCode::MethodNotFound => ErrorKind::Unsupported,
                 RpcErrorCode::NotFound => ErrorKind::NotFound,
-                RpcErrorCode::Other(_) => ErrorKind::Unavailable,
+                RpcErrorCode::InvalidRequest
+                | RpcErrorCode::ParseError
+                | RpcErrorCode::Internal
+                | RpcErrorCode::Other(_) => ErrorKind::Unavailable,
             },
             Self::Version { .. } => ErrorKind::Unsupported,
         }

@@ -1,6 +1,8 @@
 //! The front end of an agent that shows the agent's own updates, options and questions, as an editor does that uses the agent
 //! through hfs.
 
+use std::collections::HashMap;
+
 use agent_client_protocol_schema::v1::{
     SessionConfigOption, SessionConfigOptionCategory, SessionConfigOptionValue, SessionConfigSelect,
     SessionConfigSelectOption, SessionModeState, SetSessionConfigOptionRequest, SetSessionModeRequest,
@@ -78,11 +80,41 @@ impl From<SessionConfigOptionValue> for OptionValue {
 /// Id of the option that stands for the modes of an agent that has no options.
 const MODE: &str = "mode";
 
+/// The options of the agent's sessions that are open.
+#[derive(Debug, Default)]
+pub(crate) struct OpenOptions {
+    /// The agent's id of the session in use, whose options the front end shows.
+    pub session: Option<String>,
+    all: HashMap<String, AgentOptions>,
+}
+
+impl OpenOptions {
+    /// Adds a session, with the options in the answer that opened it.
+    pub fn add(&mut self, session: &str, opened: &Value) {
+        self.all.insert(session.to_owned(), AgentOptions::of_session(opened));
+    }
+
+    /// The options of a session.
+    pub fn of(&mut self, session: &str) -> &mut AgentOptions {
+        self.all.entry(session.to_owned()).or_default()
+    }
+
+    /// The options of the session in use, for a user.
+    pub fn shown(&self) -> Vec<Value> {
+        let in_use = self.session.as_ref().and_then(|session| self.all.get(session));
+        in_use.map(|options| options.options.clone()).unwrap_or_default()
+    }
+
+    /// Applies an update of the session in use. Returns whether it is about the options.
+    pub fn apply(&mut self, update: &Value) -> bool {
+        let in_use = self.session.as_ref().and_then(|session| self.all.get_mut(session));
+        in_use.is_some_and(|options| options.apply(update))
+    }
+}
+
 /// The options of an agent's session, as the agent described them.
 #[derive(Debug, Default)]
 pub(crate) struct AgentOptions {
-    /// The agent's id of the session.
-    pub session: Option<String>,
     /// The options, each with its current value.
     options: Vec<Value>,
     /// Whether the agent has modes instead of options.
@@ -91,14 +123,13 @@ pub(crate) struct AgentOptions {
 
 impl AgentOptions {
     /// The options in the answer that opened a session.
-    pub fn of_session(session: &str, opened: &Value) -> Self {
-        let session = Some(session.to_owned());
+    fn of_session(opened: &Value) -> Self {
         if let Some(options) = opened.get("configOptions").and_then(Value::as_array) {
-            return Self { session, options: options.clone(), has_only_modes: false };
+            return Self { options: options.clone(), has_only_modes: false };
         }
         let modes = opened.get("modes").and_then(|modes| SessionModeState::deserialize(modes).ok());
         let option = modes.and_then(|modes| serde_json::to_value(mode_option(modes)).ok());
-        Self { session, has_only_modes: option.is_some(), options: option.into_iter().collect() }
+        Self { has_only_modes: option.is_some(), options: option.into_iter().collect() }
     }
 
     /// Replaces the current mode in the answer that opened a session.
@@ -107,16 +138,14 @@ impl AgentOptions {
             *current = mode.into();
         }
         let options = opened.get_mut("configOptions").and_then(Value::as_array_mut).into_iter().flatten();
-        for option in options {
-            if option.get("category").and_then(Value::as_str) == Some("mode") {
-                set_value(option, &OptionValue::Choice(mode.to_owned()));
-            }
+        for option in options.filter(|option| has_category(option, "mode")) {
+            set_value(option, &OptionValue::Choice(mode.to_owned()));
         }
     }
 
-    /// The options for a user.
-    pub fn shown(&self) -> Vec<Value> {
-        self.options.clone()
+    /// The model that the session uses, if there is an option for it.
+    pub fn model(&self) -> Option<String> {
+        selected_model(&self.options)
     }
 
     /// The current value of an option, if it is known.
@@ -164,8 +193,7 @@ impl AgentOptions {
         }
     }
 
-    /// Applies an update of the session. Returns whether it is about the options.
-    pub fn apply(&mut self, update: &Value) -> bool {
+    fn apply(&mut self, update: &Value) -> bool {
         match update.get("sessionUpdate").and_then(Value::as_str) {
             Some("config_option_update") => {
                 if let Some(options) = update.get("configOptions").and_then(Value::as_array) {
@@ -177,16 +205,24 @@ impl AgentOptions {
             Some("current_mode_update") => {
                 if let Some(mode) = update.get("currentModeId").and_then(Value::as_str) {
                     let mode = OptionValue::Choice(mode.to_owned());
-                    let options = self.options.iter_mut();
-                    let is_mode =
-                        |option: &&mut Value| option.get("category").and_then(Value::as_str) == Some("mode");
-                    options.filter(is_mode).for_each(|option| set_value(option, &mode));
+                    let options = self.options.iter_mut().filter(|option| has_category(option, "mode"));
+                    options.for_each(|option| set_value(option, &mode));
                 }
                 true
             }
             _ => false,
         }
     }
+}
+
+fn has_category(option: &Value, category: &str) -> bool {
+    option.get("category").and_then(Value::as_str) == Some(category)
+}
+
+/// The current value of the option for the model.
+pub(crate) fn selected_model(options: &[Value]) -> Option<String> {
+    let option = options.iter().find(|option| has_category(option, "model"))?;
+    option.get("currentValue")?.as_str().map(str::to_owned)
 }
 
 fn set_value(option: &mut Value, value: &OptionValue) {

@@ -36,7 +36,7 @@ mod turn;
 pub use agent::{AcpAgent, AgentSessions, Attachments, ToolServer};
 pub use agent_client_protocol_schema::{ProtocolVersion, v1 as wire};
 pub use check::{AgentReport, LoginMethod, check, report};
-pub use editor::{EditorClosed, EditorConnection, EditorInput, EditorMessage};
+pub use editor::{EditorClosed, EditorConnection, EditorInput};
 pub use error::AcpError;
 pub use front_end::{FileAccess, FrontEnd, OptionValue};
 pub use launch::{Launch, environment};
@@ -46,7 +46,7 @@ pub use permission::{
 };
 pub use prompt::{PromptContent, PromptFile, PromptPicture, read_prompt};
 pub use replay::{Replay, answer_update, delta_update, note_update};
-pub use rpc::{RpcError, RpcErrorCode};
+pub use rpc::{RpcError, RpcErrorCode, RpcMessage as EditorMessage};
 #[cfg(unix)]
 pub use supervisor::supervise;
 pub use turn::TurnLimits;

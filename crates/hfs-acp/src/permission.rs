@@ -235,12 +235,10 @@ pub(crate) fn response(
 ) -> (RequestPermissionResponse, Option<String>) {
     let chosen = decision.option.as_deref();
     let chosen = request.options.iter().find(|option| Some(&*option.option_id.0) == chosen);
-    let selected = match decision.by {
-        DecidedBy::Cancelled => None,
-        DecidedBy::User if chosen.is_some() => {
-            chosen.map(|option| SelectedPermissionOutcome::new(option.option_id.clone()))
-        }
-        DecidedBy::Options | DecidedBy::Remembered | DecidedBy::User | DecidedBy::NoTerminal => {
+    let selected = match (decision.by, chosen) {
+        (DecidedBy::Cancelled, _) => None,
+        (DecidedBy::User, Some(option)) => Some(SelectedPermissionOutcome::new(option.option_id.clone())),
+        (DecidedBy::Options | DecidedBy::Remembered | DecidedBy::User | DecidedBy::NoTerminal, _) => {
             selected_option(request, decision.allowed)
         }
     };

@@ -1,10 +1,10 @@
 //! Stored messages as the updates that show them in an editor.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{DeltaKind, Message, MessageDraft, Part, ReplyDelta, Role, TextDelta, ToolInput};
+use hfs_core::{
+    DeltaKind, Message, MessageDraft, Part, ReplyDelta, Role, TextDelta, ToolInput, readable_context,
+};
 use serde_json::{Map, Value, json};
 
 use crate::agent::Attachments;
@@ -49,7 +49,7 @@ pub fn delta_update(delta: &ReplyDelta) -> Option<Value> {
         ReplyDelta::Text(TextDelta { kind: DeltaKind::Thinking, text }) => Some(note_update(text)),
         ReplyDelta::Part(Part::ToolCall { id, name, input }) => Some(call_update(id, name, input)),
         ReplyDelta::Part(Part::ToolResult { id, output, is_error }) => {
-            Some(result_update(id, output, *is_error, None, &mut Vec::new()))
+            Some(result_update(id, output, *is_error, None, Vec::new()))
         }
         // An agent of hfs that streams output has its result as a part in the end.
         ReplyDelta::Output(_) | ReplyDelta::Part(_) => None,
@@ -62,9 +62,8 @@ pub fn delta_update(delta: &ReplyDelta) -> Option<Value> {
 /// its last state. What a user sees is the same.
 #[derive(Debug, Default)]
 pub struct Replay {
-    /// Calls without a result, with the number of their order.
-    open_calls: BTreeMap<u64, String>,
-    calls: u64,
+    /// Calls that have not ended, in the order of their newest updates.
+    open_calls: Vec<String>,
 }
 
 impl Replay {
@@ -83,24 +82,20 @@ impl Replay {
                 Part::Thinking { text, .. } if text.is_empty() => {}
                 Part::Thinking { text, .. } => updates.push(chunk(THOUGHT, &text_block(text), Some(&id))),
                 Part::ToolCall { id: call, name, input } => {
-                    self.calls += 1;
-                    self.open_calls.insert(self.calls, call.clone());
-                    updates.push(call_update(call, name, input));
+                    updates.push(self.noted(call_update(call, name, input)));
                 }
                 Part::ToolResult { id: call, output, is_error } => {
-                    let mut pictures = Vec::new();
-                    while let Some(picture) = parts.next_if(|part| matches!(part, Part::Attachment { .. })) {
-                        pictures.extend(picture_block(picture, attachments));
+                    let mut blocks = Vec::new();
+                    while let Some(part) = parts.next_if(|part| matches!(part, Part::Attachment { .. })) {
+                        blocks.extend(attachment_block(part, attachments));
                     }
-                    self.open_calls.retain(|_, open| open != call);
-                    updates.push(result_update(call, output, *is_error, kept.take(call), &mut pictures));
+                    let update = result_update(call, output, *is_error, kept.take(call), blocks);
+                    updates.push(self.noted(update));
                 }
-                Part::Attachment { media_type, name, .. } => {
+                Part::Attachment { .. } => {
                     let kind = if content.role == Role::User { USER } else { AGENT };
-                    let block = picture_block(part, attachments).unwrap_or_else(|| {
-                        text_block(&format!("[file: {}]", name.as_deref().unwrap_or(media_type)))
-                    });
-                    updates.push(chunk(kind, &block, Some(&id)));
+                    let block = attachment_block(part, attachments);
+                    updates.extend(block.map(|block| chunk(kind, &block, Some(&id))));
                 }
                 Part::Opaque { source, raw } if source == SOURCE => updates.extend(opaque_update(raw)),
                 // A part of another tool that has no meaning here.
@@ -108,14 +103,29 @@ impl Replay {
             }
         }
         // Calls that were not finished, and what came after their results.
-        updates.extend(kept.0.into_iter().map(|fields| call_fields(fields, "", &mut Vec::new()).into()));
+        for fields in kept.0 {
+            let update = call_fields(fields, "", &mut std::iter::empty::<Value>());
+            updates.push(self.noted(update.into()));
+        }
         updates.extend(own.and_then(|own| own.get("plan")).cloned());
         updates
     }
 
-    /// The updates after the last message: a call without a result has failed.
+    /// An update of a call, after noting whether the call has ended. The output of a call may be stored before its end.
+    fn noted(&mut self, update: Value) -> Value {
+        let text = |field: &str| update.get(field).and_then(Value::as_str);
+        if let (Some(call), Some(status)) = (text("toolCallId"), text("status")) {
+            self.open_calls.retain(|open| open != call);
+            if !matches!(status, "completed" | "failed") {
+                self.open_calls.push(call.to_owned());
+            }
+        }
+        update
+    }
+
+    /// The updates after the last message: a call that has not ended has failed.
     pub fn finish(&mut self) -> Vec<Value> {
-        let open = std::mem::take(&mut self.open_calls).into_values();
+        let open = self.open_calls.drain(..);
         open.map(|call| json!({"sessionUpdate": "tool_call_update", "toolCallId": call, "status": "failed"}))
             .collect()
     }
@@ -126,7 +136,8 @@ fn text_updates(content: &MessageDraft, text: &str, id: &str, updates: &mut Vec<
     let kind = match content.role {
         Role::User => {
             let (context, typed) = content.split_text(text);
-            for (kind, text) in [(THOUGHT, context), (USER, typed)] {
+            let context = readable_context(context);
+            for (kind, text) in [(THOUGHT, &*context), (USER, typed)] {
                 if !text.is_empty() {
                     updates.push(chunk(kind, &text_block(text), Some(id)));
                 }
@@ -137,6 +148,13 @@ fn text_updates(content: &MessageDraft, text: &str, id: &str, updates: &mut Vec<
         Role::System => THOUGHT,
     };
     updates.push(chunk(kind, &text_block(text), Some(id)));
+}
+
+/// An attachment as a picture, or its name if it is another file or its bytes are not stored. `None` for other parts.
+fn attachment_block(part: &Part, attachments: &dyn Attachments) -> Option<Value> {
+    let Part::Attachment { media_type, name, .. } = part else { return None };
+    let file = || text_block(&format!("[file: {}]", name.as_deref().unwrap_or(media_type)));
+    Some(picture_block(part, attachments).unwrap_or_else(file))
 }
 
 /// A picture with its bytes; `None` for another file, or if the bytes are not stored.
@@ -187,24 +205,26 @@ fn describe_input(name: &str, input: &Value) -> (String, ActionKind) {
     (title, kind)
 }
 
-/// The result of a call, with what was kept of the call beside it.
+/// The result of a call with the attachments that follow it, and with what was kept of the call beside it.
 fn result_update(
     id: &str,
     output: &str,
     is_error: bool,
     kept: Option<Map<String, Value>>,
-    pictures: &mut Vec<Value>,
+    attachments: Vec<Value>,
 ) -> Value {
     let kept = kept.unwrap_or_else(|| Map::from_iter([("toolCallId".to_owned(), id.into())]));
-    let mut fields = call_fields(kept, output, pictures);
+    let mut attachments = attachments.into_iter();
+    let mut fields = call_fields(kept, output, &mut attachments);
     fields.entry("status").or_insert_with(|| if is_error { "failed" } else { "completed" }.into());
     let has_content = fields.get("content").and_then(Value::as_array).is_some_and(|items| !items.is_empty());
-    let has_more = !output.is_empty() || !pictures.is_empty();
-    if has_more && !has_content {
+    if !has_content {
         let text = (!output.is_empty()).then(|| text_block(output));
-        let blocks = text.into_iter().chain(pictures.drain(..));
+        let blocks = text.into_iter().chain(attachments);
         let blocks: Vec<Value> = blocks.map(|block| json!({"type": "content", "content": block})).collect();
-        fields.insert("content".into(), blocks.into());
+        if !blocks.is_empty() {
+            fields.insert("content".into(), blocks.into());
+        }
     }
     if !output.is_empty() {
         fields.entry("rawOutput").or_insert_with(|| output.into());
@@ -212,14 +232,13 @@ fn result_update(
     fields.into()
 }
 
-/// The fields that were kept of a call as an update, with the output and the pictures that its messages hold.
+/// The fields that were kept of a call as an update, with the output and the attachments that its messages hold.
 fn call_fields(
     mut fields: Map<String, Value>,
     output: &str,
-    pictures: &mut Vec<Value>,
+    attachments: &mut dyn Iterator<Item = Value>,
 ) -> Map<String, Value> {
     fields.insert("sessionUpdate".into(), "tool_call_update".into());
-    let mut pictures = pictures.drain(..);
     for item in fields.get_mut("content").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(Value::Object(block)) = item.get_mut("content") else { continue };
         match block.get("type").and_then(Value::as_str) {
@@ -227,10 +246,9 @@ fn call_fields(
                 block.insert("text".into(), output.into());
             }
             Some("image") if !block.contains_key("data") => {
-                if let Some(data) =
-                    pictures.next().and_then(|mut picture| picture.get_mut("data").map(Value::take))
-                {
-                    block.insert("data".into(), data);
+                // The name instead of a picture whose bytes are not stored.
+                if let Some(Value::Object(attachment)) = attachments.next() {
+                    block.extend(attachment);
                 }
             }
             _ => {}
@@ -337,6 +355,50 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_replayed_with_its_attachments_although_nothing_else_was_kept_of_its_call() {
+        let result =
+            |output: &str| Part::ToolResult { id: "1".into(), output: output.into(), is_error: false };
+        let attachment = |media_type: &str, hash| Part::Attachment {
+            media_type: media_type.into(),
+            name: Some("a file".into()),
+            hash,
+            bytes: 3,
+        };
+        let stored = Some(ContentHash::from_bytes([1; 32]));
+        let content = |parts: Vec<Part>| {
+            let updates = replay(&[message(Role::Tool, parts, Value::Null)]);
+            assert_eq!(updates.len(), 1, "{updates:?}");
+            let items = updates[0]["content"].as_array().cloned().unwrap_or_default();
+            items.iter().map(|item| item["content"].clone()).collect::<Vec<_>>()
+        };
+        let picture = json!({"type": "image", "mimeType": "image/png", "data": STANDARD.encode("png")});
+        let name = text_block("[file: a file]");
+        let all = vec![
+            result("seen"),
+            attachment("image/png", stored),
+            attachment("image/png", None),
+            attachment("text/plain", stored),
+        ];
+        assert_eq!(content(all), [text_block("seen"), picture.clone(), name.clone(), name]);
+        assert_eq!(content(vec![result(""), attachment("image/png", stored)]), [picture]);
+        assert!(content(vec![result("")]).is_empty());
+    }
+
+    #[test]
+    fn a_picture_without_bytes_does_not_move_the_next_one_to_its_place() {
+        let result = Part::ToolResult { id: "1".into(), output: String::new(), is_error: false };
+        let picture = |hash| Part::Attachment { media_type: "image/png".into(), name: None, hash, bytes: 3 };
+        let image = json!({"type": "content", "content": {"type": "image", "mimeType": "image/png"}});
+        let kept = json!({"tool_calls": [{"toolCallId": "1", "content": [image, image]}]});
+        let stored = Some(ContentHash::from_bytes([1; 32]));
+        let parts = vec![result, picture(None), picture(stored)];
+        let updates = replay(&[message(Role::Tool, parts, kept)]);
+        let content = &updates[0]["content"];
+        assert_eq!(content[0]["content"]["text"], "[file: image/png]");
+        assert_eq!(content[1]["content"]["data"], STANDARD.encode("png"));
+    }
+
+    #[test]
     fn a_call_without_a_result_has_failed_before_the_next_message_of_the_user() {
         let call =
             |id: &str| Part::ToolCall { id: id.into(), name: "Bash".into(), input: json!({"command": "ls"}) };
@@ -355,6 +417,27 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_cancelled_after_it_had_output_has_failed() {
+        let call = Part::ToolCall { id: "1".into(), name: "Bash".into(), input: json!({"command": "ls"}) };
+        let output = Part::ToolResult { id: "1".into(), output: "so far".into(), is_error: false };
+        let kept = json!({"tool_calls": [{"toolCallId": "1", "status": "in_progress"}]});
+        let call = message(Role::Assistant, vec![call], Value::Null);
+        let with_output = message(Role::Tool, vec![output.clone()], kept.clone());
+        let (output, later) =
+            (message(Role::Tool, vec![output], Value::Null), message(Role::Assistant, Vec::new(), kept));
+        for messages in [vec![call.clone(), with_output], vec![call, output, later]] {
+            let updates = replay(&messages);
+            assert_eq!(updates[1]["content"][0]["content"]["text"], "so far");
+            let last = updates.last().unwrap();
+            assert_eq!(
+                (&last["toolCallId"], &last["status"]),
+                (&json!("1"), &json!("failed")),
+                "{updates:?}"
+            );
+        }
+    }
+
+    #[test]
     fn only_what_the_user_typed_is_shown_as_the_users_words() {
         let mut context = message(Role::User, vec![Part::text("<environment/>")], Value::Null);
         context.content.set_flag(hfs_core::MessageFlag::Injected);
@@ -364,13 +447,18 @@ mod tests {
             hash: None,
             bytes: 3,
         };
-        let updates = replay(&[context, message(Role::User, vec![Part::text("look"), picture], Value::Null)]);
+        let mut command =
+            message(Role::User, vec![Part::text("<bash-input>ls -l</bash-input>")], Value::Null);
+        command.content.set_flag(hfs_core::MessageFlag::Injected);
+        let look = message(Role::User, vec![Part::text("look"), picture], Value::Null);
+        let updates = replay(&[context, command, look]);
         let shown: Vec<_> = updates
             .iter()
             .map(|update| {
                 (update["sessionUpdate"].as_str().unwrap(), update["content"]["text"].as_str().unwrap())
             })
             .collect();
-        assert_eq!(shown, [(THOUGHT, "<environment/>"), (USER, "look"), (USER, "[file: a.png]")]);
+        let context = [(THOUGHT, "<environment/>"), (THOUGHT, "! ls -l")];
+        assert_eq!(shown, [context[0], context[1], (USER, "look"), (USER, "[file: a.png]")]);
     }
 }

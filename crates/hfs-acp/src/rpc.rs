@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// Limit of a line. Pictures are sent within a line.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// A message of the agent.
+/// What the other side sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Incoming {
     /// The answer to a request.
@@ -20,6 +20,13 @@ pub enum Incoming {
         /// The result or the error.
         result: Result<Value, RpcError>,
     },
+    /// Anything else.
+    Message(RpcMessage),
+}
+
+/// A message that is not the answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RpcMessage {
     /// A request, which has to be answered with its id.
     Request {
         /// Its id.
@@ -38,7 +45,7 @@ pub enum Incoming {
     },
 }
 
-/// Meaning of an error that an agent answers with.
+/// Meaning of an error that a request is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RpcErrorCode {
     /// The method is not known.
@@ -49,6 +56,12 @@ pub enum RpcErrorCode {
     AuthRequired,
     /// A session or a file does not exist.
     NotFound,
+    /// The request is not valid, or not valid at this time.
+    InvalidRequest,
+    /// The line cannot be read.
+    ParseError,
+    /// The side that answers has failed.
+    Internal,
     /// Anything else.
     Other(i64),
 }
@@ -60,6 +73,9 @@ impl RpcErrorCode {
             -32602 => Self::InvalidParams,
             -32000 => Self::AuthRequired,
             -32002 => Self::NotFound,
+            -32600 => Self::InvalidRequest,
+            -32700 => Self::ParseError,
+            -32603 => Self::Internal,
             other => Self::Other(other),
         }
     }
@@ -72,19 +88,22 @@ impl RpcErrorCode {
             Self::InvalidParams => -32602,
             Self::AuthRequired => -32000,
             Self::NotFound => -32002,
+            Self::InvalidRequest => -32600,
+            Self::ParseError => -32700,
+            Self::Internal => -32603,
             Self::Other(code) => code,
         }
     }
 }
 
-/// An error that an agent answered a request with.
+/// An error that a request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcError {
     /// Its meaning.
     pub code: RpcErrorCode,
-    /// The agent's words.
+    /// The words of the side that answered.
     pub message: String,
-    /// More of the agent's words, if it sent any.
+    /// More of its words, if it sent any.
     pub details: Option<String>,
 }
 
@@ -94,7 +113,7 @@ const MAX_DETAILS: usize = 600;
 impl RpcError {
     /// An error that hfs answers with.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: RpcErrorCode::Other(-32603), message: message.into(), details: None }
+        Self { code: RpcErrorCode::Internal, message: message.into(), details: None }
     }
 
     fn from_value(value: &Value) -> Self {
@@ -153,10 +172,10 @@ fn message(value: Value) -> Result<Incoming, LineError> {
     match fields.remove("method") {
         Some(Value::String(method)) => {
             let params = fields.remove("params").unwrap_or(Value::Null);
-            Ok(match id {
-                Some(id) => Incoming::Request { id, method, params },
-                None => Incoming::Notification { method, params },
-            })
+            Ok(Incoming::Message(match id {
+                Some(id) => RpcMessage::Request { id, method, params },
+                None => RpcMessage::Notification { method, params },
+            }))
         }
         Some(_) => Err(LineError::Malformed("its method is not a string".into())),
         None => response(id.unwrap_or(Value::Null), fields),
@@ -284,8 +303,11 @@ mod tests {
             one(r#"{"id":1,"result":null}"#),
             Incoming::Response { result: Ok(Value::Null), .. }
         ));
-        assert!(matches!(one(r#"{"id":"a","method":"m"}"#), Incoming::Request { .. }));
-        assert!(matches!(one(r#"{"method":"m","params":{}}"#), Incoming::Notification { .. }));
+        assert!(matches!(one(r#"{"id":"a","method":"m"}"#), Incoming::Message(RpcMessage::Request { .. })));
+        assert!(matches!(
+            one(r#"{"method":"m","params":{}}"#),
+            Incoming::Message(RpcMessage::Notification { .. })
+        ));
         assert!(matches!(
             one(r#"{"id":1,"result":{},"error":null}"#),
             Incoming::Response { result: Ok(_), .. }

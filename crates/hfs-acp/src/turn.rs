@@ -17,6 +17,7 @@ use hfs_core::{
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
+use crate::front_end::selected_model;
 use crate::memory::TurnFingerprints;
 use crate::permission::{ActionKind, Decision, PermissionQuestion, shown_content};
 use crate::tool_call::{PartialOutput, ToolCallState};
@@ -565,10 +566,8 @@ impl<'a> TurnRecorder<'a> {
 
 /// The model that an agent's session uses, from the options of the session.
 pub(crate) fn current_model(session: &Value) -> Option<String> {
-    let options = session.get("configOptions").and_then(Value::as_array).into_iter().flatten();
-    let is_model = |option: &&Value| option.get("category").and_then(Value::as_str) == Some("model");
-    let option = options.into_iter().find(is_model).and_then(|option| option.get("currentValue")?.as_str());
+    let options = session.get("configOptions").and_then(Value::as_array);
     // Agents that do not have options yet.
-    let older = || session.get("models")?.get("currentModelId")?.as_str();
-    option.or_else(older).map(str::to_owned)
+    let older = || session.get("models")?.get("currentModelId")?.as_str().map(str::to_owned);
+    options.and_then(|options| selected_model(options)).or_else(older)
 }

@@ -176,7 +176,6 @@ fn cut_at_word(text: &str) -> &str {
     whole_words.filter(|words| words.chars().count() >= NAME_CHARS / 2).unwrap_or(cut).trim_end()
 }
 
-/// Whether a text is the time in an automatic name, such as `2026-02-01_14-30`.
 /// An automatic name without the time at its end; every other name is returned whole.
 #[must_use]
 pub fn name_without_time(name: &str) -> &str {
@@ -184,6 +183,7 @@ pub fn name_without_time(name: &str) -> &str {
     title.map_or(name, |(title, _)| title)
 }
 
+/// Whether a text is the time in an automatic name, such as `2026-02-01_14-30`.
 fn is_name_time(text: &str) -> bool {
     let form = "dddd-dd-dd_dd-dd";
     text.len() == form.len()

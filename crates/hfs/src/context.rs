@@ -21,6 +21,13 @@ use crate::output::{sanitize, time_format};
 use crate::trust::ProjectFolderTrust;
 use crate::{project, wiring};
 
+/// The agent and the model that the user has chosen for one session; `None` for those of the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionChoices {
+    pub agent: Option<String>,
+    pub model: Option<String>,
+}
+
 /// The options, configuration, store and plugins of the running command.
 pub struct Context {
     pub global: GlobalArgs,
@@ -89,7 +96,8 @@ impl Context {
         })
     }
 
-    /// The context in which `option` sets this value.
+    /// The context in which `option` sets this value. It replaces what an earlier call of this or of
+    /// [`with_choices`](Self::with_choices) set.
     ///
     /// # Errors
     /// If the value is not valid.
@@ -97,11 +105,17 @@ impl Context {
         self.with_overrides(option, [(key, text.to_owned())])
     }
 
-    /// The context in which `option` sets these values.
+    /// The context in which the choices for a session take precedence.
     ///
     /// # Errors
-    /// If a value is not valid.
-    pub fn with_overrides(
+    /// If a choice is not valid.
+    pub fn with_choices(self, choices: SessionChoices) -> Result<Self, CliError> {
+        let SessionChoices { agent, model } = choices;
+        let chosen = [(Key::Agent, agent), (Key::Model, model)];
+        self.with_overrides("this session", chosen.into_iter().filter_map(|(key, text)| Some((key, text?))))
+    }
+
+    fn with_overrides(
         self,
         option: &'static str,
         values: impl IntoIterator<Item = (Key, String)>,
@@ -119,7 +133,7 @@ impl Context {
     pub fn with_agent(&self, name: &str) -> Result<Self, CliError> {
         let context = Self::new(self.global.clone(), self.environment.clone(), false)?;
         let context = context.with_store(Arc::clone(self.store()?));
-        context.with_override(Key::Agent, "this session", name)
+        context.with_choices(SessionChoices { agent: Some(name.to_owned()), model: None })
     }
 
     /// Uses a store that is already open.

@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::needless_pass_by_value, reason = "scripts read better without references to their values")]
 
+mod front_end;
 mod misbehaviour;
 mod permissions;
 mod processes;

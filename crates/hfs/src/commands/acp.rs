@@ -26,15 +26,15 @@ use hfs_acp::wire::{
     Implementation, InitializeRequest, InitializeResponse, ListSessionsRequest, LoadSessionRequest,
     LoadSessionResponse, McpCapabilities, McpServer, NewSessionRequest, NewSessionResponse,
     PromptCapabilities, PromptRequest, ResumeSessionRequest, ResumeSessionResponse, SessionCapabilities,
-    SessionCloseCapabilities, SessionDeleteCapabilities, SessionListCapabilities, SessionResumeCapabilities,
-    SetSessionConfigOptionRequest,
+    SessionCloseCapabilities, SessionConfigOption, SessionDeleteCapabilities, SessionListCapabilities,
+    SessionResumeCapabilities, SetSessionConfigOptionRequest,
 };
 use hfs_acp::{EditorConnection, EditorInput, EditorMessage, ProtocolVersion, RpcError, RpcErrorCode};
 use hfs_core::{Clock as _, ErrorKind, SessionId, Store, SystemClock};
 use hfs_plugins::Plugins;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio_util::sync::CancellationToken;
 
@@ -119,7 +119,7 @@ struct Server {
 type Answer = LocalBoxFuture<'static, Result<Value, RpcError>>;
 
 impl Server {
-    /// Serves the editor until it closes the connection, or until hfs is told to end.
+    /// Serves the editor until it closes the connection, or until hfs is interrupted.
     async fn serve(self: Rc<Self>, mut input: EditorInput, interrupted: CancellationToken) {
         let mut requests = JoinSet::new();
         loop {
@@ -237,7 +237,7 @@ impl Server {
                 async move { to_value(&options::set(&server, &session, request).await?) }.boxed_local()
             }
             "authenticate" => {
-                return Err(invalid_request("hfs has no login; agents are logged in to as without hfs"));
+                return Err(invalid_request("hfs has no login; log in to the agent itself, as without hfs"));
             }
             other => {
                 let message = format!("hfs does not offer {other}");
@@ -272,7 +272,7 @@ impl Server {
         self.sessions.borrow_mut().insert(session.id, Rc::clone(&session));
         let response = NewSessionResponse::new(session.id.to_string()).config_options(options::of(&session));
         // Sent after the answer: an editor knows the session only then.
-        spawn_local(session.announce(Rc::clone(&self), true));
+        spawn_local(Rc::clone(&session).announce(true));
         to_value(&response)
     }
 
@@ -283,7 +283,7 @@ impl Server {
         cwd: PathBuf,
         servers: Vec<McpServer>,
         opening: Opening,
-    ) -> Result<Vec<hfs_acp::wire::SessionConfigOption>, RpcError> {
+    ) -> Result<Vec<SessionConfigOption>, RpcError> {
         let directory = directory(&cwd)?;
         let id = session_id(&id)?;
         let open = self.sessions.borrow().get(&id).cloned();
@@ -295,7 +295,7 @@ impl Server {
         }
         let session = EditorSession::open(&self, id, directory, servers, opening).await?;
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
-        spawn_local(session.announce(Rc::clone(&self), false));
+        spawn_local(Rc::clone(&session).announce(false));
         Ok(options::of(&session))
     }
 
@@ -303,7 +303,7 @@ impl Server {
         self.sessions.borrow_mut().remove(&session.id);
         session.cancel();
         session.close().await;
-        Ok(Value::Object(serde_json::Map::new()))
+        Ok(json!({}))
     }
 
     /// Moves a session to the trash.
@@ -324,7 +324,7 @@ impl Server {
             Err(error) if error.kind() == ErrorKind::NotFound && open.is_some() => {}
             result => result.map_err(|error| wire_error(&error))?,
         }
-        Ok(Value::Object(serde_json::Map::new()))
+        Ok(json!({}))
     }
 
     fn session(&self, id: &str) -> Result<Rc<EditorSession>, RpcError> {

@@ -188,9 +188,10 @@ async fn exchange_with(
     let agent = engine.agent().describe();
     if offline && !console.options.json {
         console.note(&format!("{}: {}", agent.name, agent.summary));
-        let programs = programs::all(&context.settings.programs);
-        let mut installed = programs.values().filter(|program| program.find(&context.environment).is_some());
-        if let Some(program) = installed.next().filter(|_| context.settings.agent.is_none()) {
+        if context.settings.agent.is_none()
+            && let Some(program) =
+                programs::installed(&context.settings.programs, &context.environment).next()
+        {
             let title = sanitize::line(&program.title);
             console.note(&format!("{title} is installed; let it answer: hfs chat --agent {}", program.name));
         }

@@ -121,7 +121,8 @@ impl AgentSessionList {
     }
 }
 
-/// The transcripts that hfs wrote of branches in the store, before sessions are purged. They have the text of these sessions.
+/// The transcripts that hfs wrote for sessions in the store. They are listed before a purge, which has to remove those of the purged
+/// sessions.
 pub struct WrittenTranscripts {
     list: AgentSessionList,
     of_store: Vec<AgentSession>,
@@ -169,7 +170,7 @@ fn has_branch(store: &dyn Store, session: &AgentSession) -> Result<bool, CliErro
     }
 }
 
-/// Removes a transcript, unless the agent or the user has.
+/// Removes a transcript, unless the agent or the user has removed it.
 ///
 /// # Errors
 /// If the file cannot be removed.

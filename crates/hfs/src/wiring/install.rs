@@ -18,6 +18,7 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 const MAX_LINE_BYTES: u64 = 4_000;
 
 /// Runs the command that installs an agent's adapter. `output` receives the lines that it prints, and returns `false` to stop it.
+/// While nothing is printed, it is called with an empty line from time to time, so that it can do so.
 ///
 /// # Errors
 /// If the command cannot be started, fails or was stopped, or if the adapter cannot be found afterwards.

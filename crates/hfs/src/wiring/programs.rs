@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hfs_acp::{AcpAgent, Attachments, Launch, PermissionPolicy, ToolServer};
 use hfs_core::{
-    Attachment, ContentHash, ErrorKind, MessageRange, NotPersisted, Role, SessionId, Store, error_chain,
+    Attachment, BranchId, ContentHash, ErrorKind, Message, MessageRange, NotPersisted, Role, SessionId,
+    Store, error_chain,
 };
 use hfs_exchange::Format;
 use hfs_tui::AgentState;
@@ -31,6 +32,9 @@ struct Preset {
     arguments: &'static [&'static str],
     /// Variables with its settings and keys.
     variables: &'static [&'static str],
+    /// The format of its transcripts, if hfs reads them.
+    format: Option<Format>,
+    /// The format of the transcripts that hfs writes for it.
     transcript: TranscriptFormat,
     /// The mode in which it asks before it acts, if its own settings might choose another one.
     mode: Option<&'static str>,
@@ -79,6 +83,7 @@ const PRESETS: [Preset; 7] = [
             "ANTHROPIC_VERTEX_PROJECT_ID",
             "IS_SANDBOX",
         ],
+        format: Some(Format::ClaudeCode),
         transcript: TranscriptFormat::ClaudeCode,
         mode: Some("default"),
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
@@ -91,6 +96,7 @@ const PRESETS: [Preset; 7] = [
         command: "codex-acp",
         arguments: &[],
         variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_API_KEY", "CODEX_HOME"],
+        format: Some(Format::Codex),
         transcript: TranscriptFormat::Codex,
         mode: Some("read-only"),
         install: "npm install -g @agentclientprotocol/codex-acp",
@@ -103,6 +109,7 @@ const PRESETS: [Preset; 7] = [
         command: "opencode",
         arguments: &["acp"],
         variables: PROVIDER_KEYS,
+        format: Some(Format::OpenCode),
         transcript: TranscriptFormat::Opencode,
         mode: None,
         install: "npm install -g opencode-ai",
@@ -123,6 +130,7 @@ const PRESETS: [Preset; 7] = [
             "GOOGLE_GENAI_USE_VERTEXAI",
             "GOOGLE_APPLICATION_CREDENTIALS",
         ],
+        format: Some(Format::Gemini),
         transcript: TranscriptFormat::None,
         mode: None,
         install: "npm install -g @google/gemini-cli",
@@ -135,6 +143,7 @@ const PRESETS: [Preset; 7] = [
         command: "qwen",
         arguments: &["--acp"],
         variables: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
+        format: Some(Format::Qwen),
         transcript: TranscriptFormat::None,
         mode: None,
         install: "npm install -g @qwen-code/qwen-code",
@@ -155,6 +164,7 @@ const PRESETS: [Preset; 7] = [
             "OPENROUTER_API_KEY",
             "OLLAMA_HOST",
         ],
+        format: Some(Format::Goose),
         transcript: TranscriptFormat::None,
         mode: None,
         install: "https://block.github.io/goose/docs/getting-started/installation",
@@ -167,6 +177,7 @@ const PRESETS: [Preset; 7] = [
         command: "pi-acp",
         arguments: &[],
         variables: PROVIDER_KEYS,
+        format: Some(Format::Pi),
         transcript: TranscriptFormat::None,
         mode: None,
         install: "npm install -g @mariozechner/pi-coding-agent pi-acp",
@@ -283,6 +294,11 @@ pub fn all(programs: &Programs) -> BTreeMap<String, AgentProgram> {
     all
 }
 
+/// The agents that are installed programs, by name.
+pub fn installed(programs: &Programs, environment: &Environment) -> impl Iterator<Item = AgentProgram> {
+    all(programs).into_values().filter(move |program| program.find(environment).is_some())
+}
+
 /// The names of all agents: those of hfs, then programs.
 pub fn agent_names(programs: &Programs) -> Vec<String> {
     BUILT_IN.into_iter().map(str::to_owned).chain(all(programs).into_keys()).collect()
@@ -313,55 +329,47 @@ pub fn named(name: &str, programs: &Programs) -> Result<AgentProgram, CliError> 
 /// # Errors
 /// If the session cannot be read.
 pub fn of_session(session: SessionId, context: &Context) -> Result<Option<String>, CliError> {
-    /// Messages that are searched for the last answer.
-    const MESSAGES: u32 = 50;
-    let is_named = [Key::Agent, Key::Triads, Key::Model].into_iter().any(|key| {
-        let origin = context.config.get(key).map(|setting| &setting.origin);
-        matches!(origin, Some(ValueOrigin::CommandLine(_) | ValueOrigin::Variable(_)))
-    });
-    if is_named {
+    if is_agent_named(context) {
         return Ok(None);
     }
     let store = context.store()?;
     let branch = store.get_session(session)?.session.current_branch;
+    Ok(last_reply(store.as_ref(), branch)?.and_then(|reply| of_reply(&reply, context)))
+}
+
+/// Whether an option or a variable of this run names an agent or a model.
+pub fn is_agent_named(context: &Context) -> bool {
+    [Key::Agent, Key::Triads, Key::Model].into_iter().any(|key| {
+        let origin = context.config.get(key).map(|setting| &setting.origin);
+        matches!(origin, Some(ValueOrigin::CommandLine(_) | ValueOrigin::Variable(_)))
+    })
+}
+
+/// The newest reply on a branch, among its last messages.
+///
+/// # Errors
+/// If the branch cannot be read.
+pub fn last_reply(store: &dyn Store, branch: BranchId) -> Result<Option<Message>, CliError> {
+    /// Messages that are searched.
+    const MESSAGES: u32 = 50;
     let messages = store.read_messages(branch, MessageRange::Newest(MESSAGES))?;
-    let Some(last) = messages.iter().rev().find(|message| message.content.role == Role::Assistant) else {
-        return Ok(None);
-    };
-    let name = match (&last.content.source, &last.content.agent) {
+    Ok(messages.into_iter().rev().find(|message| message.content.role == Role::Assistant))
+}
+
+/// The program that wrote a reply, in hfs or before the reply was imported, if it is installed.
+pub fn of_reply(reply: &Message, context: &Context) -> Option<String> {
+    let name = match (&reply.content.source, &reply.content.agent) {
         (Some(source), _) => of_format(&source.format),
         (None, agent) => agent.as_deref(),
     };
-    let programs = all(&context.settings.programs);
-    let program = name.and_then(|name| programs.get(name));
-    Ok(program
-        .filter(|program| program.find(&context.environment).is_some())
-        .map(|program| program.name.clone()))
+    let program = all(&context.settings.programs).remove(name?)?;
+    program.find(&context.environment).is_some().then_some(program.name)
 }
 
 /// The name of the agent whose transcripts have this format.
 fn of_format(format: &str) -> Option<&'static str> {
-    Some(match format.parse::<Format>().ok()? {
-        Format::ClaudeCode => "claude",
-        Format::Codex => "codex",
-        Format::OpenCode => "opencode",
-        Format::Gemini => "gemini",
-        Format::Qwen => "qwen",
-        Format::Goose => "goose",
-        Format::Pi => "pi",
-        Format::Hfs
-        | Format::Copilot
-        | Format::Cline
-        | Format::ClaudeAi
-        | Format::OpenAiAgents
-        | Format::ChatGpt
-        | Format::Llm
-        | Format::Aider
-        | Format::ShareGpt
-        | Format::LangGraph
-        | Format::Python
-        | Format::OpenAiMessages => return None,
-    })
+    let format = format.parse::<Format>().ok()?;
+    PRESETS.iter().find(|preset| preset.format == Some(format)).map(|preset| preset.name)
 }
 
 /// Whether a tool is installed. Claude Code's own installer uses a folder that only an alias of the shell refers to.
@@ -444,7 +452,7 @@ pub fn log_path(name: &str, context: &Context) -> PathBuf {
     context.home.logs().join(format!("agent-{name}.log"))
 }
 
-/// To what the sessions of an agent belong.
+/// What the sessions of an agent belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionKeeping {
     /// Each belongs to a branch.
@@ -566,7 +574,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_tool_without_its_adapter_is_told_from_one_that_is_missing() {
+    fn a_tool_without_its_adapter_is_distinguished_from_one_that_is_missing() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let mut environment = Environment::with_variables([("PATH", folder.path().to_str().unwrap())]);

@@ -54,12 +54,8 @@ fn mixed(
     programs: &Programs,
     environment: &Environment,
 ) -> Result<String, ConfigError> {
-    let all = programs::all(programs);
-    let installed: Vec<&str> = all
-        .values()
-        .filter(|program| program.find(environment).is_some())
-        .map(|program| program.name.as_str())
-        .collect();
+    let installed: Vec<String> =
+        programs::installed(programs, environment).map(|program| program.name).collect();
     if installed.is_empty() {
         return Err(ConfigError::InvalidValue {
             origin: origin.clone(),
@@ -399,7 +395,7 @@ mod tests {
         let AgentBackend::Triads(_, Some(models)) = choice.backend else { panic!() };
         let NamedModel::Program(critic) = models.named.get("agent:codex").unwrap() else { panic!() };
         assert_eq!(critic.title, "Codex");
-        let unknown = without_default_model("model: agent:nobody\n").err().unwrap().to_string();
+        let unknown = without_default_model("model: agent:unknown\n").err().unwrap().to_string();
         assert!(unknown.contains("there is no agent"), "{unknown}");
         let yaml = format!("{}\nmodel: agent:claude\n", TriadsConfig::SMALL);
         let mut config = TriadsConfig::from_yaml(&yaml).unwrap();

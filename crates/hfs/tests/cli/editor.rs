@@ -427,12 +427,29 @@ fn the_agent_and_the_model_are_selected_in_the_editor() {
     );
     editor.prompt(&session, "hello");
     assert_eq!(shown(&hfs, &session)["messages"][3]["agent"], "recall");
-    for (id, value, words) in [("hfs_agent", "nobody", "no agent"), ("unknown", "x", "no option")] {
+    for (id, value, words) in [("hfs_agent", "unknown", "no agent"), ("unknown", "x", "no option")] {
         let params = json!({"sessionId": session, "configId": id, "value": value});
         let error = editor.refused("session/set_config_option", &params);
         assert!(message_of(&error).contains(words), "{error}");
     }
     assert_eq!(editor.prompt(&session, "Still recall?")["stopReason"], "end_turn");
+}
+
+#[test]
+fn a_model_is_selected_for_the_agent_that_was_selected_before() {
+    let server = ModelServer::start();
+    server.models(["test-model", "other-model"]);
+    server.otherwise(|_| Script::text("from a model"));
+    let hfs = hfs_with(&server);
+    let mut editor = editor(&hfs, &["--agent", "recall"]);
+    let session = editor.open(&hfs.project());
+    for (id, value) in [("hfs_agent", "assistant"), ("hfs_model", "other-model")] {
+        let set = json!({"sessionId": session, "configId": id, "value": value});
+        let options = editor.call("session/set_config_option", &set);
+        assert_eq!(Editor::option(&options, "hfs_agent").unwrap()["currentValue"], "assistant", "{id}");
+    }
+    editor.prompt(&session, "hello");
+    assert_eq!(server.requests().pop().unwrap().model(), "other-model");
 }
 
 #[test]
@@ -719,4 +736,26 @@ fn another_agent_continues_and_gets_the_conversation() {
             .iter()
             .any(|note| note.to_string().contains("conversation so far as text"))
     );
+}
+
+#[test]
+fn a_loaded_session_is_continued_by_the_program_that_answered_last() {
+    let script = ScriptedProgram::new(&json!({"session/prompt": [[chunk("from the program")]]}));
+    let hfs = hfs_with_agent(&script);
+    let mut first = editor(&hfs, &["--agent", "scripted"]);
+    let session = first.open(&hfs.project());
+    first.prompt(&session, "the first words");
+    first.close_input();
+    assert!(first.wait_for_end().0.success());
+    let mut next = editor(&hfs, &[]);
+    let loaded = next.load(&session, &hfs.project());
+    assert_eq!(Editor::option(&loaded, "hfs_agent").unwrap()["currentValue"], "scripted");
+    assert_eq!(script.received("initialize").len(), 1, "a load starts no agent");
+    next.prompt(&session, "the next words");
+    assert_eq!(next.last_answer(&session), "from the program");
+    assert_eq!(script.received("session/prompt").len(), 2);
+    // What the user names for this run comes first.
+    let mut other = editor(&hfs, &["--agent", "recall"]);
+    let loaded = other.load(&session, &hfs.project());
+    assert_eq!(Editor::option(&loaded, "hfs_agent").unwrap()["currentValue"], "recall");
 }

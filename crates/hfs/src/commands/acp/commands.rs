@@ -127,7 +127,7 @@ pub async fn run(
             run_plugin(name, arguments, session.plugins.as_ref(), &engine, conversation).await
         }
         EnteredCommand::Session(command) => {
-            let Some(id) = conversation.session() else { return Err(EditorSession::without_messages()) };
+            let Some(id) = conversation.session() else { return Err(without_messages()) };
             match command {
                 SessionCommand::Rewind if arguments.is_empty() => places(server, id, conversation).await,
                 SessionCommand::Rewind => rewind(server, id, &engine, conversation, arguments).await,
@@ -139,6 +139,10 @@ pub async fn run(
             }
         }
     }
+}
+
+fn without_messages() -> CliError {
+    CliError::new(ErrorKind::Conflict, "this session has no messages yet")
 }
 
 async fn run_plugin(
@@ -154,7 +158,7 @@ async fn run_plugin(
     Ok(sanitize::block(&result?.unwrap_or_else(|| format!("`/{name}` is done."))))
 }
 
-/// The conversation so far in view, and what to do with what the editor still shows.
+/// Ends the answer to a command after which the editor shows messages that are not on the current branch.
 const VIEW_NOTE: &str =
     "The editor still shows what was said before; open the thread again to see only what is in view.";
 
@@ -172,7 +176,7 @@ async fn places(
     session: SessionId,
     conversation: &Conversation,
 ) -> Result<String, CliError> {
-    let Some(branch) = conversation.branch() else { return Err(EditorSession::without_messages()) };
+    let Some(branch) = conversation.branch() else { return Err(without_messages()) };
     let store = Arc::clone(&server.store);
     in_background(move || {
         let checkpoints = store.list_checkpoints(session)?;
@@ -207,7 +211,7 @@ async fn rewind(
     conversation: &mut Conversation,
     place: &str,
 ) -> Result<String, CliError> {
-    let Some(branch) = conversation.branch() else { return Err(EditorSession::without_messages()) };
+    let Some(branch) = conversation.branch() else { return Err(without_messages()) };
     let (target, place): (RewindTarget, String) = match parse_seq(place)? {
         Some(seq) => (RewindTarget::Message { branch, seq }, format!("the place after message {seq}")),
         None => {
@@ -291,7 +295,7 @@ async fn branch(
     conversation: &mut Conversation,
     arguments: &str,
 ) -> Result<String, CliError> {
-    let Some(parent) = conversation.branch() else { return Err(EditorSession::without_messages()) };
+    let Some(parent) = conversation.branch() else { return Err(without_messages()) };
     let name_of_new = Some(arguments).filter(|name| !name.is_empty());
     let created = engine.fork(parent, conversation.head(), name_of_new).await?;
     *conversation = engine.resume(session, Some(created.id)).await?;

@@ -10,8 +10,8 @@ use hfs_acp::{
     answer_update, delta_update, note_update,
 };
 use hfs_core::{
-    ContextUpdate, DecidedBy, Event, EventPayload, RequestEvent, SessionId, Timestamp, ToolEvent,
-    name_without_time,
+    Clock as _, ContextUpdate, DecidedBy, Event, EventPayload, RequestEvent, SessionId, SystemClock,
+    Timestamp, ToolEvent, name_without_time,
 };
 use hfs_engine::{ORIGINAL_TEXT, Observer, Update};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::output::sanitize;
 use crate::permissions::UserPolicy;
 
-/// What an editor can do beside what all can.
+/// What an editor offers beyond what the protocol requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EditorFeatures {
     pub files: FileAccess,
@@ -61,6 +61,10 @@ pub struct EditorView {
 }
 
 impl EditorView {
+    pub fn new(connection: &EditorConnection, session: SessionId, features: EditorFeatures) -> Self {
+        Self { connection: connection.clone(), session: session.to_string().into(), features }
+    }
+
     /// Shows an update of an agent, or of a replay.
     pub fn show(&self, update: &Value) {
         if let Some(update) = self.features.shown(update) {
@@ -68,12 +72,12 @@ impl EditorView {
         }
     }
 
-    /// Says something of hfs beside the conversation.
+    /// Shows a note of hfs beside the conversation.
     pub fn note(&self, text: &str) {
         self.show(&json!({"sessionUpdate": "notice", "severity": "info", "title": text}));
     }
 
-    /// Says something in the place of the agent.
+    /// Shows a text of hfs as an answer of the agent.
     pub fn answer(&self, text: &str) {
         self.show(&answer_update(text));
     }
@@ -172,13 +176,12 @@ pub struct TurnObserver {
     pub is_shown_by_agent: bool,
     /// Whether a warning about a failed save was shown.
     pub is_unsaved: AtomicBool,
-    pub now: fn() -> Timestamp,
 }
 
 impl Observer for TurnObserver {
     fn update(&self, update: Update) {
         match update {
-            Update::SessionCreated { name, .. } => self.view.name(&name, (self.now)()),
+            Update::SessionCreated { name, .. } => self.view.name(&name, SystemClock.now()),
             Update::Delta(delta) if !self.is_shown_by_agent => {
                 delta_update(&delta).iter().for_each(|update| self.view.show(update));
             }
@@ -215,18 +218,8 @@ impl Observer for TurnObserver {
 impl TurnObserver {
     fn event(&self, event: &Event) {
         let payload = &event.payload;
-        if let Some(ToolEvent::SessionOpened { agent, sent_as_text, left_out, .. }) = ToolEvent::read(payload)
-        {
-            if sent_as_text > 0 {
-                let missing = match left_out {
-                    0 => String::new(),
-                    count => format!(", without the {count} oldest messages"),
-                };
-                self.view.note(&format!(
-                    "{agent} begins a session of its own; it gets the conversation so far as text{missing}"
-                ));
-            }
-            return;
+        if let Some(text) = ToolEvent::read(payload).and_then(|event| event.describe_handover()) {
+            self.view.note(&sanitize::line(&text));
         }
         if self.is_shown_by_agent {
             return;
@@ -245,11 +238,5 @@ impl TurnObserver {
         } else if let EventPayload::PhaseStarted { phase } = payload {
             self.view.note(&sanitize::line(phase));
         }
-    }
-}
-
-impl EditorView {
-    pub fn new(connection: &EditorConnection, session: SessionId, features: EditorFeatures) -> Self {
-        Self { connection: connection.clone(), session: session.to_string().into(), features }
     }
 }

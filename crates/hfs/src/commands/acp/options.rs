@@ -10,10 +10,10 @@ use hfs_acp::{OptionValue, RpcError, RpcErrorCode};
 use serde::Deserialize as _;
 use serde_json::json;
 
-use super::session::{EditorSession, Selection, SessionAgent};
+use super::session::{EditorSession, SessionAgent};
 use super::{Server, rpc_error};
 use crate::config::BUILT_IN;
-use crate::context::Context;
+use crate::context::{Context, SessionChoices};
 use crate::output::error::CliError;
 use crate::wiring::programs;
 
@@ -27,8 +27,7 @@ pub type SelectableAgent = (String, String);
 /// The agents that can answer: those of hfs, and the installed programs.
 pub fn selectable_agents(context: &Context) -> Vec<SelectableAgent> {
     let own = BUILT_IN.into_iter().map(|name| (name.to_owned(), name.to_owned()));
-    let programs = programs::all(&context.settings.programs).into_values();
-    let installed = programs.filter(|program| program.find(&context.environment).is_some());
+    let installed = programs::installed(&context.settings.programs, &context.environment);
     own.chain(installed.map(|program| (program.name, program.title))).collect()
 }
 
@@ -81,12 +80,11 @@ pub async fn set(
     let value = OptionValue::from(request.value);
     match (id.as_str(), value) {
         (AGENT, OptionValue::Choice(name)) => {
-            let selection = Selection { agent: Some(name), model: None };
-            session.select(server, selection).await?;
+            session.select(server, SessionChoices { agent: Some(name), model: None }).await?;
         }
         (MODEL, OptionValue::Choice(model)) => {
-            let selection = Selection { model: Some(model), ..session.selection() };
-            session.select(server, selection).await?;
+            let choices = SessionChoices { model: Some(model), ..session.choices() };
+            session.select(server, choices).await?;
         }
         (AGENT | MODEL, OptionValue::Switch(_)) => {
             return Err(invalid(format!("{id} has names as values")));

@@ -10,10 +10,10 @@ use hfs_acp::wire::{ContentBlock, McpServer, PromptResponse, StopReason, Usage a
 use hfs_acp::{AcpAgent, PromptContent, Replay, RpcError, RpcErrorCode, read_prompt};
 use hfs_agents::{MAX_IMAGE_BYTES, ModelConfig, Recall};
 use hfs_core::{
-    AgentError, Attachment, BranchId, Clock as _, ContentHash, ErrorKind, IncompleteReason, MessageRange,
-    Run, Seq, SessionId, StoreError, SystemClock, Usage,
+    AgentError, BranchId, IncompleteReason, MessageRange, Run, Seq, SessionId, SessionSummary, StoreError,
+    Usage,
 };
-use hfs_engine::{Conversation, Engine, Exchange, OutgoingAttachment, OutgoingMessage, SendError};
+use hfs_engine::{Conversation, Engine, Exchange, OutgoingMessage, SendError};
 use hfs_plugins::Plugins;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -23,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::front_end::{AgentChange, AgentView, EditorPolicy, EditorView, TurnObserver};
 use super::options::{SelectableAgent, selectable_agents};
 use super::{Server, commands, in_background, invalid_request, options, rpc_error, wire_error};
-use crate::config::Key;
-use crate::context::Context;
+use crate::context::{Context, SessionChoices};
 use crate::output::error::CliError;
 use crate::permissions::{AllowedKinds, NeverAsks};
 use crate::wiring::agent::{
@@ -43,13 +42,6 @@ pub enum Opening {
     Replayed,
     /// Nothing: the editor has the messages.
     Silent,
-}
-
-/// The agent and the model that the editor has selected; `None` for those of the settings.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
-    pub agent: Option<String>,
-    pub model: Option<String>,
 }
 
 /// The agent that answers in a session.
@@ -76,7 +68,7 @@ pub struct EditorSession {
     pub directory: PathBuf,
     servers: Vec<McpServer>,
     pub plugins: Option<Plugins>,
-    selection: RefCell<Selection>,
+    choices: RefCell<SessionChoices>,
     agent: RefCell<Rc<SessionAgent>>,
     /// The commands of the agent itself.
     agent_commands: RefCell<Vec<Value>>,
@@ -108,7 +100,10 @@ impl EditorSession {
         servers: Vec<McpServer>,
     ) -> Result<Rc<Self>, RpcError> {
         let project = project::of_directory(&directory);
-        let session = Self::build(server, SessionId::generate(), directory, servers).await?;
+        let context = server.context(&directory).map_err(|error| wire_error(&error))?;
+        let choices = SessionChoices::default();
+        let session =
+            Self::build(server, &context, SessionId::generate(), directory, servers, choices).await?;
         if let Some(problem) = &session.agent().problem {
             return Err(problem.clone());
         }
@@ -116,7 +111,7 @@ impl EditorSession {
         Ok(session)
     }
 
-    /// A session of the store, at its current branch.
+    /// A session of the store, at its current branch. The program that answered last continues it.
     pub async fn open(
         server: &Rc<Server>,
         id: SessionId,
@@ -131,7 +126,11 @@ impl EditorSession {
             let restore = format!("restore it with: hfs session restore {}", id.short().shown());
             return Err(rpc_error(RpcErrorCode::NotFound, format!("the session is in the trash; {restore}")));
         }
-        let session = Self::build(server, id, directory, servers).await?;
+        let context = server.context(&directory).map_err(|error| wire_error(&error))?;
+        let agent = last_program(server, &summary, &context).await.map_err(|error| wire_error(&error))?;
+        let choices = SessionChoices { agent, model: None };
+        let context = context.with_choices(choices.clone()).map_err(|error| wire_error(&error))?;
+        let session = Self::build(server, &context, id, directory, servers, choices).await?;
         let conversation = session.agent().engine.resume(id, None).await;
         let conversation = conversation.map_err(|error| wire_error(&error.into()))?;
         if let (Opening::Replayed, Some(branch)) = (opening, conversation.branch()) {
@@ -142,24 +141,26 @@ impl EditorSession {
         Ok(session)
     }
 
+    /// Builds a session with the agent that the context selects.
     async fn build(
         server: &Rc<Server>,
+        context: &Context,
         id: SessionId,
         directory: PathBuf,
         servers: Vec<McpServer>,
+        choices: SessionChoices,
     ) -> Result<Rc<Self>, RpcError> {
         let view = EditorView::new(&server.connection, id, server.features());
         let (changes, received_changes) = mpsc::unbounded_channel();
-        let context = server.context(&directory).map_err(|error| wire_error(&error))?;
         let plugins = context.plugins().map_err(|error| wire_error(&error))?.cloned();
-        let agent = build_agent(&view, &servers, &changes, &context).await?;
+        let agent = build_agent(&view, &servers, &changes, context).await?;
         Ok(Rc::new(Self {
             id,
             view,
             directory,
             servers,
             plugins,
-            selection: RefCell::default(),
+            choices: RefCell::new(choices),
             agent: RefCell::new(Rc::new(agent)),
             agent_commands: RefCell::default(),
             changes,
@@ -173,8 +174,9 @@ impl EditorSession {
         Rc::clone(&self.agent.borrow())
     }
 
-    pub fn selection(&self) -> Selection {
-        self.selection.borrow().clone()
+    /// The agent and the model that the editor has selected.
+    pub fn choices(&self) -> SessionChoices {
+        self.choices.borrow().clone()
     }
 
     /// Begins a turn, unless one is running.
@@ -205,13 +207,17 @@ impl EditorSession {
     }
 
     /// Lets another agent or model answer from now on.
-    pub async fn select(self: &Rc<Self>, server: &Rc<Server>, selection: Selection) -> Result<(), RpcError> {
+    pub async fn select(
+        self: &Rc<Self>,
+        server: &Rc<Server>,
+        choices: SessionChoices,
+    ) -> Result<(), RpcError> {
         // A turn keeps its agent.
         let _turn = self.begin_turn()?;
-        let earlier = self.selection.replace(selection);
+        let earlier = self.choices.replace(choices);
         let rebuilt = self.rebuild(server).await;
         if let Err(error) = rebuilt {
-            self.selection.replace(earlier);
+            self.choices.replace(earlier);
             return Err(error);
         }
         self.announce_models();
@@ -236,45 +242,32 @@ impl EditorSession {
     }
 
     fn context(&self, server: &Server) -> Result<Context, CliError> {
-        let Selection { agent, model } = self.selection();
-        let mut context = server.context(&self.directory)?;
-        for (key, value) in [(Key::Agent, agent), (Key::Model, model)] {
-            if let Some(value) = value {
-                context = context.with_override(key, "this session", &value)?;
-            }
-        }
-        Ok(context)
+        server.context(&self.directory)?.with_choices(self.choices())
     }
 
     /// Announces what the editor learns after it has opened the session: commands, models, the options of the agent. With
     /// `starts_agent`, an agent that is a program is started for that.
-    pub fn announce(
-        self: &Rc<Self>,
-        server: Rc<Server>,
-        starts_agent: bool,
-    ) -> impl Future<Output = ()> + use<> {
-        let session = Rc::clone(self);
-        async move {
-            session.announce_commands();
-            session.announce_models();
-            if starts_agent {
-                spawn_local(prepare(Rc::clone(&session)));
-            }
-            if let Some(plugins) = session.plugins.clone() {
-                spawn_local(announce_plugins(Rc::downgrade(&session), plugins));
-            }
-            let received = session.received_changes.borrow_mut().take();
-            let weak = Rc::downgrade(&session);
-            drop((session, server));
-            let Some(mut received) = received else { return };
-            while let Some(change) = received.recv().await {
-                let Some(session) = weak.upgrade() else { return };
-                match change {
-                    AgentChange::Options => options::announce(&session),
-                    AgentChange::Commands(commands) => {
-                        *session.agent_commands.borrow_mut() = commands;
-                        session.announce_commands();
-                    }
+    pub async fn announce(self: Rc<Self>, starts_agent: bool) {
+        self.announce_commands();
+        self.announce_models();
+        if starts_agent {
+            spawn_local(prepare(Rc::clone(&self)));
+        }
+        if let Some(plugins) = self.plugins.clone() {
+            spawn_local(announce_plugins(Rc::downgrade(&self), plugins));
+        }
+        let received = self.received_changes.borrow_mut().take();
+        let session = Rc::downgrade(&self);
+        // A session that the editor has closed is not kept alive.
+        drop(self);
+        let Some(mut received) = received else { return };
+        while let Some(change) = received.recv().await {
+            let Some(session) = session.upgrade() else { return };
+            match change {
+                AgentChange::Options => options::announce(&session),
+                AgentChange::Commands(commands) => {
+                    *session.agent_commands.borrow_mut() = commands;
+                    session.announce_commands();
                 }
             }
         }
@@ -384,7 +377,6 @@ impl EditorSession {
             view: self.view.clone(),
             is_shown_by_agent: agent.program.is_some(),
             is_unsaved: AtomicBool::new(false),
-            now: || SystemClock.now(),
         });
         // The same message again, after it was saved and its reply was not.
         let unanswered = match message.attachments.as_slice() {
@@ -418,6 +410,20 @@ impl EditorSession {
              sent: read them, and send it again"
         )))
     }
+}
+
+/// The program that answered last in a session, if it continues the session.
+async fn last_program(
+    server: &Server,
+    summary: &SessionSummary,
+    context: &Context,
+) -> Result<Option<String>, CliError> {
+    if programs::is_agent_named(context) {
+        return Ok(None);
+    }
+    let (store, branch) = (Arc::clone(&server.store), summary.session.current_branch);
+    let reply = in_background(move || programs::last_reply(store.as_ref(), branch)).await?;
+    Ok(reply.and_then(|reply| programs::of_reply(&reply, context)))
 }
 
 /// Starts the agent of a new session, so that its options and commands are shown. If it does not start, its first turn says
@@ -496,15 +502,10 @@ fn outgoing(content: PromptContent) -> Result<OutgoingMessage, SendError> {
     }
     for picture in content.pictures {
         if picture.bytes.len() as u64 > MAX_IMAGE_BYTES {
-            let reason = format!("a picture may have at most {} KiB", MAX_IMAGE_BYTES >> 10);
+            let reason = format!("a picture may have at most {}", attachments::size(MAX_IMAGE_BYTES));
             return Err(SendError::NotAttached { name: picture.name, reason });
         }
-        let hash = ContentHash::from_bytes(*blake3::hash(&picture.bytes).as_bytes());
-        message.attachments.push(OutgoingAttachment {
-            media_type: picture.media_type,
-            name: picture.name,
-            content: Attachment { hash, bytes: picture.bytes },
-        });
+        message.attachments.push(attachments::attached(picture.name, picture.media_type, picture.bytes));
     }
     Ok(message)
 }
@@ -542,11 +543,4 @@ fn usage(run: &Run) -> Option<WireUsage> {
             .cached_read_tokens(total.cache_read_tokens)
             .cached_write_tokens(total.cache_write_tokens)
     })
-}
-
-impl EditorSession {
-    /// The error for something that needs messages.
-    pub fn without_messages() -> CliError {
-        CliError::new(ErrorKind::Conflict, "this session has no messages yet")
-    }
 }

@@ -3,13 +3,13 @@
 //! The printer's thread shows a question and waits for its answer, so that the reply and the question never mix.
 
 use std::io::{self, BufRead, IsTerminal, Read};
+use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_acp::PermissionQuestion;
-use hfs_core::{DiffLine, changed_lines};
+use hfs_core::{DiffLine, changed_lines, lock_unpoisoned};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ impl TerminalAsker {
     }
 
     pub fn set_printer(&self, printer: Sender<PrinterInput>) {
-        *self.printer.lock().unwrap_or_else(PoisonError::into_inner) = Some(printer);
+        *lock_unpoisoned(&self.printer) = Some(printer);
     }
 }
 
@@ -62,12 +62,7 @@ impl Asker for TerminalAsker {
         let (answer, answered) = oneshot::channel();
         let text = describe(question, covers.as_deref());
         let open = OpenQuestion { text, offers_always: covers.is_some(), answer };
-        self.printer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()?
-            .send(PrinterInput::Question(open))
-            .ok()?;
+        lock_unpoisoned(&self.printer).as_ref()?.send(PrinterInput::Question(open)).ok()?;
         answered.await.ok().flatten()
     }
 }
