@@ -138,7 +138,7 @@ fn spare_pages(conn: &Connection) -> Result<i64> {
 }
 
 /// Releases some free pages. Returns true if it released any and more than `keep` free pages are left.
-fn shrink_step(conn: &Connection, keep: i64) -> Result<bool> {
+pub(crate) fn shrink_step(conn: &Connection, keep: i64) -> Result<bool> {
     let before = free_pages(conn)?;
     if before <= keep {
         return Ok(false);

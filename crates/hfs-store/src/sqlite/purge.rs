@@ -25,6 +25,7 @@ use crate::db::group_commit::WriteOptions;
 use crate::db::lookup::{self, HIDDEN, TRASHED};
 use crate::db::paths::{Paths, create_private_file, remove_if_exists};
 use crate::error::Result;
+use crate::sqlite::maintenance::shrink_step;
 use crate::sqlite::{SqliteStore, attachments, text_index};
 use crate::state_store::rebase::{self, Orphans};
 use crate::state_store::{self, hash_of};
@@ -109,16 +110,21 @@ pub(crate) fn end_snapshot(store: &SqliteStore) {
 /// log.
 fn empty_pages(store: &SqliteStore, timeout: Duration) -> Result<bool> {
     store.release_free_pages()?;
-    store.db.try_with_writer(|conn| {
-        let is_empty = truncate_log(conn, timeout)?;
-        // Under the write lock, so that a purge in another process does not change the file at the same time.
-        if is_empty {
-            remove_if_exists(&store.db.paths.unfinished_purge())?;
-        } else {
-            mark_unfinished(&store.db.paths)?;
-        }
-        Ok(is_empty)
-    })
+    store.db.try_with_writer(|conn| empty_log(conn, &store.db.paths, timeout))
+}
+
+/// The last step of [`empty_pages`]. The caller holds the write lock, so that a purge in another process neither frees
+/// pages nor changes the file at the same time.
+fn empty_log(conn: &Connection, paths: &Paths, timeout: Duration) -> Result<bool> {
+    // Pages that another process has freed in the meantime.
+    while shrink_step(conn, 0)? {}
+    let is_empty = truncate_log(conn, timeout)?;
+    if is_empty {
+        remove_if_exists(&paths.unfinished_purge())?;
+    } else {
+        mark_unfinished(paths)?;
+    }
+    Ok(is_empty)
 }
 
 /// Copies the write-ahead log into the database and truncates it. Returns false if another connection still reads the
@@ -259,8 +265,8 @@ pub(crate) fn delete_rows(store: &SqliteStore, session: Hidden, by: DeletedBy) -
             return Ok(Orphans::new());
         }
         if by == DeletedBy::Purge {
-            // After this transaction, only the file tells that text is left, in case this process is killed. A process that
-            // removes the file holds the write lock, so it does that before or after the transaction.
+            // After this transaction, only the file records that text is left, in case this process is killed. A process
+            // that removes the file holds the write lock, and has removed the text before (see `empty_log`).
             mark_unfinished(&paths)?;
         }
         delete_other_rows(conn, session.no)
@@ -331,6 +337,7 @@ fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use hfs_core::{MessageStore as _, SessionStore as _};
     use testkit::builders::{Drafts, at};
@@ -338,17 +345,17 @@ mod tests {
     use super::*;
     use crate::db::options::SqliteOptions;
 
-    #[test]
-    fn the_text_is_removed_by_the_next_process_if_one_is_killed_after_the_rows_are_deleted() {
-        const WORD: &str = "zebrafinchword";
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("hfs.db");
-        let contains = || {
-            let files =
-                ["hfs.db", "hfs.db-wal"].map(|name| fs::read(home.path().join(name)).unwrap_or_default());
-            files.iter().any(|bytes| memchr::memmem::find(bytes, WORD.as_bytes()).is_some())
-        };
-        let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+    const WORD: &str = "zebrafinchword";
+
+    /// Whether the text of the purged session is in the files of the store `hfs.db` in this folder.
+    fn contains_text(home: &Path) -> bool {
+        let files = ["hfs.db", "hfs.db-wal"].map(|name| fs::read(home.join(name)).unwrap_or_default());
+        files.iter().any(|bytes| memchr::memmem::find(bytes, WORD.as_bytes()).is_some())
+    }
+
+    /// A store whose process is killed after the rows of a purged session are deleted.
+    fn store_with_deleted_rows(home: &Path) -> SqliteStore {
+        let store = SqliteStore::open(home.join("hfs.db"), SqliteOptions::default()).unwrap();
         let make = Drafts::new(1);
         let session = store.create_session(&make.session("purged")).unwrap();
         let text = make.user(&WORD.repeat(2000));
@@ -356,10 +363,26 @@ mod tests {
         let hidden =
             store.db.write(ACTION, move |conn| hide(conn, lookup::session_no(conn, session.id)?)).unwrap();
         delete_rows(&store, hidden, DeletedBy::Purge).unwrap();
-        assert!(contains());
+        assert!(contains_text(home));
+        store
+    }
 
-        let next = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        assert!(!contains());
+    #[test]
+    fn the_text_is_removed_by_the_next_process_if_one_is_killed_after_the_rows_are_deleted() {
+        let home = tempfile::tempdir().unwrap();
+        let _store = store_with_deleted_rows(home.path());
+        let next = SqliteStore::open(home.path().join("hfs.db"), SqliteOptions::default()).unwrap();
+        assert!(!contains_text(home.path()));
         assert!(!next.db.paths.unfinished_purge().exists());
+    }
+
+    #[test]
+    fn the_text_is_removed_before_the_file_that_records_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = store_with_deleted_rows(home.path());
+        let is_empty =
+            store.db.try_with_writer(|conn| empty_log(conn, &store.db.paths, READERS_TIMEOUT)).unwrap();
+        assert!(is_empty && !store.db.paths.unfinished_purge().exists());
+        assert!(!contains_text(home.path()));
     }
 }

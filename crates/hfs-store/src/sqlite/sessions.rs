@@ -413,7 +413,7 @@ fn find_recent(conn: &Connection, back: u32, project: Option<&str>, state: i64) 
         .ok_or_else(|| not_found("session", &if back == 0 { "@".to_owned() } else { format!("@-{back}") }))
 }
 
-/// Finds a session by its id, its name, or the start of its short id or id. Tries them in this order.
+/// Finds a session by its id, its name, its title, or the start of its short id or id. Tries them in this order.
 fn find_by_text(conn: &Connection, text: &str, state: i64) -> Result<SessionId> {
     let typed = text.to_ascii_lowercase();
     if text.is_empty() {
