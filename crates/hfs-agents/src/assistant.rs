@@ -96,8 +96,9 @@ impl Assistant {
             model_request = self.model_request(&request) => model_request,
         };
         let mut handler = |event: StreamEvent<'_>| {
-            let request_event = event.request_event(ID).and_then(|event| event.payload());
-            request_event.into_iter().for_each(|event| sink.event(event));
+            if let Some(payload) = event.payload(ID) {
+                sink.event(payload);
+            }
             if let StreamEvent::Delta(delta) = event {
                 *has_output = true;
                 sink.reply(delta.into());

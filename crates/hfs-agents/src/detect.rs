@@ -49,7 +49,9 @@ pub fn detect_model(available: &AvailableProviders) -> Option<DetectedModel> {
 #[must_use]
 pub fn can_chat(name: &str) -> bool {
     let name = name.to_lowercase();
-    !["embed", "rerank", "whisper", "tts"].iter().any(|other| name.contains(other))
+    // As the end of a word, because `mattshumer` publishes models that can chat.
+    let is_speech = name.split(|c: char| !c.is_alphanumeric()).any(|word| word.ends_with("tts"));
+    !is_speech && !["embed", "rerank", "whisper"].iter().any(|other| name.contains(other))
 }
 
 /// Chooses among the models that the configured server lists: the configured one if it is listed, else the first one that
@@ -106,6 +108,16 @@ mod tests {
             ollama: Some(vec!["nomic-embed-text:latest".into(), "qwen3:4b".into()]),
         };
         assert_eq!(detect_model(&available).map(|detected| detected.model), Some("qwen3:4b".into()));
+    }
+
+    #[test]
+    fn models_for_other_purposes_are_recognized_by_their_names() {
+        for name in ["Nomic-Embed-Text", "bge-reranker", "whisper-1", "gpt-4o-mini-tts", "coqui/XTTS-v2"] {
+            assert!(!can_chat(name), "{name}");
+        }
+        for name in ["qwen3:4b", "mattshumer/reflection-70b"] {
+            assert!(can_chat(name), "{name}");
+        }
     }
 
     #[test]

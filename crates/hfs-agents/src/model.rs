@@ -30,6 +30,16 @@ pub(crate) enum ChatRole {
     Assistant,
 }
 
+impl ChatRole {
+    /// The name in the protocols of all providers but Gemini.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChatPart {
     Text(String),
@@ -137,27 +147,29 @@ pub(crate) enum StreamEvent<'a> {
 
 impl StreamEvent<'_> {
     /// The event of the run for a step of a request of `agent`. `None` for a piece of the reply.
-    pub fn request_event(&self, agent: &str) -> Option<RequestEvent> {
+    pub fn payload(&self, agent: &str) -> Option<EventPayload> {
         let agent = agent.to_owned();
         let millis = |duration: &Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        match self {
-            Self::Delta(_) | Self::Reported(_) => None,
-            Self::Waiting { server, stage, limit } => Some(RequestEvent::Waiting {
+        let event = match self {
+            Self::Delta(_) => return None,
+            Self::Reported(payload) => return Some((*payload).clone()),
+            Self::Waiting { server, stage, limit } => RequestEvent::Waiting {
                 agent,
                 server: (*server).to_owned(),
                 stage: *stage,
                 limit_ms: millis(limit),
-            }),
+            },
             Self::Retrying(error, delay) => {
                 // Without the name of the server: front ends have one line for it, and most users have one server.
                 let message = match error {
                     AgentError::Unavailable { message, .. } => message.clone(),
                     error => error.to_string(),
                 };
-                Some(RequestEvent::Retrying { agent, message, delay_ms: millis(delay) })
+                RequestEvent::Retrying { agent, message, delay_ms: millis(delay) }
             }
-            Self::LeftOut(message) => Some(RequestEvent::LeftOut { agent, message: (*message).to_owned() }),
-        }
+            Self::LeftOut(message) => RequestEvent::LeftOut { agent, message: (*message).to_owned() },
+        };
+        event.payload()
     }
 }
 

@@ -137,16 +137,11 @@ pub struct ModelName {
 }
 
 impl ModelName {
-    /// Parses a name.
-    ///
-    /// The text before the first `/` counts as a provider only if it is the name of one: `meta-llama/llama-4` is
-    /// a model name as a whole.
+    /// Parses a name, which may begin with that of a provider.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let text = text.trim();
-        if let Some((provider, model)) = text.split_once('/')
-            && let Ok(provider) = provider.parse()
-        {
+        if let Some((provider, model)) = split_provider(text) {
             return Self { provider: Some(provider), model: model.to_owned() };
         }
         let is_o_series = || {
@@ -163,6 +158,15 @@ impl ModelName {
         };
         Self { provider, model: text.to_owned() }
     }
+}
+
+/// Splits a name such as `anthropic/claude-sonnet-4-6`.
+///
+/// The text before the first `/` counts as a provider only if it is the name of one: `meta-llama/llama-4` is a model name
+/// as a whole.
+pub(crate) fn split_provider(name: &str) -> Option<(Provider, &str)> {
+    let (provider, model) = name.split_once('/')?;
+    Some((provider.parse().ok()?, model))
 }
 
 /// Timeouts of a request.

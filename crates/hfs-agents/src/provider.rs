@@ -32,6 +32,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::model::{ChatPart, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler};
+use crate::model_config::split_provider;
 use crate::{ModelConfig, Provider, RetryPolicy};
 
 use error_mapper::{AttemptError, ProviderErrorMapper};
@@ -338,25 +339,22 @@ impl ProviderModel {
             images: has(|part| matches!(part, ChatPart::Image { .. })),
             thinking: !restrictions.omit_thinking && has(|part| matches!(part, ChatPart::Thinking { .. })),
             system: request.system.is_some(),
-            provider_name: !restrictions.omit_provider_name && self.names_provider(),
+            provider_name: !restrictions.omit_provider_name && self.name_without_provider().is_some(),
         };
         (request, sent)
     }
 
-    /// Whether the model's name begins with that of its provider. Some servers call their models so, and others are given
-    /// such a name by users who mean the provider.
-    fn names_provider(&self) -> bool {
-        let prefix = self.config.model.split_once('/').map(|(prefix, _)| prefix);
-        prefix.is_some_and(|prefix| prefix.parse() == Ok(self.config.provider))
+    /// The rest of the model's name if it begins with that of its provider. Some servers have models with such names;
+    /// other servers know only the rest.
+    fn name_without_provider(&self) -> Option<&str> {
+        let (provider, rest) = split_provider(&self.config.model)?;
+        (provider == self.config.provider).then_some(rest)
     }
 
-    /// The model's name as the server knows it.
+    /// The model's name as it is sent.
     fn model_name(&self, sent: &Sent) -> &str {
         let name = self.config.model.as_str();
-        match name.split_once('/') {
-            Some((_, rest)) if self.names_provider() && !sent.provider_name => rest,
-            _ => name,
-        }
+        if sent.provider_name { name } else { self.name_without_provider().unwrap_or(name) }
     }
 
     fn body(&self, request: &ModelRequest, restrictions: &Restrictions, sent: &Sent) -> Value {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::refusal::{Restrictions, Sent};
 use super::reply::ReplyBuilder;
-use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
+use crate::model::{ChatPart, ChatTurn, ModelRequest};
 
 /// Sent if no maximum is configured, since the protocol requires one. All current models accept it; what others accept
 /// is learned from their refusal.
@@ -63,10 +63,6 @@ pub(super) fn body(model: &str, request: &ModelRequest, restrictions: &Restricti
 }
 
 fn message(turn: &ChatTurn, omit_thinking: bool) -> Value {
-    let role = match turn.role {
-        ChatRole::User => "user",
-        ChatRole::Assistant => "assistant",
-    };
     let block = |part: &ChatPart| match part {
         ChatPart::Text(text) => Some(json!({"type": "text", "text": text})),
         ChatPart::Image { media_type, base64 } => Some(json!({
@@ -84,7 +80,7 @@ fn message(turn: &ChatTurn, omit_thinking: bool) -> Value {
     } else {
         turn.parts.iter().filter_map(block).collect::<Vec<_>>().into()
     };
-    json!({"role": role, "content": content})
+    json!({"role": turn.role.as_str(), "content": content})
 }
 
 /// Reads an event of a stream, or a whole message.

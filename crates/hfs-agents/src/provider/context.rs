@@ -165,13 +165,15 @@ impl ProviderModel {
         if self.config.provider != Provider::Ollama {
             return self.list_models().await.ok()?.context_tokens;
         }
-        let body = json!({"model": self.config.model}).to_string();
         let url = endpoint::ollama_show_url(self.base_url().ok()?);
-        let response = self.send(&Method::POST, url, Some(body.as_bytes())).await.ok()?;
-        if !response.status().is_success() {
-            return None;
+        for model in std::iter::once(self.config.model.as_str()).chain(self.name_without_provider()) {
+            let body = json!({"model": model}).to_string();
+            let response = self.send(&Method::POST, url.clone(), Some(body.as_bytes())).await.ok()?;
+            if response.status().is_success() {
+                return limit_in_ollama(&serde_json::from_slice(&read_body(response).await.ok()?).ok()?);
+            }
         }
-        limit_in_ollama(&serde_json::from_slice(&read_body(response).await.ok()?).ok()?)
+        None
     }
 }
 

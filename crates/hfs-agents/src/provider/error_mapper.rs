@@ -235,13 +235,7 @@ impl ProviderErrorMapper {
             "the proxy {host} wants a name and a password; put them before the host in the variable that names the proxy: \
              NAME:PASSWORD@HOST"
         );
-        let (provider, message) = (self.label.clone(), self.sanitize(&message));
-        AttemptError::permanent(AgentError::Unavailable {
-            provider,
-            message,
-            retry_after: None,
-            suggestion: None,
-        })
+        self.unavailable(&message, None, RetryAdvice::Never)
     }
 
     fn tls_error(&self, error: &rustls::Error) -> AttemptError {

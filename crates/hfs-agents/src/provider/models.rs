@@ -50,9 +50,11 @@ impl ProviderModel {
             let text = String::from_utf8_lossy(&body);
             let list: Value = serde_json::from_str(&text).map_err(|_| self.errors.not_a_reply(&text))?;
             let names = names(&list);
+            let is_asked =
+                |name: &str| name == self.config.model || Some(name) == self.name_without_provider();
             return match ServerError::in_payload(&list).filter(|_| names.is_empty()) {
                 Some(error) => Err(self.errors.error_in_stream(error)),
-                None => Ok(ServerModels { names, context_tokens: context_of(&list, &self.config.model) }),
+                None => Ok(ServerModels { names, context_tokens: context_of(&list, is_asked) }),
             };
         }
         Err(error.unwrap_or_else(|| self.errors.invalid_configuration("it has no address")))
@@ -87,10 +89,10 @@ fn name(item: &Value) -> Option<&str> {
     Some(name.strip_prefix("models/").unwrap_or(name))
 }
 
-/// The context of a model in a list. A server with one model answers whatever name it is asked for.
-fn context_of(list: &Value, model: &str) -> Option<u64> {
+/// The context of the model in a list for whose name `is_asked` holds. A server with one model answers to any name.
+fn context_of(list: &Value, is_asked: impl Fn(&str) -> bool) -> Option<u64> {
     let models = items(list);
-    let named = models.iter().find(|item| name(item).is_some_and(|name| name == model));
+    let named = models.iter().find(|item| name(item).is_some_and(&is_asked));
     let only = || models.first().filter(|_| models.len() == 1);
     limit_in(named.or_else(only)?)
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::refusal::Sent;
 use super::reply::ReplyBuilder;
-use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
+use crate::model::{ChatPart, ChatTurn, ModelRequest};
 
 /// Ollama's smallest default context. A shorter prompt needs no `num_ctx`.
 const DEFAULT_CONTEXT: u64 = 4_096;
@@ -52,10 +52,6 @@ fn context_size(request: &ModelRequest, sent: &Sent) -> Option<u64> {
 }
 
 fn message(turn: &ChatTurn) -> Value {
-    let role = match turn.role {
-        ChatRole::User => "user",
-        ChatRole::Assistant => "assistant",
-    };
     let images: Vec<&str> = turn
         .parts
         .iter()
@@ -64,7 +60,7 @@ fn message(turn: &ChatTurn) -> Value {
             ChatPart::Text(_) | ChatPart::Thinking { .. } => None,
         })
         .collect();
-    let mut message = json!({"role": role, "content": turn.text()});
+    let mut message = json!({"role": turn.role.as_str(), "content": turn.text()});
     if let Some(fields) = message.as_object_mut().filter(|_| !images.is_empty()) {
         fields.insert("images".to_owned(), images.into());
     }
@@ -77,12 +73,7 @@ pub(super) fn read(payload: &Value, reply: &mut ReplyBuilder) {
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
         reply.thinking(text("thinking"));
         reply.text(text("content"));
-        for call in message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-        {
-            if let Some(name) = call.pointer("/function/name").and_then(Value::as_str) {
-                reply.called_tools.push(name.to_owned());
-            }
-        }
+        reply.tool_calls(message.get("tool_calls"));
     }
     // `/api/generate`, which some gateways use.
     reply.text(payload.get("response").and_then(Value::as_str).unwrap_or_default());

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::refusal::Sent;
 use super::reply::{ReplyBuilder, token_count};
-use crate::model::{ChatPart, ChatRole, ChatTurn, ModelRequest};
+use crate::model::{ChatPart, ChatTurn, ModelRequest};
 
 /// The body of a request.
 pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent) -> Value {
@@ -27,10 +27,6 @@ pub(super) fn body(model: &str, request: &ModelRequest, sent: &Sent) -> Value {
 }
 
 fn message(turn: &ChatTurn) -> Value {
-    let role = match turn.role {
-        ChatRole::User => "user",
-        ChatRole::Assistant => "assistant",
-    };
     let has_images = turn.parts.iter().any(|part| matches!(part, ChatPart::Image { .. }));
     // Many servers accept only a string.
     let content = if has_images {
@@ -38,7 +34,7 @@ fn message(turn: &ChatTurn) -> Value {
     } else {
         Value::String(turn.text())
     };
-    json!({"role": role, "content": content})
+    json!({"role": turn.role.as_str(), "content": content})
 }
 
 fn content_part(part: &ChatPart) -> Option<Value> {
@@ -155,11 +151,7 @@ fn read_message(fields: &Map<String, Value>, reply: &mut ReplyBuilder) {
     if let Some(refusal) = fields.get("refusal").and_then(Value::as_str) {
         reply.refusal(refusal);
     }
-    for call in fields.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-        if let Some(name) = call.pointer("/function/name").and_then(Value::as_str) {
-            reply.called_tools.push(name.to_owned());
-        }
-    }
+    reply.tool_calls(fields.get("tool_calls"));
 }
 
 /// Reads content, which is a string or, at Mistral, a list of parts.

@@ -86,7 +86,8 @@ pub(super) struct ReplyBuilder {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     total_tokens: Option<u64>,
-    /// The tokens of the prompt that no cache had, where a server counts these apart.
+    /// The tokens of the prompt that were neither read from the server's cache nor written to it, if it counts these
+    /// separately.
     uncached_tokens: Option<u64>,
     cache_read_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
@@ -184,6 +185,13 @@ impl ReplyBuilder {
         }
     }
 
+    /// Adds the names of the functions in the list `tool_calls` of a message.
+    pub fn tool_calls(&mut self, calls: Option<&Value>) {
+        let calls = calls.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let names = calls.iter().filter_map(|call| call.pointer("/function/name")?.as_str());
+        self.called_tools.extend(names.map(str::to_owned));
+    }
+
     /// Sets the stop reason, which may be enclosed in an object with an explanation. Null and empty reasons are ignored,
     /// also those that are written as text; a later reason replaces an earlier one.
     pub fn stop_reason(&mut self, reason: Option<&Value>) {
@@ -199,7 +207,9 @@ impl ReplyBuilder {
     /// Sets the server's sentence about the stop reason.
     pub fn explain_stop(&mut self, explanation: Option<&Value>) {
         let text = explanation.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
-        self.stop_explanation = text.map(str::to_owned).or_else(|| self.stop_explanation.take());
+        if let Some(text) = text {
+            self.stop_explanation = Some(text.to_owned());
+        }
     }
 
     /// Sets the reason for which the server blocked the prompt.
@@ -231,8 +241,8 @@ impl ReplyBuilder {
         self.cache_write_tokens = count(written).or(self.cache_write_tokens);
     }
 
-    /// Sets the numbers of tokens of a server that counts those in its cache apart. Events after the first repeat some of
-    /// them, and some of these as 0.
+    /// Sets the numbers of tokens of a server that counts those in its cache separately. Events after the first repeat
+    /// some of them, and some of these as 0. If none is known, a number of the prompt's tokens from another field stays.
     pub fn usage_with_cache(
         &mut self,
         uncached: Option<&Value>,
@@ -248,7 +258,8 @@ impl ReplyBuilder {
         self.cache_read_tokens = count(read, self.cache_read_tokens);
         self.cache_write_tokens = count(written, self.cache_write_tokens);
         let parts = [self.uncached_tokens, self.cache_read_tokens, self.cache_write_tokens];
-        self.prompt_tokens = parts.into_iter().flatten().reduce(u64::saturating_add);
+        let prompt = parts.into_iter().flatten().fold(0, u64::saturating_add);
+        self.prompt_tokens = (prompt > 0).then_some(prompt).or(self.prompt_tokens);
         self.usage(None, completion, None);
     }
 

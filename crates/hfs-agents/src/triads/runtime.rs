@@ -240,11 +240,9 @@ impl AgentHandle {
         }
         let mut has_output = false;
         let mut handler = |event: StreamEvent<'_>| {
-            has_output |= matches!(event, StreamEvent::Delta(_));
-            emitter.events(match &event {
-                StreamEvent::Reported(payload) => Some((*payload).clone()),
-                event => event.request_event(id).and_then(|event| event.payload()),
-            });
+            // An agent reports what it does long before the first words of its answer.
+            has_output |= matches!(event, StreamEvent::Delta(_) | StreamEvent::Reported(_));
+            emitter.events(event.payload(id));
             handler(event);
         };
         let result = tokio::time::timeout(remaining.time, self.model.reply(&request, &mut handler)).await;

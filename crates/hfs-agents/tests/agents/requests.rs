@@ -552,6 +552,27 @@ async fn the_limit_of_the_context_is_asked_once_and_a_configured_one_is_not_aske
     assert_eq!((limit.tokens, limit.source), (200_000, LimitSource::Table));
 }
 
+#[tokio::test]
+async fn the_context_of_a_model_is_found_without_the_name_of_its_provider() {
+    for (provider, path, name) in [(Provider::OpenAi, "/v1", "openai/m"), (Provider::Ollama, "", "ollama/m")]
+    {
+        let server = RawServer::start(|_, request| {
+            let body = if request.path == "/v1/models" {
+                r#"{"data":[{"id":"other","max_model_len":1},{"id":"m","max_model_len":8192}]}"#
+            } else if request.body["model"] == "m" {
+                r#"{"model_info":{"llama.context_length":8192}}"#
+            } else {
+                return RawResponse::error(404, &json!({"error": "model 'ollama/m' not found"}));
+            };
+            RawResponse::status(200, "application/json", "", body)
+        });
+        let base_url = Some(format!("{}{path}", server.base_url()));
+        let model = ModelConfig { base_url, ..ModelConfig::new(provider, name, None) };
+        let limit = Assistant::new(model).context_limit().await;
+        assert_eq!(limit.map(|limit| limit.tokens), Some(8_192), "{provider}");
+    }
+}
+
 #[test]
 fn the_context_that_ollama_loads_limits_its_models_alone() {
     let tokens = |provider, model: &str, context_tokens| {

@@ -1036,6 +1036,20 @@ async fn an_anthropic_stream_is_read_however_the_server_writes_it() {
                         "usage": {"input_tokens": 2, "cache_read_input_tokens": 0, "output_tokens": 7}}),
                 ),
         ),
+        anthropic(
+            "counted by Bedrock at the end",
+            block.clone()
+                + &text_delta("Hello")
+                + &event(
+                    "message_delta",
+                    &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+                )
+                + &event(
+                    "message_stop",
+                    &json!({"type": "message_stop",
+                        "amazon-bedrock-invocationMetrics": {"inputTokenCount": 5, "outputTokenCount": 7}}),
+                ),
+        ),
         anthropic("no message_stop", anthropic_start() + &text_delta("Hello") + &anthropic_stop("end_turn")),
         case("open after message_stop", Provider::Anthropic, RawResponse::events(body.clone()).hang()),
     ];

@@ -576,3 +576,31 @@ async fn agents_that_are_programs_answer_for_roles_and_their_tool_calls_are_even
     assert!(sink.kinds().contains(&"tool.started".to_owned()), "{:?}", sink.kinds());
     assert_eq!(outcome.message.usage.map(|usage| usage.prompt_tokens % 10), Some(0));
 }
+
+/// An agent that fails while it works.
+struct FailingProgram;
+
+#[async_trait]
+impl Agent for FailingProgram {
+    fn describe(&self) -> AgentDescription {
+        AgentDescription::new("claude", "a program")
+    }
+
+    async fn run(&self, _: RunRequest, sink: &dyn RunSink) -> Result<RunOutcome, AgentError> {
+        let (agent, call) = ("claude".to_owned(), "1".to_owned());
+        let (name, title, kind) = ("Read".to_owned(), "a.rs".to_owned(), "read".to_owned());
+        sink.event(ToolEvent::ToolStarted { agent, call, name, title, kind }.payload().unwrap());
+        Err(AgentError::Internal { message: "it broke".into() })
+    }
+}
+
+#[tokio::test]
+async fn the_tokens_of_an_agent_that_fails_while_it_works_are_unknown() {
+    let yaml = format!("{}\nmodel: agent:claude\n", TriadsConfig::MIXED);
+    let model = TriadModel::Agent(Arc::new(FailingProgram));
+    let named = BTreeMap::from([("agent:claude".to_owned(), model.clone())]);
+    let models = TriadModels::Online { default: model, named };
+    let agent = Triads::new(TriadsConfig::from_yaml(&yaml).unwrap(), models).unwrap();
+    let (sink, _) = run(&agent, question("Why?")).await;
+    assert!(sink.kinds().contains(&"usage.unknown".to_owned()), "{:?}", sink.kinds());
+}
