@@ -33,7 +33,7 @@ pub use mentions::{PathCompletion, mention_of_picture};
 const SIDEBAR_WIDTH: u16 = 32;
 /// Terminals at least this high have a blank row above the input.
 const BLANK_ROW_MIN_HEIGHT: u16 = 20;
-/// An Esc that follows one which closed a screen this fast belongs to it.
+/// An Esc that follows one which closed a screen or a modal this fast is a repetition of it.
 const CLOSING_MS: u64 = 1_000;
 
 /// The open conversation and the input.
@@ -89,7 +89,7 @@ pub struct Chat {
 /// A change of the agent, until which messages wait in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentChange {
-    /// A user who has configured nothing is asked who should answer.
+    /// A user who has configured nothing is asked which agent should answer.
     Offered,
     /// An agent was chosen, and is being prepared.
     InProgress,
@@ -157,6 +157,13 @@ impl Chat {
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.exchange.is_some()
+    }
+
+    /// Whether an exchange cannot begin yet, because another one, a move of the conversation or a change of the agent is in
+    /// progress.
+    #[must_use]
+    pub const fn must_wait(&self) -> bool {
+        self.is_busy() || self.moves_in_progress > 0 || self.agent_change.is_some()
     }
 
     /// Whether the user has neither opened a session nor typed anything.
@@ -352,12 +359,7 @@ impl Model {
             return Vec::new();
         }
         if self.chat.is_busy() {
-            // A key that repeats, or is pressed once too often, does not stop a reply that took minutes.
-            let closing = self.closing_esc_at.take();
-            if closing.is_some_and(|at| self.render.now.millis_since(at) < CLOSING_MS) {
-                return self.notify(Tone::Plain, "press Esc again to stop the reply");
-            }
-            return self.interrupt();
+            return self.ignore_repeated_esc().unwrap_or_else(|| self.interrupt());
         }
         if self.chat.plugin_output.take().is_some() || self.chat.error_banner.take().is_some() {
             return Vec::new();
@@ -371,6 +373,14 @@ impl Model {
         }
         self.keep_draft_in_history();
         Vec::new()
+    }
+
+    /// Reports that an Esc has no effect, if the one before it has just closed a screen or a modal: a key that repeats, or is
+    /// pressed once too often, does not stop a reply that took minutes.
+    pub(crate) fn ignore_repeated_esc(&mut self) -> Option<Vec<Effect>> {
+        let closed_at = self.closing_esc_at.take()?;
+        let is_repeated = self.render.now.millis_since(closed_at) < CLOSING_MS;
+        is_repeated.then(|| self.notify(Tone::Plain, "press Esc again to stop the reply"))
     }
 
     /// Clears the input. Its text is kept in the history, so that no key loses it.
@@ -420,7 +430,7 @@ impl Model {
         if is_command(&text) {
             return self.run_command_line(&text);
         }
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_change.is_some() {
+        if self.chat.must_wait() {
             self.chat.queue.push_back(text);
             return Vec::new();
         }
@@ -626,6 +636,8 @@ impl Model {
     pub(crate) fn notify_busy(&mut self) -> Vec<Effect> {
         let text = if self.chat.is_busy() {
             "a reply is in progress; Esc stops it"
+        } else if self.chat.agent_change.is_some() {
+            "another agent is being prepared"
         } else {
             "another session or branch is being opened"
         };

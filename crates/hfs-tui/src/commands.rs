@@ -352,7 +352,7 @@ impl Model {
             Command::Mode => self.set_mode(arguments),
             Command::Agent => match arguments {
                 "" => self.show_screen(|_| Agents::open()),
-                agent => vec![self.use_agent(Some(agent.to_owned()))],
+                agent => vec![Request::UseAgent { agent: Some(agent.to_owned()) }.into()],
             },
             Command::Model => match arguments {
                 "" => self.show_screen(|_| Models::open()),

@@ -156,6 +156,7 @@ impl Modal {
             Self::Permission(_) if is_cancel && cx.keys == KeyMode::Vim && cx.is_writing => {
                 ModalOutcome::NotForModal
             }
+            Self::Permission(dialog) if is_cancel && !dialog.is_settled(cx.now) => ModalOutcome::NotForModal,
             Self::Permission(_) if is_cancel => ModalOutcome::StopTurn,
             _ if is_cancel => ModalOutcome::Closed(Vec::new()),
             Self::Confirm(confirm) => match key.code {

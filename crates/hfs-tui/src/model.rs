@@ -60,6 +60,8 @@ pub struct Model {
     pub has_session_model: bool,
     /// Whether an agent was chosen for the open session alone.
     pub has_session_agent: bool,
+    /// Whether the setting of the agent, or that of the model, was changed since the app started.
+    pub has_set_agent: bool,
     /// Whether the sidebar is shown; `None` decides by the width.
     pub sidebar: Option<bool>,
     /// The key that was pressed once and must be pressed again, with the id of its timer.
@@ -162,6 +164,7 @@ impl Model {
             recent: RecentSessions::default(),
             has_session_model: false,
             has_session_agent: false,
+            has_set_agent: false,
             sidebar: None,
             pending_confirmation: None,
             closing_esc_at: None,
@@ -205,6 +208,16 @@ impl Model {
             is_writing: self.screen.is_some() || !self.chat.input.is_empty(),
             waiting_questions: self.waiting_questions,
         }
+    }
+
+    /// Whether no agent and no model was chosen, neither for all sessions nor for the open one. The list of agents alone does
+    /// not say so: it may be older than a choice in the app.
+    #[must_use]
+    pub const fn is_unconfigured(&self) -> bool {
+        self.agents.is_unconfigured
+            && !self.has_set_agent
+            && !self.has_session_agent
+            && !self.has_session_model
     }
 
     /// Returns the result of the app.

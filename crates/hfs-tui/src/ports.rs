@@ -345,7 +345,7 @@ pub struct ConfigEntry {
 pub struct AgentEntry {
     /// Name, such as `claude`.
     pub name: String,
-    /// How people call it, such as `Claude Code`.
+    /// Name that is shown, such as `Claude Code`.
     pub title: String,
     /// Description in one line.
     pub about: String,
@@ -397,7 +397,7 @@ pub enum AgentState {
 pub struct AgentsView {
     /// The agents.
     pub agents: Vec<AgentEntry>,
-    /// Whether sessions are searched only because nothing is configured and no model was found.
+    /// Whether recall answers only because nothing is configured and no model was found.
     pub is_unconfigured: bool,
 }
 
@@ -446,7 +446,8 @@ pub trait Configuration: Send + Sync {
         None
     }
 
-    /// Lets an agent answer until the next call, without saving it; `None` for the configured one. The app says who answers.
+    /// Lets an agent answer until the next call, without changing the configuration; `None` for the configured agent. The note
+    /// of the change need not name an agent that was given: the app says who answers.
     ///
     /// # Errors
     /// Fails if the agent is not available.

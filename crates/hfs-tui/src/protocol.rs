@@ -456,6 +456,16 @@ impl Request {
             _ => false,
         }
     }
+
+    /// Whether this request changes the agent that answers.
+    #[must_use]
+    pub fn changes_agent(&self) -> bool {
+        match self {
+            Self::UseAgent { .. } => true,
+            Self::SetConfig { key, .. } => key == "agent",
+            _ => false,
+        }
+    }
 }
 
 /// A change of sessions, branches or checkpoints.

@@ -105,10 +105,13 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
         },
         Msg::ConfigSet(result) => match result {
             Ok(applied) if applied.key == "agent" => {
-                model.agents.is_unconfigured = false;
+                model.has_set_agent = true;
                 model.agent_used(false, Ok(applied))
             }
-            Ok(applied) => model.config_changed(applied),
+            Ok(applied) => {
+                model.has_set_agent |= applied.key == "model";
+                model.config_changed(applied)
+            }
             Err(report) if model.chat.agent_change.is_some() => model.agent_used(false, Err(report)),
             Err(report) => model.notify_error(&report),
         },
@@ -184,6 +187,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
     // Most messages can move the view close to an end of the loaded messages.
     effects.extend(model.prefetch_messages());
     model.count_moves(&effects);
+    model.note_agent_change(&effects);
     model.end_declined_offer();
     // The end of a move, or of a reply, lets a queued message be sent.
     effects.extend(model.send_queued());
@@ -222,10 +226,6 @@ impl Model {
         self.mouse_selection = None;
         self.last_input = Some(self.render.now);
         let is_control = key.modifiers == KeyModifiers::CONTROL;
-        let is_chat = self.screen.is_none() && self.modals.is_empty();
-        if key.code == KeyCode::Esc && !is_chat {
-            self.closing_esc_at = Some(self.render.now);
-        }
         match key.code {
             KeyCode::Char('z') if is_control => return vec![TerminalCommand::Suspend.into()],
             KeyCode::Char('l') if is_control => return vec![TerminalCommand::Redraw.into()],
@@ -237,9 +237,10 @@ impl Model {
         let is_text = is_text_key(key) && self.chat.transcript.selected().is_none();
         let was_typing = std::mem::replace(&mut self.last_text_key, is_text.then_some(self.render.now));
         let is_typing = was_typing.is_some_and(|at| self.render.now.millis_since(at) < TYPING_PAUSE_MS);
-        if self.screen.is_none() && matches!(self.modals.last(), Some(Modal::Confirm(_))) {
+        if self.has_question_over_input() {
+            // What the user types belongs to the input.
             if is_text_key(key) {
-                self.dismiss_question_over_input();
+                self.modals.pop();
                 return self.edit_input(key);
             }
             // The user has not seen the question yet.
@@ -257,15 +258,21 @@ impl Model {
                 self.modal_is_new = false;
                 modal.handle_key(key, &self.modal_context())
             };
-            if !matches!(outcome, ModalOutcome::NotForModal) {
-                // The key did not insert its character.
-                self.last_text_key = None;
-            }
             self.modals.push(modal);
-            return match outcome {
-                ModalOutcome::NotForModal => self.handle_key_below_modals(key),
-                outcome => self.handle_modal_outcome(outcome),
-            };
+            if matches!(outcome, ModalOutcome::NotForModal) {
+                return self.handle_key_below_modals(key);
+            }
+            // The key did not insert its character.
+            self.last_text_key = None;
+            if key.code == KeyCode::Esc {
+                if matches!(outcome, ModalOutcome::StopTurn)
+                    && let Some(effects) = self.ignore_repeated_esc()
+                {
+                    return effects;
+                }
+                self.closing_esc_at = Some(self.render.now);
+            }
+            return self.handle_modal_outcome(outcome);
         }
         self.modal_is_new = true;
         self.handle_key_below_modals(key)
@@ -275,6 +282,9 @@ impl Model {
     fn handle_key_below_modals(&mut self, key: KeyEvent) -> Vec<Effect> {
         // The screen is taken out of the model while it reads the rest of the model.
         let Some(mut screen) = self.screen.take() else { return self.handle_chat_key(key) };
+        if key.code == KeyCode::Esc {
+            self.closing_esc_at = Some(self.render.now);
+        }
         // Ctrl+C closes every screen: the screen is not put back.
         if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('c') {
             return Vec::new();
@@ -284,11 +294,9 @@ impl Model {
         self.perform(actions)
     }
 
-    /// Closes a yes/no question over the chat, without an answer: what the user types belongs to the input.
-    fn dismiss_question_over_input(&mut self) {
-        if self.screen.is_none() && matches!(self.modals.last(), Some(Modal::Confirm(_))) {
-            self.modals.pop();
-        }
+    /// Whether a yes/no question is open over the chat.
+    fn has_question_over_input(&self) -> bool {
+        self.screen.is_none() && matches!(self.modals.last(), Some(Modal::Confirm(_)))
     }
 
     fn handle_modal_outcome(&mut self, outcome: ModalOutcome) -> Vec<Effect> {
@@ -296,6 +304,10 @@ impl Model {
             return Vec::new();
         }
         self.modals.pop();
+        self.modal_is_new = true;
+        if let Some(Modal::Permission(dialog)) = self.modals.last_mut() {
+            dialog.reveal(self.render.now);
+        }
         match outcome {
             ModalOutcome::Open | ModalOutcome::NotForModal => Vec::new(),
             ModalOutcome::Closed(actions) => self.perform(actions),
@@ -363,7 +375,9 @@ impl Model {
 
     fn handle_paste(&mut self, text: &str) -> Vec<Effect> {
         self.pending_confirmation = None;
-        self.dismiss_question_over_input();
+        if self.has_question_over_input() {
+            self.modals.pop();
+        }
         if let Some(modal) = self.modals.last_mut()
             && modal.handle_paste(text)
         {
@@ -463,17 +477,8 @@ impl Model {
             match action {
                 Action::Close => self.screen = None,
                 Action::Run(effect) => {
-                    match &effect {
-                        Effect::Request(Request::DecidePlugin { plugin, .. }) => {
-                            self.pending_decisions.push(plugin.clone());
-                        }
-                        Effect::Request(Request::SetConfig { key, .. }) if key == "agent" => {
-                            self.chat.agent_change = Some(AgentChange::InProgress);
-                        }
-                        Effect::Request(Request::UseAgent { .. }) => {
-                            self.chat.agent_change = Some(AgentChange::InProgress);
-                        }
-                        Effect::Request(_) | Effect::Terminal(_) => {}
+                    if let Effect::Request(Request::DecidePlugin { plugin, .. }) = &effect {
+                        self.pending_decisions.push(plugin.clone());
                     }
                     effects.push(effect);
                 }
@@ -840,10 +845,9 @@ impl Model {
 
     /// Returns to the configured agent and model, because those that were chosen for a session apply to that session alone.
     pub(crate) fn end_session_choices(&mut self) -> Vec<Effect> {
-        let agent = std::mem::take(&mut self.has_session_agent).then(|| self.use_agent(None));
-        let model =
-            std::mem::take(&mut self.has_session_model).then(|| Request::UseModel { model: None }.into());
-        agent.into_iter().chain(model).collect()
+        let agent = std::mem::take(&mut self.has_session_agent).then_some(Request::UseAgent { agent: None });
+        let model = std::mem::take(&mut self.has_session_model).then_some(Request::UseModel { model: None });
+        agent.into_iter().chain(model).map(Effect::from).collect()
     }
 
     /// Lets the agent of a session that was opened answer, or else the configured one.
@@ -853,17 +857,22 @@ impl Model {
         let mut effects = self.end_session_choices();
         match agent {
             Some(agent) if agent == self.agent.name => self.has_session_agent = had_agent,
-            Some(agent) => effects.push(self.use_agent(Some(agent))),
-            None if had_agent => effects.push(self.use_agent(None)),
+            Some(agent) => effects.push(Request::UseAgent { agent: Some(agent) }.into()),
+            None if had_agent => effects.push(Request::UseAgent { agent: None }.into()),
             None => {}
         }
         effects
     }
 
-    /// Lets an agent answer in this session, or the configured one again. Messages wait until it is prepared.
-    pub(crate) fn use_agent(&mut self, agent: Option<String>) -> Effect {
-        self.chat.agent_change = Some(AgentChange::InProgress);
-        Request::UseAgent { agent }.into()
+    /// Records that the agent is changing, if one of the effects changes it. Messages wait until the change has ended.
+    fn note_agent_change(&mut self, effects: &[Effect]) {
+        let changes_agent = effects.iter().any(|effect| match effect {
+            Effect::Request(request) => request.changes_agent(),
+            Effect::Terminal(_) => false,
+        });
+        if changes_agent {
+            self.chat.agent_change = Some(AgentChange::InProgress);
+        }
     }
 
     /// An agent was chosen for this session, or the configured one is used again.
@@ -897,7 +906,7 @@ impl Model {
     /// message waits for the choice.
     pub(crate) fn offer_agents(&mut self, text: &str) -> bool {
         let has_found = self.agents.agents.iter().any(AgentEntry::is_found);
-        if !self.agents.is_unconfigured || !has_found || self.chat.is_busy() {
+        if !self.is_unconfigured() || !has_found {
             return false;
         }
         self.chat.queue.push_back(text.to_owned());

@@ -440,7 +440,7 @@ pub fn call_ended(call: &str) -> Event {
     Event { run: run_id(2), number: 1, at: after(5_000), payload: payload_of(&ended) }
 }
 
-/// Every event is an object with a type, so that it has a payload.
+/// Returns an event's payload. Every event of a tool has one, so the other value is never used.
 fn payload_of(event: &ToolEvent) -> EventPayload {
     event.payload().unwrap_or_else(|| EventPayload::PhaseStarted { phase: "none".into() })
 }

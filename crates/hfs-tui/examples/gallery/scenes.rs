@@ -165,7 +165,7 @@ pub fn scenes() -> Vec<Scene> {
     all
 }
 
-/// Returns the screenshots of the README with their paths.
+/// Returns the screenshots of the README and of `docs/agents.md`, with their paths.
 #[must_use]
 pub fn readme_screenshots() -> Vec<(PathBuf, String)> {
     const SIZE: (u16, u16) = (110, 32);

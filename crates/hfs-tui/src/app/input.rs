@@ -18,8 +18,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Starts to read standard input, after the bytes in `kept`, which were read from it before. The first `typed_ahead` bytes
-    /// of all were typed before the terminal was in raw mode.
+    /// Starts to read standard input. The bytes in `kept` were read from it before, and are the first input. The first
+    /// `typed_ahead` bytes, including `kept`, were typed before the terminal was in raw mode.
     ///
     /// # Errors
     /// Returns an error if standard input cannot be watched.

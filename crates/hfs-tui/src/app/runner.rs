@@ -314,10 +314,12 @@ impl Runner {
             Request::SetConfig { key, value } => {
                 let (configuration, next_engine) =
                     (Arc::clone(&self.configuration), Arc::clone(&self.next_engine));
-                self.run(move |_| {
+                let set = move || {
                     let change = configuration.set(&key, &value);
                     Msg::ConfigSet(change.map(|change| apply_config_change(key, change, &next_engine)))
-                });
+                };
+                // Messages may wait for the result.
+                self.run_blocking(set, |report| Msg::ConfigSet(Err(report)));
             }
             Request::ListModels => {
                 let configuration = Arc::clone(&self.configuration);

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::Engine as _;
@@ -14,6 +14,7 @@ use crossterm::terminal::{
     disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{cursor, execute, queue};
+use hfs_core::lock_unpoisoned;
 use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::{Frame, Terminal};
@@ -55,17 +56,17 @@ pub struct TerminalModes {
     pub extended_keys: bool,
 }
 
-/// What the user typed before a question that was asked in front of the app.
+/// What the user typed before a question that hfs asked before the app started.
 static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Keeps for the app what the user has typed so far, also an incomplete line, so that it does not answer a question which
-/// is asked in front of the app. Returns whether there was something.
+/// Keeps what the user has typed so far, including an incomplete line, as input of the app, so that it does not answer a
+/// question that hfs asks before the app starts. Returns whether anything was typed.
 #[cfg(unix)]
 pub fn keep_typed_ahead() -> bool {
     use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
     let stdin = stdin();
     let Ok(cooked) = tcgetattr(&stdin) else { return false };
-    // Without the line mode, reads return incomplete lines, too; they do not wait with a minimum of 0 bytes.
+    // Outside of canonical mode, a read also returns an incomplete line; with a minimum of 0 bytes, it does not wait.
     let mut immediate = cooked.clone();
     immediate.local_modes.remove(LocalModes::ICANON);
     immediate.special_codes[SpecialCodeIndex::VMIN] = 0;
@@ -73,7 +74,7 @@ pub fn keep_typed_ahead() -> bool {
     if tcsetattr(&stdin, OptionalActions::Now, &immediate).is_err() {
         return false;
     }
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock_unpoisoned(&KEPT);
     let before = kept.len();
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = rustix::io::read(&stdin, &mut buffer) {
@@ -91,7 +92,7 @@ pub fn keep_typed_ahead() -> bool {
 
 /// Returns what [`keep_typed_ahead`] has kept.
 pub fn take_kept() -> Vec<u8> {
-    std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut *lock_unpoisoned(&KEPT))
 }
 
 /// Returns the number of bytes that the user has typed so far. Only complete lines are counted.

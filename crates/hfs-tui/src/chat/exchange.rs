@@ -246,7 +246,7 @@ impl Model {
     /// Asks for another reply to the message that failed, or else to the user's newest message. The draft in the input is
     /// never sent by this.
     pub(crate) fn retry(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 {
+        if self.chat.must_wait() {
             return self.notify_busy();
         }
         let failed = self.chat.error_banner.take().and_then(|banner| banner.user);
@@ -293,6 +293,9 @@ impl Model {
 
     /// Replaces the conversation in the model's context by a summary.
     pub(crate) fn compact(&mut self) -> Vec<Effect> {
+        if self.chat.must_wait() {
+            return self.notify_busy();
+        }
         let conversation = self.chat.conversation.clone();
         let mut effects = self.start_exchange(None, None);
         self.chat.save = SaveState::Saved;
@@ -537,7 +540,7 @@ impl Model {
 
     /// Sends the oldest queued message, unless something else must end before.
     pub(crate) fn send_queued(&mut self) -> Vec<Effect> {
-        if self.chat.is_busy() || self.chat.moves_in_progress > 0 || self.chat.agent_change.is_some() {
+        if self.chat.must_wait() {
             return Vec::new();
         }
         self.chat.queue.pop_front().map(|text| self.send(text)).unwrap_or_default()

@@ -42,15 +42,11 @@ pub fn draw(model: &Model, buffer: &mut Buffer, area: Rect) {
     canvas::lines(buffer, inner, lines);
 }
 
-/// Returns a line for each triad, and each agent outside of them, that is working, where the sidebar is not shown: the parts
-/// of a run before its reply take minutes.
+/// Returns a line for each triad, and for each agent outside of the triads, that is working. Shows progress where the sidebar
+/// is hidden: triads work for minutes before the reply begins.
 pub fn working_agents(model: &Model, width: usize) -> Vec<Line<'static>> {
     let (theme, run) = (&model.render.theme, &model.chat.run);
-    if model.has_sidebar()
-        || !model.chat.is_busy()
-        || run.ending.is_some()
-        || run.agent_tree.triads.is_empty()
-    {
+    if !model.chat.is_busy() || run.ending.is_some() || run.agent_tree.triads.is_empty() {
         return Vec::new();
     }
     let is_working = |agent: &&AgentNode| agent.status == AgentStatus::Working;

@@ -70,8 +70,9 @@ fn draw_transcript(model: &Model, buffer: &mut Buffer, area: Rect) {
 /// Draws the start screen of a new conversation: the most important keys, what can be done, and the newest sessions.
 fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
     let theme = &model.render.theme;
-    let key = |key: &'static str, meaning: &'static str| {
-        Line::from(vec![Span::styled(format!("{key:<12}"), theme.accent), Span::styled(meaning, theme.text)])
+    let key = |key: &str, meaning: &str| {
+        let meaning = Span::styled(meaning.to_owned(), theme.text);
+        Line::from(vec![Span::styled(format!("{key:<12}"), theme.accent), meaning])
     };
     let mut lines = vec![
         Line::styled("hfs", theme.title()),
@@ -87,17 +88,11 @@ fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
     ];
     let found = model.agents.agents.iter().filter(|agent| agent.is_found());
     let found: Vec<String> = found.map(|agent| sanitize_line(&agent.title)).collect();
-    match (model.agents.is_unconfigured, found.as_slice()) {
-        (true, [_, ..]) => {
-            let meaning = format!("{}: your first message asks who answers", found.join(", "));
-            lines.push(Line::from(vec![
-                Span::styled(format!("{:<12}", "Found here"), theme.accent),
-                Span::styled(meaning, theme.text),
-            ]));
-        }
-        (true, []) | (false, _) => {
-            lines.push(key("No key", "import, search, rewind, export; replies quote your sessions"));
-        }
+    if model.is_unconfigured() && !found.is_empty() {
+        let meaning = format!("{}: your first message asks who answers", found.join(", "));
+        lines.push(key("Found here", &meaning));
+    } else {
+        lines.push(key("No key", "import, search, rewind, export; replies quote your sessions"));
     }
     lines.push(key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"));
     // In emacs mode, Ctrl+P moves the cursor.
@@ -157,7 +152,7 @@ fn draw_recent_sessions(model: &Model, buffer: &mut Buffer, inner: Rect, top: us
     }
 }
 
-/// Returns the agent's plan as a checklist of at most `rows` steps, if it is in progress. The step in progress is always shown.
+/// Returns the agent's plan, if it is in progress, as a checklist of at most `rows` steps, always with the step in progress.
 pub fn plan_lines(model: &Model, width: usize, rows: usize) -> Vec<Line<'static>> {
     let theme = &model.render.theme;
     let plan = &model.chat.plan;
@@ -183,8 +178,8 @@ pub fn plan_lines(model: &Model, width: usize, rows: usize) -> Vec<Line<'static>
     lines
 }
 
-/// Returns the lines between the messages and the input: plugin output, plugin panels, the error banner and queued
-/// messages.
+/// Returns the lines between the messages and the input: plugin output, plugin panels, the error banner, queued messages and,
+/// without a sidebar, the agent's plan and the agents that are working.
 pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     let theme = &model.render.theme;
     let mut lines = Vec::new();
@@ -223,8 +218,8 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
     }
     if !model.has_sidebar() {
         lines.extend(plan_lines(model, width, PLAN_ROWS));
+        lines.extend(sidebar::working_agents(model, width));
     }
-    lines.extend(sidebar::working_agents(model, width));
     lines.extend(queue_lines(model, width));
     if !lines.is_empty() {
         lines.insert(0, Line::default());
@@ -248,10 +243,12 @@ fn queue_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         ])
     };
     let mut lines: Vec<Line<'static>> = queue.iter().take(ROWS).map(row).collect();
+    // Without a reply in progress, they wait for a session that is being opened, or for an agent.
+    let when = if model.chat.is_busy() { "after this reply" } else { "in a moment" };
     let status = match queue.len() {
         0 => return lines,
-        1..=ROWS => "not saved yet; sent after this reply".to_owned(),
-        more => format!("and {} more, not saved yet; sent one by one after this reply", more - ROWS),
+        1..=ROWS => format!("not saved yet; sent {when}"),
+        more => format!("and {} more, not saved yet; sent one by one {when}", more - ROWS),
     };
     let mut foot = Line::styled(format!("  {status}  "), theme.dim);
     foot.spans.extend(canvas::hints(&[("Up", "edits the last one")], theme, width).spans);

@@ -18,7 +18,7 @@ use crate::transcript::tool_call;
 /// A key pressed sooner after the question has appeared was meant for what was there before.
 const SETTLING_MS: u64 = 300;
 /// Lines per page key; less than the height of the dialog on most terminals.
-const PAGE: usize = 5;
+const PAGE: isize = 5;
 /// The dialog has the choices in two rows if fewer rows than this would remain for what is asked.
 const MIN_BODY_ROWS: usize = 3;
 
@@ -49,6 +49,17 @@ impl PermissionDialog {
         Self { id, request, choice: None, scroll: Cell::default(), appeared_at: now }
     }
 
+    /// Lets the question appear now, because a modal over it was closed.
+    pub const fn reveal(&mut self, now: Timestamp) {
+        self.appeared_at = now;
+    }
+
+    /// Whether the question has been visible long enough that a key is meant for it.
+    #[must_use]
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        now.millis_since(self.appeared_at) >= SETTLING_MS
+    }
+
     fn choices(&self) -> Vec<Choice> {
         let choice = |key, short, long, answer| Choice { key, short, long, answer };
         let mut choices = vec![choice('y', "once", "Allow once".to_owned(), PermissionAnswer::AllowOnce)];
@@ -71,23 +82,21 @@ impl PermissionDialog {
         if is_text && cx.is_writing {
             return ModalOutcome::NotForModal;
         }
-        let is_settled = cx.now.millis_since(self.appeared_at) >= SETTLING_MS;
+        let is_settled = self.is_settled(cx.now);
         match key.code {
             KeyCode::Up | KeyCode::BackTab => {
-                self.choice =
-                    Some(self.choice.map_or(count, |choice| choice).checked_sub(1).unwrap_or(count - 1));
+                self.choice = Some(self.choice.unwrap_or(0).checked_sub(1).unwrap_or(count - 1));
             }
             KeyCode::Down | KeyCode::Tab => {
                 self.choice = Some(self.choice.map_or(0, |choice| (choice + 1) % count));
             }
-            KeyCode::PageUp => self.scroll(-isize::try_from(PAGE).unwrap_or(1)),
-            KeyCode::PageDown => self.scroll(isize::try_from(PAGE).unwrap_or(1)),
-            KeyCode::Enter if is_settled && key.modifiers.is_empty() => match self.choice {
-                Some(choice) => return self.answer(choice),
-                None if cx.is_writing => return ModalOutcome::NotForModal,
-                None => {}
+            KeyCode::PageUp => self.scroll(-PAGE),
+            KeyCode::PageDown => self.scroll(PAGE),
+            KeyCode::Enter => match self.choice {
+                Some(choice) if is_settled && key.modifiers.is_empty() => return self.answer(choice),
+                _ if cx.is_writing => return ModalOutcome::NotForModal,
+                _ => {}
             },
-            KeyCode::Enter if cx.is_writing => return ModalOutcome::NotForModal,
             KeyCode::Char(letter) if is_text => {
                 let found =
                     self.choices().iter().position(|choice| choice.key == letter.to_ascii_lowercase());
@@ -117,7 +126,7 @@ impl PermissionDialog {
         *scroll = scroll.saturating_add_signed(lines);
     }
 
-    /// What would be done.
+    /// Returns the lines that say what is asked.
     fn lines(&self, width: usize, render: &RenderContext) -> Vec<Line<'static>> {
         let PermissionRequest { agent, action, title, command, changes, paths, input, text, always: _ } =
             &self.request;
@@ -159,7 +168,7 @@ impl PermissionDialog {
         lines
     }
 
-    /// Draws the dialog. `waiting` is the number of questions that follow.
+    /// Draws the dialog.
     pub fn draw(&self, buffer: &mut Buffer, screen: Rect, render: &RenderContext, cx: &ModalContext<'_>) {
         let theme = &render.theme;
         // The whole width, because what is asked must be readable.

@@ -1,4 +1,4 @@
-//! The agents: choose one for this session, or for all, and install the adapter of a tool that is installed. Before the first
+//! The agents: choose one for this session or for all sessions, and install the adapter that a tool needs. Before the first
 //! message of a user who has configured nothing, the app offers the agents that it has found.
 
 use crossterm::event::{KeyCode, KeyEvent};

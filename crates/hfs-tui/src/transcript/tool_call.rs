@@ -47,8 +47,8 @@ pub fn summary(input: &Value, width: usize) -> String {
     }
 }
 
-/// Returns a path and a text after it. If both do not fit, the front of the path is left out: its end says more than the home
-/// directory it begins with.
+/// Returns a path followed by a text. If they do not fit, the beginning of the path is left out: the end says more than the
+/// home directory in front of it.
 fn with_path(path: &str, text: &str, width: usize) -> String {
     /// The end of a path is shown even if the text after it must be cut.
     const MIN_PATH: usize = 24;
@@ -62,7 +62,8 @@ fn with_path(path: &str, text: &str, width: usize) -> String {
     format!("…{end}{text}")
 }
 
-/// Returns the only argument that names a file, if there are others beside it or it is the only one.
+/// Returns the name and the value of the argument for the file that a call is about. `path` is not such an argument: for
+/// many tools it is the folder of a search, and says less than what is searched for.
 fn path_argument(input: &Value) -> Option<(&str, &str)> {
     const NAMES: [&str; 4] = ["file_path", "filePath", "absolute_path", "notebook_path"];
     let fields = input.as_object()?;

@@ -1486,6 +1486,53 @@ fn esc_at_a_question_stops_the_turn_and_a_withdrawn_question_is_closed() {
 }
 
 #[test]
+fn an_esc_that_was_meant_for_a_screen_does_not_stop_the_turn_of_a_question() {
+    let mut harness = set_up("tool-running");
+    harness.press(KeyCode::F(1), NONE);
+    // The question appears as the user closes the screen.
+    let request = Box::new(crate::gallery::command_permission());
+    harness.send(Msg::PermissionAsked { id: 1, request });
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!((harness.title(), harness.model.modals.len()), (None, 1));
+    // The same key again, when the question has been visible for a moment.
+    pass_time(&mut harness, 500);
+    harness.press(KeyCode::Esc, NONE);
+    assert!(!harness.effects.contains(&Request::Interrupt.into()));
+    assert_eq!(harness.model.modals.len(), 1);
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.effects.contains(&Request::Interrupt.into()));
+    assert!(harness.model.modals.is_empty());
+}
+
+#[test]
+fn esc_in_vims_normal_mode_stops_the_turn_of_a_question_although_there_is_text_in_the_input() {
+    let scene = scenes().into_iter().find(|scene| scene.name == "tool-running").unwrap();
+    let settings = AppSettings { keys: KeyMode::Vim, ..AppSettings::default() };
+    let mut harness = scene.set_up(settings, (100, 30));
+    harness.type_text("and then");
+    ask(&mut harness, 1);
+    harness.press(KeyCode::Esc, NONE);
+    assert!(!harness.effects.contains(&Request::Interrupt.into()), "it ends the insert mode");
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.effects.contains(&Request::Interrupt.into()));
+}
+
+#[test]
+fn keys_after_the_end_of_a_dialog_do_not_answer_the_question_below_it() {
+    let mut harness = set_up("tool-running");
+    harness.press(KeyCode::Char('p'), CONTROL);
+    ask(&mut harness, 1);
+    for key in [KeyCode::Esc, KeyCode::Esc, KeyCode::Char('y')] {
+        harness.press(key, NONE);
+    }
+    assert!(!harness.effects.contains(&Request::Interrupt.into()));
+    assert_eq!((answers(&harness), harness.model.modals.len()), (Vec::new(), 1));
+    pass_time(&mut harness, 1_000);
+    harness.press(KeyCode::Char('y'), NONE);
+    assert_eq!(answers(&harness), [(1, PermissionAnswer::AllowOnce)]);
+}
+
+#[test]
 fn a_question_waits_below_a_dialog_that_the_user_has_opened() {
     let mut harness = set_up("tool-running");
     harness.press(KeyCode::Char('p'), CONTROL);
@@ -1501,7 +1548,7 @@ fn a_question_waits_below_a_dialog_that_the_user_has_opened() {
 }
 
 #[test]
-fn the_bell_rings_for_a_question_that_nobody_sees() {
+fn the_bell_rings_for_a_question_while_the_window_is_without_focus() {
     let mut harness = set_up("tool-running");
     harness.send(Msg::FocusChanged { has_focus: false });
     let request = Box::new(crate::gallery::command_permission());
@@ -1645,6 +1692,45 @@ fn a_user_who_has_configured_nothing_is_offered_the_agents_that_are_found() {
     harness.model.chat.exchange = None;
     harness.submit("again");
     assert_eq!(harness.title(), None, "it asks once");
+}
+
+#[test]
+fn a_user_who_has_chosen_an_agent_is_not_asked_who_should_answer() {
+    let applied = || {
+        let agent = Some(AgentDescription::new("codex", ""));
+        Ok(ConfigApplied { key: "agent".into(), settings: None, agent, note: String::new() })
+    };
+    for chosen in [Msg::AgentUsed { for_session: true, result: applied() }, Msg::ConfigSet(applied())] {
+        let mut harness = empty();
+        harness.send(Msg::Agents(crate::gallery::agents(true)));
+        harness.send(chosen);
+        // A list that was requested before the choice.
+        harness.send(Msg::Agents(crate::gallery::agents(true)));
+        harness.submit("hello");
+        assert_eq!(harness.title(), None);
+        assert_eq!(take_sent(&mut harness), ["hello"]);
+    }
+}
+
+#[test]
+fn whatever_changes_the_agent_lets_messages_retries_and_summaries_wait() {
+    for command in ["/agent codex", "/mode codex", "/config agent codex"] {
+        let mut harness = chat();
+        harness.submit(command);
+        harness.submit("hello");
+        harness.press(KeyCode::F(5), NONE);
+        assert_eq!(notice(&harness), "another agent is being prepared");
+        assert!(screen_text(&harness).contains("not saved yet; sent in a moment"));
+        harness.submit("/compact");
+        let begins_exchange = |request: &Request| {
+            matches!(request, Request::Send { .. } | Request::Retry { .. } | Request::Compact(_))
+        };
+        assert!(!harness.requests().any(begins_exchange), "{command}");
+        let agent = Some(AgentDescription::new("codex", ""));
+        let applied = ConfigApplied { key: "agent".into(), settings: None, agent, note: String::new() };
+        harness.send(Msg::ConfigSet(Ok(applied)));
+        assert_eq!(take_sent(&mut harness), ["hello"], "{command}");
+    }
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl Configuration for FakeFiles {
         Vec::new()
     }
 
-    fn set(&self, _key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
+    fn set(&self, key: &str, _value: &str) -> Result<ConfigChange, ErrorReport> {
+        assert_ne!(key, "agent", "the change of this setting crashes");
         Ok(ConfigChange { note: "kept".into(), ..ConfigChange::default() })
     }
 
@@ -407,6 +408,14 @@ async fn the_welcome_screen_opens_only_with_an_empty_store() {
     harness.runner.perform(Request::SetConfig { key: "k".into(), value: "v".into() });
     harness.wait_until("the setting is changed", |model| has_notice(model, "kept")).await;
     assert!(harness.model.screen.is_none());
+}
+
+#[tokio::test]
+async fn a_message_does_not_wait_for_a_change_of_the_agent_that_has_crashed() {
+    let mut harness = Harness::new(vec![Ok("one")]);
+    harness.submit("/config agent other");
+    harness.submit("first");
+    harness.wait_until("the message is back", |model| model.chat.input.text() == "first").await;
 }
 
 #[tokio::test]
