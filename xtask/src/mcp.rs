@@ -17,7 +17,7 @@ const FILES: [&str; 3] = ["package.json", "client.mjs", "client.py"];
 
 /// Runs all checks. Needs npm, and Python for its SDK.
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
-    let folder = workspace.root.join("target/mcp");
+    let folder = workspace.target.join("mcp");
     let sources = workspace.root.join("xtask/mcp");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     for name in FILES {

@@ -57,20 +57,26 @@ fn mask_excerpt(whole: &str, excerpt: &str) -> String {
         })
         .collect();
     found.extend(hfs_secrets::find(inner));
-    found.sort_by_key(|secret| (secret.start, Reverse(secret.end)));
-    let mut covered = 0;
-    found.retain(|secret| {
-        let is_new = secret.start >= covered;
-        covered = covered.max(secret.end);
-        is_new
-    });
-    excerpt.replacen(inner, &hfs_secrets::replace(inner, &found), 1)
+    excerpt.replacen(inner, &hfs_secrets::replace(inner, &joined(found)), 1)
+}
+
+/// Sorts the secrets, and joins those that overlap.
+fn joined(mut secrets: Vec<Secret>) -> Vec<Secret> {
+    secrets.sort_by_key(|secret| (secret.start, Reverse(secret.end)));
+    let mut joined: Vec<Secret> = Vec::with_capacity(secrets.len());
+    for secret in secrets {
+        match joined.last_mut() {
+            Some(last) if secret.start < last.end => last.end = last.end.max(secret.end),
+            _ => joined.push(secret),
+        }
+    }
+    joined
 }
 
 /// A text on one line.
 pub fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A client may print an answer on a terminal, which text from outside must not control.
@@ -162,6 +168,13 @@ mod tests {
         let marked = whole.replace("ghp", &format!("{}ghp{}", SearchHit::MARK_START, SearchHit::MARK_END));
         assert_eq!(Masker::new(true).excerpt(&whole, &marked), "token [redacted: GitHub token]");
         assert_eq!(Masker::new(false).excerpt(&whole, &marked), whole);
+    }
+
+    #[test]
+    fn secrets_that_overlap_are_masked_to_the_end_of_the_last() {
+        let secret = |start, end| Secret { start, end, label: "token" };
+        let joined = joined(vec![secret(20, 25), secret(5, 15), secret(0, 10), secret(0, 4), secret(15, 16)]);
+        assert_eq!(joined, [secret(0, 15), secret(15, 16), secret(20, 25)]);
     }
 
     #[test]

@@ -86,11 +86,12 @@ impl<'a> Library<'a> {
     pub fn find_session(&self, reference: &Reference) -> Result<SessionSummary, McpError> {
         let store = self.store();
         let parsed = SessionRef::new(&reference.session);
+        let own = self.own_project();
         let in_project = match parsed {
-            SessionRef::Recent(_) if !self.is_empty(&self.own_project())? => self.own_project().project,
+            SessionRef::Recent(_) if !self.is_empty(&own)? => own.project.as_deref(),
             SessionRef::Recent(_) | SessionRef::Named(_) => None,
         };
-        let id = store.resolve_session(&parsed, in_project.as_deref(), false)?;
+        let id = store.resolve_session(&parsed, in_project, false)?;
         Ok(store.get_session(id)?)
     }
 
@@ -121,6 +122,12 @@ impl<'a> Library<'a> {
     /// A session's name in quotes, and its tool.
     pub fn label(&self, session: &Session) -> String {
         format!("{:?}, {}", self.title(session.title()), self.masker.text(session.tool()))
+    }
+
+    /// The directory of a session's project, to continue a line with; empty if the session has no project.
+    pub fn project_note(&self, session: &Session) -> String {
+        let project = session.project.as_ref();
+        project.map(|project| format!(", {}", self.masker.text(&project.directory))).unwrap_or_default()
     }
 
     /// A session's name, short and without secrets.

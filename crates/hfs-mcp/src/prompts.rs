@@ -5,7 +5,7 @@ use rmcp::model::{GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
 use crate::error::McpError;
 use crate::library::Library;
 use crate::place::Reference;
-use crate::tools::{choose_branch, newest_messages};
+use crate::tools::{newest_messages, resolve};
 
 /// The name of the prompt that continues a session.
 pub const CONTINUE: &str = "continue";
@@ -29,9 +29,7 @@ pub fn list() -> Vec<Prompt> {
 /// The prompt that continues a session.
 pub fn continue_session(library: &Library<'_>, session: Option<&str>) -> Result<GetPromptResult, McpError> {
     let reference = Reference::parse(session.map(str::trim).filter(|text| !text.is_empty()).unwrap_or("@"));
-    let summary = library.find_session(&reference)?;
-    let branches = library.store().list_branches(summary.session.id)?;
-    let branch = choose_branch(&summary.session, &branches, reference.branch.as_deref())?;
+    let (summary, branch) = resolve(library, &reference)?;
     let messages = newest_messages(library, &summary, &branch, MESSAGES, MAX_BYTES)?;
     let text = format!(
         "Let us continue where we were. These are the newest messages of our earlier conversation, which hfs has saved; the \

@@ -12,7 +12,7 @@ use rmcp::model::{
 use crate::error::McpError;
 use crate::library::Library;
 use crate::place::Reference;
-use crate::tools::{ReadRange, choose_branch, newest_messages, read_range};
+use crate::tools::{ReadRange, newest_messages, read_range, resolve};
 
 const SCHEME: &str = "hfs://session/";
 const MIME_TYPE: &str = "text/plain";
@@ -36,14 +36,12 @@ pub fn list(library: &Library<'_>, cursor: Option<String>) -> Result<ListResourc
 fn describe(library: &Library<'_>, summary: &SessionSummary) -> Resource {
     let session = &summary.session;
     let title = library.title(session.title());
-    let project =
-        session.project.as_ref().map(|project| format!(", {}", project.directory)).unwrap_or_default();
     let description = format!(
         "{}, {} messages, {}{}",
         library.masker.text(session.tool()),
         summary.messages,
         library.time(session.updated_at),
-        library.masker.text(&project),
+        library.project_note(session),
     );
     let resource = Resource::new(format!("{SCHEME}{}", session.id.short()), title.clone())
         .with_title(title)
@@ -89,9 +87,7 @@ pub fn read(library: &Library<'_>, uri: &str) -> Result<ResourceContents, McpErr
         _ => return Err(unknown()),
     };
     let reference = Reference { session: session.to_owned(), branch: branch.map(str::to_owned), seq };
-    let summary = library.find_session(&reference)?;
-    let branches = library.store().list_branches(summary.session.id)?;
-    let branch = choose_branch(&summary.session, &branches, branch)?;
+    let (summary, branch) = resolve(library, &reference)?;
     let text = match seq {
         Some(seq) => {
             read_range(library, &summary, &branch, &ReadRange { seq, count: MESSAGES, offset: 0 }, MAX_BYTES)?

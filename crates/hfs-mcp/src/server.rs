@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
-use crate::answer::Masker;
+use crate::answer::{MAX_ANSWER_BYTES, Masker};
 use crate::error::McpError;
 use crate::host::Host;
 use crate::library::Library;
@@ -112,7 +112,10 @@ fn explain(error: &McpError, host: &dyn Host) -> String {
         None => reason,
     };
     // Errors name addresses, and an address may contain a password.
-    hfs_secrets::mask_addresses(&text).into_owned()
+    let mut text = hfs_secrets::mask_addresses(&text).into_owned();
+    // They also quote arguments, which may have any length.
+    text.truncate(text.floor_char_boundary(MAX_ANSWER_BYTES));
+    text
 }
 
 impl ServerHandler for Server {

@@ -22,7 +22,7 @@ use crate::library::Library;
 use crate::place::is_cited;
 
 pub use blame::BlameArgs;
-pub use read::{ReadArgs, ReadRange, choose_branch, newest_messages, read_range};
+pub use read::{ReadArgs, ReadRange, newest_messages, read_range, resolve};
 pub use recall::RecallArgs;
 pub use search::SearchArgs;
 pub use timeline::TimelineArgs;

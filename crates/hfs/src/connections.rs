@@ -18,10 +18,11 @@ use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::error::CliError;
 use crate::output::sanitize;
+use crate::wiring::programs::find_program;
 
 use edit::{EditError, EntryForm, Syntax};
 pub use edit::{Entry, Server};
-use record::{Record, Records};
+use record::{Record, RecordFile};
 
 /// The name of the server in every configuration.
 const SERVER_NAME: &str = "hfs";
@@ -56,7 +57,7 @@ pub static CLIENTS: [Client; 9] = [
         form: EntryForm::TypedCommand("stdio"),
         // By default, the file is not in the folder.
         locate: |folders| match folders.variable("CLAUDE_CONFIG_DIR") {
-            Some(folder) => (folder.clone(), folder.join(".claude.json")),
+            Some(folder) => with_file(folder, ".claude.json"),
             None => (folders.home.join(".claude"), folders.home.join(".claude.json")),
         },
     },
@@ -67,10 +68,7 @@ pub static CLIENTS: [Client; 9] = [
         syntax: Syntax::Toml,
         path: &["mcp_servers"],
         form: EntryForm::Command,
-        locate: |folders| {
-            let folder = folders.variable_or_home("CODEX_HOME", ".codex");
-            (folder.clone(), folder.join("config.toml"))
-        },
+        locate: |folders| with_file(folders.variable_or_home("CODEX_HOME", ".codex"), "config.toml"),
     },
     Client {
         name: "opencode",
@@ -99,7 +97,7 @@ pub static CLIENTS: [Client; 9] = [
         form: EntryForm::Command,
         locate: |folders| {
             let home = folders.variable("GEMINI_CLI_HOME").unwrap_or_else(|| folders.home.to_owned());
-            (home.join(".gemini"), home.join(".gemini/settings.json"))
+            with_file(home.join(".gemini"), "settings.json")
         },
     },
     Client {
@@ -109,10 +107,7 @@ pub static CLIENTS: [Client; 9] = [
         syntax: Syntax::Json,
         path: MCP_SERVERS,
         form: EntryForm::Command,
-        locate: |folders| {
-            let folder = folders.variable_or_home("QWEN_HOME", ".qwen");
-            (folder.clone(), folder.join("settings.json"))
-        },
+        locate: |folders| with_file(folders.variable_or_home("QWEN_HOME", ".qwen"), "settings.json"),
     },
     Client {
         name: "goose",
@@ -126,7 +121,7 @@ pub static CLIENTS: [Client; 9] = [
                 || folders.variable_or_home("XDG_CONFIG_HOME", ".config").join("goose"),
                 |root| root.join("config"),
             );
-            (folder.clone(), folder.join("config.yaml"))
+            with_file(folder, "config.yaml")
         },
     },
     Client {
@@ -136,7 +131,7 @@ pub static CLIENTS: [Client; 9] = [
         syntax: Syntax::Json,
         path: MCP_SERVERS,
         form: EntryForm::Command,
-        locate: |folders| (folders.home.join(".cursor"), folders.home.join(".cursor/mcp.json")),
+        locate: |folders| with_file(folders.home.join(".cursor"), "mcp.json"),
     },
     Client {
         name: "copilot",
@@ -145,10 +140,7 @@ pub static CLIENTS: [Client; 9] = [
         syntax: Syntax::Json,
         path: MCP_SERVERS,
         form: EntryForm::Copilot,
-        locate: |folders| {
-            let folder = folders.variable_or_home("COPILOT_HOME", ".copilot");
-            (folder.clone(), folder.join("mcp-config.json"))
-        },
+        locate: |folders| with_file(folders.variable_or_home("COPILOT_HOME", ".copilot"), "mcp-config.json"),
     },
     Client {
         name: "windsurf",
@@ -157,10 +149,7 @@ pub static CLIENTS: [Client; 9] = [
         syntax: Syntax::Json,
         path: MCP_SERVERS,
         form: EntryForm::Command,
-        locate: |folders| {
-            let folder = folders.home.join(".codeium/windsurf");
-            (folder.clone(), folder.join("mcp_config.json"))
-        },
+        locate: |folders| with_file(folders.home.join(".codeium/windsurf"), "mcp_config.json"),
     },
 ];
 
@@ -178,6 +167,12 @@ impl Folders<'_> {
     fn variable_or_home(&self, name: &str, default: &str) -> PathBuf {
         self.variable(name).unwrap_or_else(|| self.home.join(default))
     }
+}
+
+/// A folder, and the path of a file in it.
+fn with_file(folder: PathBuf, name: &str) -> (PathBuf, PathBuf) {
+    let file = folder.join(name);
+    (folder, file)
 }
 
 /// Whether an agent starts `hfs mcp`.
@@ -209,7 +204,7 @@ pub struct Connection {
     pub file: PathBuf,
     /// Whether the agent seems to be installed.
     pub is_found: bool,
-    records: Records,
+    record: RecordFile,
 }
 
 /// A planned change of a configuration file.
@@ -244,8 +239,10 @@ impl Connection {
             ));
         };
         let (folder, file) = (client.locate)(&Folders { environment, home: user_home });
-        let is_found = folder.is_dir() || file.exists() || is_program(client.program, environment);
-        Ok(Self { client, file, is_found, records: Records::new(home) })
+        let is_found =
+            folder.is_dir() || file.exists() || find_program(client.program, environment).is_some();
+        let record = RecordFile::new(home, client.name, &file);
+        Ok(Self { client, file, is_found, record })
     }
 
     /// Whether the agent starts this server.
@@ -274,7 +271,7 @@ impl Connection {
         if existing.as_ref() == Some(&entry) {
             return Ok(None);
         }
-        let record = self.records.read(self.client.name)?.filter(|record| record.file == self.file);
+        let record = self.record.read()?;
         // What disconnecting restores: never an entry of hfs.
         let original = match record {
             Some(record) if record.is_current(before.as_deref()) => record.original,
@@ -294,7 +291,7 @@ impl Connection {
     /// If the configuration cannot be read, parsed or changed.
     pub fn plan_disconnect(&self) -> Result<Option<ConfigEdit>, CliError> {
         let before = self.read()?;
-        let record = self.records.read(self.client.name)?.filter(|record| record.file == self.file);
+        let record = self.record.read()?;
         let Some(text) = &before else {
             // The user has removed the file.
             return Ok(None);
@@ -326,8 +323,7 @@ impl Connection {
         if let Some(record) = &edit.record {
             // Before the file changes, so that a crash in between loses nothing.
             home.create()?;
-            let folders = missing_folders(&self.file);
-            self.records.write(self.client.name, &record.clone().with_created_folders(folders))?;
+            self.record.write(record, missing_folders(&self.file))?;
         }
         let cannot = |source| CliError::io(format!("change {}", self.shown_file()), source);
         match &edit.after {
@@ -335,7 +331,7 @@ impl Connection {
             None => fs::remove_file(&self.file).map_err(cannot)?,
         }
         if edit.record.is_none() {
-            let folders = self.records.remove(self.client.name)?;
+            let folders = self.record.remove()?;
             // Folders that have been used since stay.
             folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
         }
@@ -412,12 +408,6 @@ impl Connection {
     }
 }
 
-/// Whether a program is in a folder of `PATH`.
-fn is_program(name: &str, environment: &Environment) -> bool {
-    let path = environment.get("PATH").unwrap_or_default();
-    std::env::split_paths(path).any(|folder| folder.is_absolute() && folder.join(name).is_file())
-}
-
 /// The folders that have to be created for a file, outermost first.
 fn missing_folders(file: &Path) -> Vec<PathBuf> {
     let mut missing: Vec<PathBuf> =
@@ -461,7 +451,7 @@ mod tests {
         fs::write(&connection.file, "model = 'x'\n").unwrap();
         let edit = connection.plan_connect(&server).unwrap().unwrap();
         home.create().unwrap();
-        connection.records.write("codex", edit.record.as_ref().unwrap()).unwrap();
+        connection.record.write(edit.record.as_ref().unwrap(), Vec::new()).unwrap();
         assert!(connection.plan_disconnect().unwrap().is_none(), "it has not been connected");
         fs::write(&connection.file, "model = 'y'\n").unwrap();
         let edit = connection.plan_connect(&server).unwrap().unwrap();

@@ -310,10 +310,15 @@ impl World {
         (number, output.stderr)
     }
 
+    /// The messages of the current branch.
+    fn messages(&self) -> Vec<Value> {
+        let shown = self.hfs.run(&["session", "show", "@", "-n", "100000", "--json"]).ok().json();
+        shown["messages"].as_array().unwrap().clone()
+    }
+
     /// The marks on the current branch.
     fn branch(&self) -> Vec<String> {
-        let shown = self.hfs.run(&["session", "show", "@", "-n", "100000", "--json"]).ok().json();
-        let messages = shown["messages"].as_array().unwrap();
+        let messages = self.messages();
         let texts: Vec<String> = messages.iter().map(|message| message["parts"].to_string()).collect();
         marks(&texts.join(" "))
     }
@@ -351,10 +356,9 @@ fn after_a_rewind_each_agent_is_sent_exactly_what_the_branch_has() {
         }
         let mut random = fastrand::Rng::with_seed(7);
         for rewind in 0..rewinds {
-            let shown = world.hfs.run(&["session", "show", "@", "-n", "100000", "--json"]).ok().json();
-            let messages = shown["messages"].as_array().unwrap();
             // After any answer.
-            let ends: Vec<u64> = messages
+            let ends: Vec<u64> = world
+                .messages()
                 .iter()
                 .filter(|message| message["parts"].to_string().contains("\"A-"))
                 .map(|message| message["seq"].as_u64().unwrap())

@@ -1,5 +1,6 @@
 //! The tool `blame`.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::is_quoting_hfs;
-use crate::answer::{Answer, MAX_ANSWER_BYTES, shorten};
+use crate::answer::{Answer, MAX_ANSWER_BYTES, Masker, shorten};
 use crate::error::McpError;
 use crate::library::Library;
 use crate::place::Place;
@@ -19,6 +20,8 @@ const MAX_LIMIT: usize = 40;
 const MAX_MENTIONS: u32 = 400;
 /// Maximum length of an excerpt, in characters.
 const WORDS: usize = 120;
+/// Lines of a change that are shown.
+const CHANGED_LINES: usize = 4;
 
 /// Arguments of `blame`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -57,10 +60,10 @@ pub fn run(library: &Library<'_>, args: &BlameArgs) -> Result<String, McpError> 
     let mut sessions: HashMap<SessionId, SessionMentions> = HashMap::new();
     for hit in found.hits {
         let message = library.store().get_message(hit.message)?;
-        let mentioned = message.content.searchable_text();
         if is_quoting_hfs(&message.content) {
             continue;
         }
+        let mentioned = message.content.searchable_text();
         if !mentions_path(&mentioned, &path) || symbol.is_some_and(|symbol| !mentioned.contains(symbol)) {
             continue;
         }
@@ -72,9 +75,7 @@ pub fn run(library: &Library<'_>, args: &BlameArgs) -> Result<String, McpError> 
         }
     }
     let mut sessions: Vec<SessionMentions> = sessions.into_values().collect();
-    sessions.sort_by_key(|found| {
-        (found.changes == 0, std::cmp::Reverse(found.hit.created_at), found.hit.session)
-    });
+    sessions.sort_by_key(|found| (found.changes == 0, Reverse(found.hit.created_at), found.hit.session));
     let mut answer = Answer::new(MAX_ANSWER_BYTES);
     let limit = args.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let mut shown = 0;
@@ -132,8 +133,8 @@ fn describe(library: &Library<'_>, session: &SessionMentions, path: &str) -> Res
     if !asked.is_empty() {
         block.push_str(&format!("\n  asked: {asked}"));
     }
-    let excerpt = match changes_of(message, path).into_iter().next() {
-        Some(change) => shorten(&library.masker.text(&change), WORDS),
+    let excerpt = match changes_of(message, path).first() {
+        Some(change) => shorten(&summarize(change, library.masker), WORDS),
         None => shorten(&library.excerpt(&message.content, &hit.snippet), WORDS),
     };
     if !excerpt.is_empty() {
@@ -142,8 +143,8 @@ fn describe(library: &Library<'_>, session: &SessionMentions, path: &str) -> Res
     Ok(block)
 }
 
-/// The changes of the file in a message, each as a few of its lines.
-fn changes_of(message: &Message, path: &str) -> Vec<String> {
+/// The calls in a message that change the file.
+fn changes_of<'m>(message: &'m Message, path: &str) -> Vec<ToolInput<'m>> {
     let inputs = message.content.parts.iter().filter_map(|part| match part {
         Part::ToolCall { input, .. } => Some(ToolInput::of(input)),
         Part::Text { .. }
@@ -152,28 +153,31 @@ fn changes_of(message: &Message, path: &str) -> Vec<String> {
         | Part::Attachment { .. }
         | Part::Opaque { .. } => None,
     });
-    let changing = inputs.filter(|input| input.changed_files().iter().any(|file| is_path(file, path)));
-    changing.map(|input| summarize(&input)).collect()
+    inputs.filter(|input| input.changed_files().iter().any(|file| is_path(file, path))).collect()
 }
 
-fn summarize(input: &ToolInput<'_>) -> String {
+/// The first lines of a change. The texts are masked before lines are taken out of them, since a line of a secret, such as of
+/// a private key, does not look like one.
+fn summarize(input: &ToolInput<'_>, masker: Masker) -> String {
     match input {
-        ToolInput::Edits { edits, .. } => edits
-            .iter()
-            .flat_map(|(old, new)| diff_lines(old, new))
-            .filter_map(|line| match line {
-                DiffLine::Same(_) => None,
-                DiffLine::Removed(line) => Some(format!("- {}", line.trim())),
-                DiffLine::Added(line) => Some(format!("+ {}", line.trim())),
-            })
-            .take(4)
-            .collect::<Vec<_>>()
-            .join(" "),
+        ToolInput::Edits { edits, .. } => {
+            let mut lines = Vec::new();
+            for (old, new) in edits {
+                let (old, new) = (masker.text(old), masker.text(new));
+                lines.extend(diff_lines(&old, &new).into_iter().filter_map(|line| match line {
+                    DiffLine::Same(_) => None,
+                    DiffLine::Removed(line) => Some(format!("- {}", line.trim())),
+                    DiffLine::Added(line) => Some(format!("+ {}", line.trim())),
+                }));
+            }
+            lines.truncate(CHANGED_LINES);
+            lines.join(" ")
+        }
         ToolInput::Patch(patch) => {
             let is_change = |line: &&str| {
                 line.starts_with(['+', '-']) && !line.starts_with("+++") && !line.starts_with("---")
             };
-            patch.lines().filter(is_change).take(4).collect::<Vec<_>>().join(" ")
+            masker.text(patch).lines().filter(is_change).take(CHANGED_LINES).collect::<Vec<_>>().join(" ")
         }
         ToolInput::File { content, .. } => format!("wrote {} lines", content.lines().count()),
         ToolInput::Command(_) | ToolInput::Other => String::new(),
@@ -217,6 +221,23 @@ mod tests {
         assert!(!mentions_path("mylib.rs and lib.rst", "lib.rs"));
         assert!(is_path("/home/me/src/lib.rs", "src/lib.rs") && is_path("src/lib.rs", "src/lib.rs"));
         assert!(!is_path("src/mylib.rs", "lib.rs"));
+    }
+
+    #[test]
+    fn changed_lines_of_a_private_key_are_masked() {
+        let key = |line: &str| {
+            let [begin, end] = ["BEGIN", "END"].map(|word| format!("-----{word} RSA PRIVATE {}-----", "KEY"));
+            format!("{begin}\n{line}\n{end}\n")
+        };
+        let (old, new) = (key("MIIEpAIBAAKCAQEAzX4v9Qm2Lk7sTb"), key("MIIEpAIBAAKCAQEAr8Wd3Ny6Pc1hGf"));
+        let new = format!("{new}port = 1\n");
+        let patch = format!("--- a/x\n+++ b/x\n{}", new.replace("MII", "+MII").replace("port", "+port"));
+        let edits = vec![(old.as_str(), new.as_str())];
+        for input in [ToolInput::Edits { path: None, edits }, ToolInput::Patch(&patch)] {
+            let summary = summarize(&input, Masker::new(true));
+            assert!(summary.contains("port = 1") && !summary.contains("AQEA"), "{summary}");
+            assert!(summarize(&input, Masker::new(false)).contains("AQEA"));
+        }
     }
 
     #[test]

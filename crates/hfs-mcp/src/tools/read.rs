@@ -36,12 +36,12 @@ pub struct ReadArgs {
 }
 
 pub fn run(library: &Library<'_>, args: &ReadArgs) -> Result<String, McpError> {
-    let reference = Reference::parse(&args.session);
+    // A citation in the place of the message's id names the session, too.
+    let cited = args.message.as_deref().map(Reference::parse).filter(|cited| cited.seq.is_some());
+    let reference = cited.clone().unwrap_or_else(|| Reference::parse(&args.session));
     let summary = library.find_session(&reference)?;
     let branches = library.store().list_branches(summary.session.id)?;
-    // A citation in the place of the message's id.
-    let cited = args.message.as_deref().map(Reference::parse).filter(|cited| cited.seq.is_some());
-    let (branch, seq) = match (&args.message, &cited) {
+    let (branch, seq) = match (&args.message, cited) {
         (Some(id), None) => {
             let (message, branch) = library.find_message(&branches, id)?;
             (branch, Some(message.seq))
@@ -64,8 +64,16 @@ pub fn run(library: &Library<'_>, args: &ReadArgs) -> Result<String, McpError> {
     }
 }
 
+/// The session that a reference names, and its branch, by default the current one.
+pub fn resolve(library: &Library<'_>, reference: &Reference) -> Result<(SessionSummary, Branch), McpError> {
+    let summary = library.find_session(reference)?;
+    let branches = library.store().list_branches(summary.session.id)?;
+    let branch = choose_branch(&summary.session, &branches, reference.branch.as_deref())?;
+    Ok((summary, branch))
+}
+
 /// The branch with this name or id, by default the current one.
-pub fn choose_branch(session: &Session, branches: &[Branch], name: Option<&str>) -> Result<Branch, McpError> {
+fn choose_branch(session: &Session, branches: &[Branch], name: Option<&str>) -> Result<Branch, McpError> {
     let found = match name {
         Some(name) => find_branch(branches, name),
         None => branches.iter().find(|branch| branch.id == session.current_branch),
@@ -112,7 +120,6 @@ pub fn read_range(
     let mut next = seq;
     let mut rest = None;
     for (index, message) in messages.iter().enumerate() {
-        let place = place_of(summary, branch, message);
         let skip = if index == 0 { offset } else { 0 };
         let max = if count == 1 { usize::MAX } else { PREVIEW_BYTES };
         let part = MessagePart::new(library, message, skip, max.min(answer.room().saturating_sub(200)));
@@ -120,13 +127,13 @@ pub fn read_range(
             break;
         }
         next = message.seq + 1;
-        rest = part.rest.filter(|_| count == 1).map(|offset| (place, offset));
+        rest = part.rest.filter(|_| count == 1).map(|offset| (message.seq, offset));
     }
-    if let Some((place, offset)) = rest {
+    if let Some((seq, offset)) = rest {
+        let place = place_of(summary, branch, seq);
         answer.push_footer(&format!("To continue: read session={:?} offset={offset}", place.cite()));
     } else if next <= branch.head {
-        let place =
-            Place { session: summary.session.id, branch: branch.id, branch_name: &branch.name, seq: next };
+        let place = place_of(summary, branch, next);
         answer.push_footer(&format!("Next: read session={:?}", place.cite()));
     }
     Ok(answer.finish())
@@ -159,12 +166,7 @@ pub fn newest_messages(
     match first {
         Some(first) if first.seq > 1 => {
             let before = first.seq.saturating_sub(u64::from(DEFAULT_COUNT)).max(1);
-            let place = Place {
-                session: summary.session.id,
-                branch: branch.id,
-                branch_name: &branch.name,
-                seq: before,
-            };
+            let place = place_of(summary, branch, before);
             answer.push_footer(&format!(
                 "Earlier: read session={:?} count={}",
                 place.cite(),
@@ -172,12 +174,7 @@ pub fn newest_messages(
             ));
         }
         None if branch.head > 0 => {
-            let place = Place {
-                session: summary.session.id,
-                branch: branch.id,
-                branch_name: &branch.name,
-                seq: branch.head,
-            };
+            let place = place_of(summary, branch, branch.head);
             answer.push_footer(&format!("The newest message: read session={:?}", place.cite()));
         }
         Some(_) | None => {}
@@ -188,21 +185,18 @@ pub fn newest_messages(
 /// The line above the messages.
 fn heading(library: &Library<'_>, summary: &SessionSummary, branch: &Branch) -> String {
     let session = &summary.session;
-    let project =
-        session.project.as_ref().map(|project| format!(", {}", project.directory)).unwrap_or_default();
-    let project = library.masker.text(&project);
-    let branch_note = branch_note(&branch.name);
     format!(
-        "{} {}{project}{}, {} messages",
+        "{} {}{}{}, {} messages",
         session.id.short(),
         library.label(session),
-        library.masker.text(&branch_note),
+        library.project_note(session),
+        library.masker.text(&branch_note(&branch.name)),
         branch.head
     )
 }
 
-fn place_of<'b>(summary: &SessionSummary, branch: &'b Branch, message: &Message) -> Place<'b> {
-    Place { session: summary.session.id, branch: branch.id, branch_name: &branch.name, seq: message.seq }
+fn place_of<'b>(summary: &SessionSummary, branch: &'b Branch, seq: Seq) -> Place<'b> {
+    Place { session: summary.session.id, branch: branch.id, branch_name: &branch.name, seq }
 }
 
 /// A message, or a part of it.

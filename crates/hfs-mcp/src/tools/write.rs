@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use hfs_core::{
     Branch, Clock as _, MessageDraft, Part, Position, Role, SessionSummary, StoreError, SystemClock,
 };
-use hfs_engine::Conversation;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use super::read::choose_branch;
+use super::read::resolve;
 use crate::answer::{Answer, MAX_ANSWER_BYTES, one_line};
 use crate::error::McpError;
 use crate::library::Library;
@@ -51,7 +50,7 @@ pub fn checkpoint(library: &Library<'_>, args: &CheckpointArgs) -> Result<String
     let engine = &library.engine;
     // Tools run on blocking threads, where waiting for the engine is allowed.
     let checkpoint = Handle::current().block_on(async {
-        let conversation: Conversation = engine.resume(summary.session.id, None).await?;
+        let conversation = engine.resume(summary.session.id, None).await?;
         engine.checkpoint(&conversation, label.as_deref()).await
     })?;
     let mut answer = Answer::new(MAX_ANSWER_BYTES);
@@ -103,10 +102,7 @@ pub fn note(library: &Library<'_>, args: &NoteArgs, client: Option<&str>) -> Res
     Ok(answer.finish())
 }
 
-/// The session, and its current branch.
+/// The session, and its current branch, whichever branch a citation names.
 fn find(library: &Library<'_>, text: &str) -> Result<(SessionSummary, Branch), McpError> {
-    let summary = library.find_session(&Reference::parse(text))?;
-    let branches = library.store().list_branches(summary.session.id)?;
-    let branch = choose_branch(&summary.session, &branches, None)?;
-    Ok((summary, branch))
+    resolve(library, &Reference { branch: None, ..Reference::parse(text) })
 }

@@ -1,9 +1,10 @@
 //! `hfs connect` and `hfs disconnect`: wires `hfs mcp` into the configurations of agents.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use hfs_core::{DiffLine, ErrorKind, diff_lines};
+use hfs_store::StoreUrl;
 use serde::Serialize;
 use serde_json::json;
 
@@ -93,9 +94,8 @@ struct AgentJson {
 }
 
 impl AgentJson {
-    fn new(connection: &Connection, server: &Server) -> Self {
-        let state = connection.state(server);
-        let (command, reason) = match &state {
+    fn new(connection: &Connection, state: &State, server: &Server) -> Self {
+        let (command, reason) = match state {
             State::NotConnected => (None, None),
             State::Connected => (Some(server.command()), None),
             State::Different(entry) => (Some(entry.command()), None),
@@ -127,12 +127,7 @@ pub fn connect(args: &ConnectArgs, context: &Context) -> Result<Outcome, CliErro
 
 pub fn disconnect(args: &DisconnectArgs, context: &Context) -> Result<Outcome, CliError> {
     let server = server(false, context)?;
-    let names: Vec<String> = if args.names.is_empty() {
-        CLIENTS.iter().map(|client| client.name.to_owned()).collect()
-    } else {
-        args.names.clone()
-    };
-    let mut connections = find(&names, context)?;
+    let mut connections = find(&args.names, context)?;
     if args.names.is_empty() {
         connections.retain(|connection| match connection.state(&server) {
             State::Connected => true,
@@ -146,48 +141,55 @@ pub fn disconnect(args: &DisconnectArgs, context: &Context) -> Result<Outcome, C
     change_all(&connections, &server, &args.change, context, Connection::plan_disconnect)
 }
 
+/// The agents with these names, or all of them if there are no names.
 fn find(names: &[String], context: &Context) -> Result<Vec<Connection>, CliError> {
-    let clients = CLIENTS.iter().filter(|client: &&Client| names.iter().any(|name| name == client.name));
+    let is_named = |client: &&Client| names.is_empty() || names.iter().any(|name| name == client.name);
+    let clients = CLIENTS.iter().filter(is_named);
     clients.map(|client| Connection::find(client, &context.environment, &context.home)).collect()
 }
 
 fn list(server: &Server, context: &Context) -> Result<(), CliError> {
-    let names: Vec<String> = CLIENTS.iter().map(|client| client.name.to_owned()).collect();
-    let connections = find(&names, context)?;
-    let rows: Vec<AgentJson> =
-        connections.iter().map(|connection| AgentJson::new(connection, server)).collect();
+    let connections = find(&[], context)?;
+    let listed: Vec<(&Connection, State)> =
+        connections.iter().map(|connection| (connection, connection.state(server))).collect();
     let console = &context.console;
     if console.options.json {
+        let rows = listed.iter().map(|(connection, state)| AgentJson::new(connection, state, server));
+        let rows: Vec<AgentJson> = rows.collect();
         return console.print_json(&json!({ "agents": rows }));
     }
-    let mut table = Table::new(&["NAME", "AGENT", "STATE", "CONFIGURATION"], 3);
-    for row in rows.iter().filter(|row| row.found) {
-        let state = match row.state {
-            "connected" => "connected",
-            "different" => "connected otherwise",
-            "unreadable" => "unreadable",
-            _ => "not connected",
-        };
-        table.row(vec![
-            row.name.to_owned(),
-            row.title.to_owned(),
-            state.to_owned(),
-            sanitize::line(&row.file),
-        ]);
-    }
-    let others: Vec<&str> = rows.iter().filter(|row| !row.found).map(|row| row.name).collect();
-    if others.len() < rows.len() {
+    let (found, others): (Vec<_>, Vec<_>) = listed.iter().partition(|(connection, _)| connection.is_found);
+    if !found.is_empty() {
+        let mut table = Table::new(&["NAME", "AGENT", "STATE", "CONFIGURATION"], 3);
+        for (connection, state) in found {
+            table.row(vec![
+                connection.client.name.to_owned(),
+                connection.client.title.to_owned(),
+                describe(state).to_owned(),
+                connection.shown_file(),
+            ]);
+        }
         console.print(&table.render(&console.palette, console.width()))?;
     }
-    for row in &rows {
-        if let Some(reason) = &row.reason {
+    for (_, state) in &listed {
+        if let State::Unreadable(reason) = state {
             console.warn(&sanitize::line(reason));
         }
     }
     if !others.is_empty() {
-        console.note(&format!("not found, but can be connected: {}", others.join(", ")));
+        let names: Vec<&str> = others.iter().map(|(connection, _)| connection.client.name).collect();
+        console.note(&format!("not found, but can be connected: {}", names.join(", ")));
     }
     Ok(())
+}
+
+const fn describe(state: &State) -> &'static str {
+    match state {
+        State::NotConnected => "not connected",
+        State::Connected => "connected",
+        State::Different(_) => "connected otherwise",
+        State::Unreadable(_) => "unreadable",
+    }
 }
 
 /// Changes the configurations one after another. A failure of one does not stop the others.
@@ -209,7 +211,7 @@ fn change_all(
                 Ok(false)
             }
         });
-        let mut row = AgentJson::new(connection, server);
+        let mut row = AgentJson::new(connection, &connection.state(server), server);
         match result {
             Ok(changed) => row.changed = Some(changed),
             // A single error is the error of the command.
@@ -232,15 +234,16 @@ fn change_all(
 }
 
 fn report_unchanged(connection: &Connection, server: &Server, context: &Context) {
+    if context.console.options.json {
+        return;
+    }
     let title = connection.client.title;
     let state = match connection.state(server) {
         State::Connected => "is connected already",
         State::Different(_) => "has a server of this name that hfs has not added; it was left as it is",
         State::NotConnected | State::Unreadable(_) => "is not connected",
     };
-    if !context.console.options.json {
-        context.console.note(&format!("{title} {state}"));
-    }
+    context.console.note(&format!("{title} {state}"));
 }
 
 /// Shows a change, asks, and carries it out. Returns whether the file has changed, or would change.
@@ -342,7 +345,7 @@ fn server(write: bool, context: &Context) -> Result<Server, CliError> {
                 "set it with `hfs config set store.url`, where `hfs mcp` finds it",
             ));
         }
-        arguments.extend(["--store".to_owned(), with_absolute_path(&url)]);
+        arguments.extend(["--store".to_owned(), with_absolute_path(&url, &environment.working_directory)?]);
     }
     Ok(Server { program: installed_path(program, context), arguments })
 }
@@ -360,11 +363,10 @@ fn absolute(path: PathBuf) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
 
-fn with_absolute_path(url: &str) -> String {
-    match url.strip_prefix("sqlite:") {
-        Some(path) if !path.starts_with('/') && !path.starts_with(':') => {
-            format!("sqlite:{}", absolute(PathBuf::from(path)).display())
-        }
+/// The address of a store, with the path of a file that does not depend on the working directory.
+fn with_absolute_path(url: &str, working_directory: &Path) -> Result<String, CliError> {
+    Ok(match url.parse::<StoreUrl>()? {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", working_directory.join(path).display()),
         _ => url.to_owned(),
-    }
+    })
 }

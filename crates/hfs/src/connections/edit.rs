@@ -89,11 +89,7 @@ impl EntryForm {
             Self::Command => json!({"command": program, "args": arguments}),
             Self::TypedCommand(kind) => json!({"type": kind, "command": program, "args": arguments}),
             Self::Copilot => json!({"type": "local", "command": program, "args": arguments, "tools": ["*"]}),
-            Self::Opencode => {
-                let command: Vec<&str> =
-                    std::iter::once(&*program).chain(arguments.iter().map(String::as_str)).collect();
-                json!({"type": "local", "command": command, "enabled": true})
-            }
+            Self::Opencode => json!({"type": "local", "command": server.command(), "enabled": true}),
             Self::Goose => json!({
                 "enabled": true, "type": "stdio", "name": "hfs", "description": "Saved conversations with agents",
                 "cmd": program, "args": arguments, "envs": {}, "timeout": 300,
@@ -138,12 +134,7 @@ impl Syntax {
         let value = match self {
             Self::Json => parse_to_serde_value::<Option<Value>>(text, &JSON_WITH_COMMENTS)
                 .map_err(|error| EditError::Syntax(error.to_string()))?,
-            Self::Toml => {
-                let document: DocumentMut = text
-                    .parse()
-                    .map_err(|error: toml_edit::TomlError| EditError::Syntax(error.to_string()))?;
-                Some(toml_value(document.as_item()))
-            }
+            Self::Toml => Some(toml_value(toml_document(text)?.as_item())),
             Self::Yaml => serde_saphyr::from_str::<Option<Value>>(text)
                 .map_err(|error| EditError::Syntax(error.to_string()))?,
         };
@@ -176,10 +167,9 @@ impl Syntax {
             Self::Toml => set_toml(text, path, name, &entry.0)?,
             Self::Yaml => set_yaml(text, path, name, &entry.0)?,
         };
-        let edited = with_line_endings_of(text, edited);
         let mut expected = self.parse(text)?;
         insert(&mut expected, path, name, &entry.0);
-        if self.parse(&edited).as_ref() == Ok(&expected) { Ok(edited) } else { Err(EditError::Unsafe) }
+        self.checked(with_line_endings_of(text, edited), &expected)
     }
 
     /// Removes an entry, and the objects that are empty without it.
@@ -189,10 +179,14 @@ impl Syntax {
             Self::Toml => remove_toml(text, path, name)?,
             Self::Yaml => remove_yaml(text, path, name)?,
         };
-        let edited = with_line_endings_of(text, edited);
         let mut expected = self.parse(text)?;
         prune(&mut expected, path, name);
-        if self.parse(&edited).as_ref() == Ok(&expected) { Ok(edited) } else { Err(EditError::Unsafe) }
+        self.checked(with_line_endings_of(text, edited), &expected)
+    }
+
+    /// Returns an edited text if it has the expected value.
+    fn checked(self, edited: String, expected: &Value) -> Result<String, EditError> {
+        if self.parse(&edited).as_ref() == Ok(expected) { Ok(edited) } else { Err(EditError::Unsafe) }
     }
 }
 

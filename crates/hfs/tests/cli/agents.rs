@@ -236,7 +236,7 @@ fn kill_9_during_a_tool_call_keeps_the_call_and_leaves_no_process() {
     script.change(&json!({"session/prompt": [[chunk("Here again.")]]}));
     let next = hfs.run(&["chat", "-c", "--agent", "scripted", "Still there?", "--json"]).ok().json();
     assert_eq!(text(&next["message"]), "Here again.");
-    // The agent is told what was said. The call without a result is left out.
+    // The agent gets what was said. The call without a result is left out.
     let prompt = script.received("session/prompt").pop().unwrap()["params"]["prompt"].to_string();
     assert!(prompt.contains("Deploying.") && !prompt.contains("deploy --now"), "{prompt}");
 }
@@ -529,7 +529,7 @@ fn another_agent_answers_in_mid_session_and_gets_the_conversation() {
     terminal.wait_for("as text");
     let prompt = script.received("session/prompt").pop().unwrap()["params"]["prompt"].to_string();
     assert!(prompt.contains("What is known?") && prompt.contains("Go on"), "{prompt}");
-    terminal.paste("/agent nobody");
+    terminal.paste("/agent unknown");
     terminal.press(Key::Enter);
     terminal.wait_for("there is no agent");
     quit(terminal);

@@ -17,24 +17,55 @@ const CONFIGURATIONS: [(&str, &str, &str); 9] = [
     (
         "claude",
         ".claude.json",
-        "{\n  \"numStartups\": 12,\n  \"projects\": {\n    \"/srv\": {\n      \"allowedTools\": []\n    }\n  }\n}",
+        r#"{
+  "numStartups": 12,
+  "projects": {
+    "/srv": {
+      "allowedTools": []
+    }
+  }
+}"#,
     ),
     (
         "codex",
         ".codex/config.toml",
-        "# mine\nmodel = \"gpt-5\" # cheap\n\n[mcp_servers.other]\ncommand = \"x\"\n\n[projects.\"/srv\"]\ntrust_level = \"trusted\"\n",
+        r#"# mine
+model = "gpt-5" # cheap
+
+[mcp_servers.other]
+command = "x"
+
+[projects."/srv"]
+trust_level = "trusted"
+"#,
     ),
     (
         "opencode",
         ".config/opencode/opencode.jsonc",
-        "{\n  // mine\n  \"$schema\": \"https://opencode.ai/config.json\",\n  \"mcp\": {\n    \"other\": { \"type\": \"local\", \"command\": [\"x\"] }, // keep\n  },\n}\n",
+        r#"{
+  // mine
+  "$schema": "https://opencode.ai/config.json",
+  "mcp": {
+    "other": { "type": "local", "command": ["x"] }, // keep
+  },
+}
+"#,
     ),
     ("gemini", ".gemini/settings.json", "{\n\t\"theme\": \"Default\"\n}\n"),
     ("qwen", ".qwen/settings.json", "{}\n"),
     (
         "goose",
         ".config/goose/config.yaml",
-        "GOOSE_MODEL: x # cheap\nextensions:\n  developer:\n    enabled: true\n    type: builtin\n    name: developer\n\n# the end\nGOOSE_MODE: auto\n",
+        "GOOSE_MODEL: x # cheap
+extensions:
+  developer:
+    enabled: true
+    type: builtin
+    name: developer
+
+# the end
+GOOSE_MODE: auto
+",
     ),
     ("cursor", ".cursor/mcp.json", "{\"mcpServers\": {\"other\": {\"command\": \"x\"}}}"),
     ("copilot", ".copilot/mcp-config.json", "{\r\n  \"mcpServers\": {}\r\n}\r\n"),
@@ -242,7 +273,7 @@ fn a_configuration_that_cannot_be_read_is_left_alone_and_its_place_named() {
     let several = hfs.run(&["connect", "claude", "cursor", "--yes", "--json"]).fails_with(6).json();
     assert_eq!(several["agents"][0]["error"]["kind"], "invalid");
     assert_eq!(several["agents"][1]["state"], "connected");
-    // A folder and a FIFO in place of the file.
+    // A folder in place of the file.
     fs::create_dir_all(hfs.home().join(".qwen/settings.json")).unwrap();
     let refused = hfs.run(&["connect", "qwen", "--yes"]).fails_with(6);
     assert!(refused.stderr.contains("not a regular file"), "{}", refused.stderr);
@@ -266,7 +297,10 @@ fn links_and_permissions_of_a_configuration_stay() {
     assert!(refused.stderr.contains("symbolic link to a file that does not exist"), "{}", refused.stderr);
     let private = write(&hfs, ".cursor/mcp.json", "{}");
     let _ = hfs.run(&["connect", "cursor", "--yes"]).ok();
-    let record = hfs.hfs_home().join("connections/cursor.json");
+    let mut records = fs::read_dir(hfs.hfs_home().join("connections")).unwrap();
+    let record = records.next().unwrap().unwrap().path();
+    assert!(record.file_name().unwrap().to_str().unwrap().starts_with("cursor-"), "{record:?}");
+    assert!(records.next().is_none());
     assert_eq!(fs::metadata(record).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(private.is_file());
 }
@@ -306,6 +340,34 @@ fn the_variables_of_the_agents_move_their_configurations() {
         assert!(expected.is_file(), "{name}");
         let _ = hfs.command(&["disconnect", name, "--yes"]).env(variable, &value).run().ok();
         assert!(!expected.exists(), "{name}");
+    }
+}
+
+#[test]
+fn configurations_of_one_agent_in_several_places_are_all_restored() {
+    let hfs = hfs();
+    let before = tree(&hfs);
+    let moved = hfs.home().join("moved");
+    for command in ["connect", "disconnect"] {
+        let arguments = [command, "claude", "--yes"];
+        let _ = hfs.run(&arguments).ok();
+        let _ = hfs.command(&arguments).env("CLAUDE_CONFIG_DIR", &moved).run().ok();
+        assert_eq!(hfs.home().join(".claude.json").exists(), command == "connect");
+        assert_eq!(moved.join(".claude.json").exists(), command == "connect");
+    }
+    assert!(tree(&hfs) == before);
+}
+
+#[test]
+fn a_store_in_the_working_directory_is_entered_with_its_whole_path() {
+    let hfs = hfs();
+    let expected = format!("sqlite:{}", hfs.project().canonicalize().unwrap().join("work.db").display());
+    for store in ["work.db", "sqlite:work.db", "sqlite://work.db"] {
+        let _ = hfs.run(&["--store", store, "connect", "cursor", "--yes"]).ok();
+        let connected = state(&hfs, "cursor");
+        let command = connected["command"].as_array().unwrap();
+        assert_eq!(command[2..], [json!("--store"), json!(expected)], "{store}: {connected}");
+        let _ = hfs.run(&["disconnect", "cursor", "--yes"]).ok();
     }
 }
 

@@ -158,6 +158,10 @@ fn what_another_tool_was_told_is_found_and_every_citation_can_be_read() {
     let id = hfs.run(&["search", "exhausted", "--json"]).ok().json()["hits"][0].clone();
     let by_id = client.ask("read", &json!({"session": id["session"], "message": id["message"]}));
     assert!(by_id.contains("max_idle was 2"), "{hit}\n{by_id}");
+    // A citation in the place of the id names the session, too: here another one than the newest.
+    let cited = client.ask("read", &json!({"session": "@", "message": citations(&hit)[0]}));
+    assert_eq!(cited, client.ask("read", &json!({"session": citations(&hit)[0]})));
+    assert!(cited.contains("max_idle was 2"), "{cited}");
 }
 
 #[test]
@@ -219,6 +223,9 @@ fn an_answer_stays_below_4_kb_and_says_how_to_continue() {
     let recalled =
         client.ask("recall", &json!({"question": "Where is the needle with lorem ipsum?", "limit": 20}));
     assert!(recalled.len() < 4096, "{}", recalled.len());
+
+    let refused = client.refuse("read", &json!({"session": "x".repeat(10_000)}));
+    assert!(refused.len() < 4096 && refused.contains("no session"), "{refused}");
 
     // The whole conversation, by what each answer says.
     let mut read = Vec::new();
