@@ -45,19 +45,20 @@ pub fn attach(text: &str, names: &[String], environment: &Environment) -> Result
                 let separator = if message.text.is_empty() { "" } else { "\n\n" };
                 let _ = write!(message.text, "{separator}{}", quoted(name, &path, &content));
             }
-            Content::Picture(media_type, bytes) => message.attachments.push(OutgoingAttachment {
-                media_type: media_type.to_owned(),
-                name: path
-                    .file_name()
-                    .map_or_else(|| name.clone(), |name| name.to_string_lossy().into_owned()),
-                content: Attachment {
-                    hash: ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes()),
-                    bytes,
-                },
-            }),
+            Content::Picture(media_type, bytes) => {
+                let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                let name = file_name.unwrap_or_else(|| name.clone());
+                message.attachments.push(attached(name, media_type.to_owned(), bytes));
+            }
         }
     }
     Ok(message)
+}
+
+/// Bytes as the attachment of a message.
+pub fn attached(name: String, media_type: String, bytes: Vec<u8>) -> OutgoingAttachment {
+    let hash = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+    OutgoingAttachment { media_type, name, content: Attachment { hash, bytes } }
 }
 
 /// Attaches the files that a text mentions: `@path`, or `@"a path with spaces"`. The mentions stay in the text. An
@@ -191,7 +192,8 @@ fn picture_type(bytes: &[u8]) -> Option<&'static str> {
     (media_type != "image/webp" || bytes.get(8..12) == Some(b"WEBP")).then_some(media_type)
 }
 
-fn size(bytes: u64) -> String {
+/// A number of bytes, for people.
+pub fn size(bytes: u64) -> String {
     const KIB: u64 = 1024;
     const MIB: u64 = KIB * KIB;
     if bytes < MIB {
@@ -227,7 +229,7 @@ mod tests {
         std::fs::write(folder.path().join("a.rs"), "fn a() {}\n// ````\n").unwrap();
         std::fs::write(folder.path().join("My shot.png"), b"\x89PNG\r\n\x1a\n rest").unwrap();
         let environment = environment(folder.path());
-        let text = "look at @a.rs, @nobody and @\"My shot.png\"; again @a.rs";
+        let text = "look at @a.rs, @unknown and @\"My shot.png\"; again @a.rs";
         let message = attach_mentioned(text, &environment).unwrap();
         assert_eq!(message.text, format!("{text}\n\na.rs:\n\n`````rs\nfn a() {{}}\n// ````\n`````"));
         let [picture] = message.attachments.as_slice() else { panic!() };

@@ -31,7 +31,7 @@ use crate::commands::export::{self, ExportFormat, ExportTarget};
 use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
 use crate::config::{AgentName, BUILT_IN, ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
-use crate::context::Context;
+use crate::context::{Context, SessionChoices};
 use crate::environment::Environment;
 use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
@@ -255,13 +255,6 @@ struct ConfigurationFiles {
     session_changes: Mutex<()>,
 }
 
-/// What the user has chosen for the open session alone.
-#[derive(Debug, Clone, Default)]
-struct SessionChoices {
-    agent: Option<String>,
-    model: Option<String>,
-}
-
 impl ConfigurationFiles {
     fn choices(&self) -> SessionChoices {
         lock_unpoisoned(&self.session).clone()
@@ -273,12 +266,9 @@ impl ConfigurationFiles {
 
     /// The current configuration, with these choices.
     fn context_with(&self, choices: SessionChoices) -> Result<Context, CliError> {
-        let context = Context::new(self.global.clone(), self.environment.clone(), false)?
-            .with_store(Arc::clone(&self.store));
-        let SessionChoices { agent, model } = choices;
-        let chosen = [(Key::Agent, agent), (Key::Model, model)];
-        context
-            .with_overrides("this session", chosen.into_iter().filter_map(|(key, text)| Some((key, text?))))
+        Context::new(self.global.clone(), self.environment.clone(), false)?
+            .with_store(Arc::clone(&self.store))
+            .with_choices(choices)
     }
 
     /// The engine for a configuration, and the warnings of the choice of its agent.

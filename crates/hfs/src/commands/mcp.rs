@@ -31,7 +31,8 @@ pub struct McpArgs {
     no_redact: bool,
 }
 
-/// How long calls of the store may take after the client has left. They write nothing that would be lost.
+/// How long store calls may continue after the client has left. Their answers have no reader, and each write is one
+/// transaction.
 const LAST_CALLS: Duration = Duration::from_millis(500);
 
 pub fn run(args: &McpArgs, context: &Context) -> Result<Outcome, CliError> {
