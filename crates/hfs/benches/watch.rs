@@ -250,8 +250,9 @@ fn corpus(bench: &mut Bench) {
     let bare = || {
         let database = rusqlite::Connection::open(&index).unwrap();
         // FTS5's own functions do not run below an aggregate, so the rows are counted here.
-        let mut statement =
-            database.prepare("select snippet(t, 0, '', '', '', 16) from t where text match 'zebrafinch'").unwrap();
+        let mut statement = database
+            .prepare("select snippet(t, 0, '', '', '', 16) from t where text match 'zebrafinch'")
+            .unwrap();
         let excerpts = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
         assert_eq!(excerpts.map(Result::unwrap).count(), count.div_ceil(1_000));
     };
