@@ -1,5 +1,7 @@
 //! Plugins in Python and JavaScript: supported features, error messages and permissions.
 
+use std::time::Duration;
+
 use hfs_core::{
     Event, EventPayload, Hooks, Node, RunEnding, RunId, RunSnapshot, SessionId, Slot, Timestamp, Tone,
     Verdict,
@@ -171,10 +173,11 @@ async fn check_all_features(language: Language, files: &[(&str, &str)]) {
     plugins.on_event(session, &Event { run: RunId::generate(), number: 1, at, payload }).await;
     assert_eq!(plugins.run("kept", "", Some(session)).await.unwrap().as_deref(), Some("run.ended user"));
 
-    let mut widgets = plugins.widgets(Some(session));
+    // From before the question on, since it starts the rendering.
     let mut changes = plugins.changes();
+    let mut widgets = plugins.widgets(Some(session));
     while widgets.is_empty() {
-        changes.changed().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), changes.changed()).await.unwrap().unwrap();
         widgets = plugins.widgets(Some(session));
     }
     assert_eq!((widgets[0].slot, widgets[0].title.as_str()), (Slot::StatusBar, "W"));
