@@ -256,6 +256,7 @@ macro_rules! store_conformance {
                 a_purge_deletes_only_attachments_without_other_references
                 the_trash_is_purged_by_age
                 the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again
+                a_transcript_that_continues_a_purged_session_is_recognized
                 a_purge_ends_a_reply_of_the_session
             }
             turns {

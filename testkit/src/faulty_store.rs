@@ -8,12 +8,12 @@ use std::time::Duration;
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, CandidateQuery,
     Candidates, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport,
-    ContentHash, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message, MessageDraft,
-    MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind, OperationStore, Page,
-    PageRequest, PluginStates, Position, Problem, Project, Purged, ReplyDelta, ReplyHandle, Run, RunId,
-    RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft, SessionFilter, SessionId,
-    SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError, StoreInfo, StoreResult,
-    Timestamp, Verification, lock_unpoisoned,
+    ContentHash, Continuation, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message,
+    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
+    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, Purged, ReplyDelta,
+    ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft,
+    SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError,
+    StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -220,6 +220,10 @@ impl<S: Store> SessionStore for FaultyStore<S> {
 
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
         self.inner.was_purged(origin_format, origin_id)
+    }
+
+    fn was_continued_purged(&self, continues: Continuation) -> StoreResult<bool> {
+        self.inner.was_continued_purged(continues)
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {

@@ -61,6 +61,17 @@ pub enum Continuation {
     Recorded(BranchId),
 }
 
+impl Continuation {
+    /// The id of the session or branch.
+    #[must_use]
+    pub const fn id_bytes(self) -> [u8; 16] {
+        match self {
+            Self::Session(id) => *id.as_uuid().as_bytes(),
+            Self::Branch(id) | Self::Recorded(id) => *id.as_uuid().as_bytes(),
+        }
+    }
+}
+
 impl ForeignSession {
     /// A session of which only the origin is known.
     #[must_use]

@@ -11,8 +11,9 @@ use std::fmt;
 use hfs_core::{
     Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointId, Clock, CompleteImport, Continuation,
     Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver, ImportReport, ImportedSource,
-    MAIN_BRANCH, MessageDraft, MessageId, PageRequest, Run, RunId, SessionDraft, SessionFilter, SessionId,
-    SessionImport, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp, automatic_name,
+    MAIN_BRANCH, MessageDraft, MessageId, Origin, PageRequest, Run, RunId, SessionDraft, SessionFilter,
+    SessionId, SessionImport, SessionSummary, Store, StoreError, StoreResult, Suggestion, Timestamp,
+    automatic_name,
 };
 
 use merge::MergeImport;
@@ -392,6 +393,11 @@ impl<'a> Importer<'a> {
         }
     }
 
+    fn was_purged(&self, origin: &Origin, continues: Option<Continuation>) -> StoreResult<bool> {
+        Ok(self.store.was_purged(&origin.format, &origin.id)?
+            || continues.map_or(Ok(false), |continues| self.store.was_continued_purged(continues))?)
+    }
+
     /// The stored session with the same id or, without one, with the same origin.
     fn existing(&self, session: &ForeignSession) -> StoreResult<Option<SessionSummary>> {
         if let Some(id) = session.id {
@@ -445,8 +451,8 @@ impl Importer<'_> {
             Some(continues) if self.on_duplicate != OnDuplicate::Copy => self.continued(continues)?,
             Some(_) | None => None,
         };
-        let continues = session.continues.filter(|_| continued.is_some());
-        let session = ForeignSession { continues, ..session };
+        let named = session.continues;
+        let session = ForeignSession { continues: named.filter(|_| continued.is_some()), ..session };
         if session.resumed_after.is_none() {
             // The reader has read the file from its beginning.
             self.resume_point = None;
@@ -457,10 +463,7 @@ impl Importer<'_> {
             (None, Some(continued)) => Some(continued),
             (None, None) => self.existing(&session)?,
         };
-        if found.is_none()
-            && !self.includes_purged
-            && self.store.was_purged(&session.origin.format, &session.origin.id)?
-        {
+        if found.is_none() && !self.includes_purged && self.was_purged(&session.origin, named)? {
             self.skip(SkipReason::Purged);
             return Ok(Flow::SkipSession);
         }

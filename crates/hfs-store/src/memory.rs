@@ -76,6 +76,8 @@ struct Data {
     last_operation: u64,
     /// Format and id of the origins of purged sessions.
     purged_origins: HashSet<(String, String)>,
+    /// Purged sessions and their branches.
+    purged_ids: HashSet<[u8; 16]>,
     /// By path.
     imported_sources: HashMap<String, CompleteImport>,
 }

@@ -390,6 +390,24 @@ fn the_file_is_where_the_tool_looks_and_the_command_names_it() {
 }
 
 #[test]
+fn a_handoff_does_not_bring_a_purged_session_back() {
+    for tool in ["claude", "codex", "opencode"] {
+        let hfs = hfs();
+        let session = chat(&hfs, &["to be forgotten"]);
+        let (path, _) = hand_off(&hfs, &session, tool);
+        continue_in_tool(tool, &path, "later");
+        let _ = hfs.run(&["session", "delete", &session, "--purge"]).ok();
+        let imported = run_json(&hfs, &["import", path.parent().unwrap().to_str().unwrap()]);
+        assert_eq!(imported["imported"], json!([]), "{tool}: {imported}");
+        let _ = hfs.run(&["watch", "--once"]).ok();
+        assert_eq!(run_json(&hfs, &["search", "forgotten"])["total"], 0, "{tool}");
+        // The user may still want what the tool has.
+        let named = run_json(&hfs, &["import", "--full", path.to_str().unwrap()]);
+        assert_eq!(named["imported"].as_array().unwrap().len(), 1, "{tool}: {named}");
+    }
+}
+
+#[test]
 fn names_and_ids_from_a_transcript_never_reach_the_shell() {
     let hfs = hfs().env("CLAUDE_CONFIG_DIR", "/nonexistent/claude");
     let folder = hfs.project().join("it's $(touch hacked); `id`");
@@ -574,6 +592,8 @@ fn every_session_is_exported_and_the_next_run_exports_only_what_has_changed() {
     run_json(&hfs, &["session", "rename", &sessions[1], "renamed"]);
     run_json(&hfs, &["session", "delete", &sessions[2]]);
     let record = folder.join(".hfs-export.jsonl");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&record).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
     let text = fs::read_to_string(&record).unwrap();
     fs::write(&record, &text[..text.len() - 20]).unwrap();
     let third = all(&[]);

@@ -1,8 +1,8 @@
 //! Trash and purge.
 
 use hfs_core::{
-    Attachment, ErrorKind, OperationKind, Origin, PageRequest, Part, Role, SearchQuery, SessionDraft,
-    SessionFilter, SessionRef,
+    Attachment, Continuation, ErrorKind, OperationKind, Origin, PageRequest, Part, Role, SearchQuery,
+    SessionDraft, SessionFilter, SessionRef,
 };
 
 use super::Fixture;
@@ -148,6 +148,25 @@ pub fn the_origin_of_a_purged_session_is_remembered_until_it_is_imported_again(f
     assert!(was_purged("b"));
     import("a");
     assert!(!was_purged("a") && was_purged("b"));
+}
+
+pub fn a_transcript_that_continues_a_purged_session_is_recognized(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let session = fixture.session_of(main.branch);
+    let (fork, _) = fixture.fork(fixture.append_text(main, "a"), "fork");
+    let ways = [
+        Continuation::Session(session),
+        Continuation::Branch(fork.branch),
+        Continuation::Recorded(main.branch),
+    ];
+    let was_purged = || ways.map(|continues| fixture.store.was_continued_purged(continues).unwrap());
+    assert_eq!(was_purged(), [false; 3]);
+    fixture.store.trash_session(session, fixture.drafts.now()).unwrap();
+    assert_eq!(was_purged(), [false; 3]);
+    fixture.store.purge_session(session).unwrap();
+    assert_eq!(was_purged(), [true; 3]);
+    let other = fixture.main();
+    assert!(!fixture.store.was_continued_purged(Continuation::Branch(other.branch)).unwrap());
 }
 
 pub fn a_purge_ends_a_reply_of_the_session(fixture: &Fixture<'_>) {

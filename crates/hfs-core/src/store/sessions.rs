@@ -1,8 +1,8 @@
 //! Sessions, branches and the operation log.
 
 use crate::{
-    Branch, BranchDraft, BranchId, CheckpointId, Operation, OperationId, OperationKind, Project, Session,
-    SessionDraft, SessionFilter, SessionId, SessionRef, SessionSummary, Timestamp,
+    Branch, BranchDraft, BranchId, CheckpointId, Continuation, Operation, OperationId, OperationKind,
+    Project, Session, SessionDraft, SessionFilter, SessionId, SessionRef, SessionSummary, Timestamp,
 };
 
 use super::{SessionImport, StoreResult};
@@ -122,6 +122,13 @@ pub trait SessionStore {
     /// # Errors
     /// Returns any error of the underlying store.
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool>;
+
+    /// Whether the session that a transcript continues was purged. Such a transcript contains the session's text: hfs
+    /// wrote it for another tool, or recorded what an agent did in it.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn was_continued_purged(&self, continues: Continuation) -> StoreResult<bool>;
 
     /// Purges all sessions that were moved to the trash before `before`.
     ///

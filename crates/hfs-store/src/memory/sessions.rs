@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 
 use hfs_core::{
-    Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Cursor, MAIN_BRANCH, Operation, OperationId,
-    OperationKind, OperationStore, Page, PageRequest, Project, Purged, Session, SessionAttributes,
-    SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary,
-    StoreError, StoreResult, Timestamp,
+    Branch, BranchDraft, BranchId, BranchStore, CheckpointId, Continuation, Cursor, MAIN_BRANCH, Operation,
+    OperationId, OperationKind, OperationStore, Page, PageRequest, Project, Purged, Session,
+    SessionAttributes, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
+    SessionSummary, StoreError, StoreResult, Timestamp,
 };
 
 use super::import::MemoryImport;
@@ -117,6 +117,10 @@ impl SessionStore for MemoryStore {
 
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
         Ok(self.lock().purged_origins.contains(&(origin_format.to_owned(), origin_id.to_owned())))
+    }
+
+    fn was_continued_purged(&self, continues: Continuation) -> StoreResult<bool> {
+        Ok(self.lock().purged_ids.contains(&continues.id_bytes()))
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {
@@ -388,6 +392,8 @@ impl Data {
         if let Some(origin) = row.session.origin {
             self.purged_origins.insert((origin.format, origin.id));
         }
+        self.purged_ids.insert(Continuation::Session(id).id_bytes());
+        self.purged_ids.extend(row.branches.iter().map(|branch| Continuation::Branch(*branch).id_bytes()));
         let mut orphans = Vec::new();
         for branch in row.branches.iter().filter_map(|branch| self.branches.remove(branch)) {
             for message in &branch.messages {

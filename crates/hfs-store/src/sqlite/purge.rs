@@ -154,7 +154,7 @@ fn hash_of_source(format: &str, id: &str) -> ContentHash {
     hash_of(format!("{format}\0{id}").as_bytes())
 }
 
-/// Stores the hash of a session's origin, and forgets the files that it was imported from. The origin itself would be a
+/// Stores the hashes of a session's origin, its id and those of its branches, and forgets the files that it was imported from. The origin itself would be a
 /// trace of the session.
 fn remember_source(conn: &Connection, session: i64, now: Timestamp) -> Result<()> {
     let origin: Option<(String, String)> = conn
@@ -175,9 +175,18 @@ fn remember_source(conn: &Connection, session: i64, now: Timestamp) -> Result<()
         conn.prepare_cached("DELETE FROM import_source_session WHERE source = ?1")?.execute([source])?;
         conn.prepare_cached("DELETE FROM import_source WHERE no = ?1")?.execute([source])?;
     }
-    if let Some((format, id)) = origin {
+    // Transcripts that hfs wrote or recorded name the session, or a branch of it.
+    let ids = conn
+        .prepare_cached(
+            "SELECT id FROM session WHERE no = ?1 UNION ALL SELECT id FROM branch WHERE session = ?1",
+        )?
+        .query_map([session], |row| row.get::<_, [u8; 16]>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let hashes =
+        ids.iter().map(|id| hash_of(id)).chain(origin.map(|(format, id)| hash_of_source(&format, &id)));
+    for hash in hashes {
         conn.prepare_cached("INSERT OR REPLACE INTO purged_source (hash, purged_at) VALUES (?1, ?2)")?
-            .execute(params![hash_of_source(&format, &id).as_bytes(), now.as_micros()])?;
+            .execute(params![hash.as_bytes(), now.as_micros()])?;
     }
     Ok(())
 }
@@ -186,6 +195,13 @@ pub(crate) fn was_purged(conn: &Connection, format: &str, id: &str) -> Result<bo
     Ok(conn
         .prepare_cached("SELECT 1 FROM purged_source WHERE hash = ?1")?
         .exists([hash_of_source(format, id).as_bytes()])?)
+}
+
+/// Whether the session or branch that a transcript continues was purged.
+pub(crate) fn was_id_purged(conn: &Connection, id: &[u8; 16]) -> Result<bool> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM purged_source WHERE hash = ?1")?
+        .exists([hash_of(id).as_bytes()])?)
 }
 
 /// Deletes the hash of an origin, because a session with this origin is stored again.

@@ -1,9 +1,9 @@
 //! Creates, lists, finds and changes sessions.
 
 use hfs_core::{
-    BranchId, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Purged, Session,
-    SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, ShortId,
-    StoreError, StoreResult, TIME_SEPARATOR, Timestamp,
+    BranchId, Continuation, Cursor, MAIN_BRANCH, OperationKind, Origin, Page, PageRequest, Project, Purged,
+    Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary,
+    ShortId, StoreError, StoreResult, TIME_SEPARATOR, Timestamp,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -321,6 +321,11 @@ impl SessionStore for SqliteStore {
 
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
         self.db.read("look for a purged session", |conn| purge::was_purged(conn, origin_format, origin_id))
+    }
+
+    fn was_continued_purged(&self, continues: Continuation) -> StoreResult<bool> {
+        let id = continues.id_bytes();
+        self.db.read("look for a purged session", |conn| purge::was_id_purged(conn, &id))
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {

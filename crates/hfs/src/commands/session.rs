@@ -437,7 +437,9 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
         let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
         return context.console.print_json(&document);
     }
-    context.console.note(&format!("deleted {name:?} permanently"));
+    context.console.note(&format!(
+        "deleted {name:?} permanently; exports, backups and handed-over transcripts of it are files of yours, and stay"
+    ));
     Ok(())
 }
 

@@ -375,8 +375,13 @@ fn after_a_rewind_the_agent_reads_the_branch_from_a_transcript_that_hfs_wrote() 
     let left = transcripts(&hfs);
     assert!(left.len() == 1 && left != written, "{left:?}");
     // Deleting the session permanently deletes the copies that hfs made.
+    let kept_by_the_agent = fs::read_to_string(&left[0]).unwrap();
     let _ = hfs.run(&["session", "delete", "@", "--purge"]).ok();
     assert!(transcripts(&hfs).is_empty());
+    // What the agent keeps of the session does not bring it back.
+    fs::write(&left[0], kept_by_the_agent).unwrap();
+    let imported = hfs.run(&["import", folder.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(imported["imported"], json!([]), "{imported}");
 }
 
 #[test]
