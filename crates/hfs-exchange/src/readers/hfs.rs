@@ -45,8 +45,12 @@ impl super::Reader for Hfs {
         // Several objects on lines of their own are a dataset, not a document.
         let only_one = probe.records().len() <= 1 || probe.is_array();
         match first.get("messages") {
-            Some(Value::Array(list)) if !probe.is_array() => only_one && are_v0_messages(list),
-            _ => probe.is_array() && are_v0_messages(probe.elements()),
+            // A request to the API of a model names it.
+            Some(Value::Array(list)) if !probe.is_array() => {
+                only_one && !first.contains_key("model") && are_v0_messages(list)
+            }
+            // An array without times is more likely one of the API of a model.
+            _ => probe.is_array() && are_v0_messages(probe.elements()) && have_times(probe.elements()),
         }
     }
 
@@ -86,6 +90,10 @@ fn are_v0_messages(list: &[Value]) -> bool {
     };
     let mut messages = list.iter().filter_map(Value::as_object).peekable();
     messages.peek().is_some() && messages.all(is_v0_message)
+}
+
+fn have_times(messages: &[Value]) -> bool {
+    messages.iter().any(|message| message.get("created_at").is_some())
 }
 
 /// The document's version, which is checked before anything else is read; `None` if it has none.

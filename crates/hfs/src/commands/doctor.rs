@@ -2,7 +2,7 @@
 //!
 //! To add a check, write a function that returns a `Check` and call it in `all_checks`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hfs_agents::{ModelConfig, Provider, Role, ServerModels, can_chat, list_models, server_label};
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
@@ -169,17 +169,30 @@ fn check_store(context: &Context) -> Vec<Check> {
             let detail =
                 format!("{}, {} sessions, {} messages, {size}", info.url, info.sessions, info.messages);
             let schema = format!("version {} on {}", info.schema_version, info.backend);
-            vec![Check::ok(NAME, detail), Check::ok("schema", schema)]
+            let readable = store_path(context).filter(|path| is_accessible_to_others(path));
+            let store = match readable {
+                Some(path) => {
+                    let hint = format!("chmod 600 {}", path.display());
+                    Check::warning(NAME, format!("{detail}; other users can read {}", path.display()), hint)
+                }
+                None => Check::ok(NAME, detail),
+            };
+            vec![store, Check::ok("schema", schema)]
         }
     }
 }
 
-fn check_disk_space(context: &Context) -> Option<Check> {
-    const NAME: &str = "disk space";
+/// The file of the store, if it is one.
+fn store_path(context: &Context) -> Option<PathBuf> {
     let StoreUrl::Sqlite(path) = wiring::store_url(&context.home, &context.settings).ok()? else {
         return None;
     };
-    let path = context.environment.working_directory.join(path);
+    Some(context.environment.working_directory.join(path))
+}
+
+fn check_disk_space(context: &Context) -> Option<Check> {
+    const NAME: &str = "disk space";
+    let path = store_path(context)?;
     // The store and its directory may not exist yet.
     let existing_directory = path.ancestors().skip(1).find(|directory| directory.is_dir())?;
     let free = fs4::available_space(existing_directory).ok()?;

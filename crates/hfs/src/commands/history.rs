@@ -229,10 +229,11 @@ fn report_reversal(verb: &str, reversed: &Reversed, context: &Context) -> Result
         return Ok(Outcome::Done);
     }
     let branch = context.store()?.get_branch(operation.after.current_branch)?;
+    let detail = sanitize::line(&plan.target.detail);
+    let separator = if detail.is_empty() { "" } else { " " };
     console.note(&format!(
-        "{verb}: {} {}; {} is current, at message {}",
+        "{verb}: {}{separator}{detail}; {} is current, at message {}",
         plan.target.kind,
-        sanitize::line(&plan.target.detail),
         sanitize::line(&branch.name),
         branch.head
     ));

@@ -34,7 +34,7 @@ Examples:
   hfs import ~/.claude --dry-run             show what would be imported
 
 Importing again adds what is new and updates what has changed. Files that have not changed are not read. A damaged \
-file does not stop the import of others (exit code 6), and a damaged \
+file does not stop the import of others (exit code 6; 9 if all such files are of a newer version), and a damaged \
 record does not stop the import of its file.";
 
 #[derive(Debug, clap::Args)]
@@ -171,6 +171,7 @@ fn import(
 ) -> Result<Report, CliError> {
     let ImportOptions { on_duplicate, dry_run, full } = options;
     let Inputs { sources, format, named, skipped: not_imported, mut failed } = inputs;
+    let mut all_failed_are_newer = failed.is_empty();
     let bar = context.console.progress(sources.iter().map(Source::bytes).sum());
     let finished_bytes = Cell::new(0);
     let importer = Importer::new(store, &SystemClock, on_duplicate, dry_run).with_progress(|bytes| {
@@ -198,6 +199,7 @@ fn import(
             }
             Err(error) => {
                 tracing::warn!(kind = error.kind().as_str(), "a file was not imported");
+                all_failed_are_newer &= error.kind() == ErrorKind::Unsupported;
                 failed.push((name, ErrorDocument::new(&error)));
                 if affects_all_files(&error) {
                     stopped = Some(Outcome::WithFailures(error.kind()));
@@ -216,7 +218,7 @@ fn import(
         }
     }
     skipped.extend(not_imported);
-    Ok(Report { dry_run, imported, skipped, failed, stopped })
+    Ok(Report { dry_run, imported, skipped, failed, all_failed_are_newer, stopped })
 }
 
 /// The reason, followed by the suggested command if there is one.
@@ -366,6 +368,8 @@ struct Report {
     skipped: Vec<SkippedSession>,
     /// Files that could not be imported, each with its error.
     failed: Vec<(String, ErrorDocument)>,
+    /// Whether all of these files are of a newer version of hfs.
+    all_failed_are_newer: bool,
     /// Why the import ended early.
     stopped: Option<Outcome>,
 }
@@ -426,6 +430,7 @@ impl Report {
         match self.stopped {
             Some(outcome) => outcome,
             None if self.failed.is_empty() => Outcome::Done,
+            None if self.all_failed_are_newer => Outcome::WithFailures(ErrorKind::Unsupported),
             None => Outcome::WithFailures(ErrorKind::Invalid),
         }
     }

@@ -236,3 +236,33 @@ fn special_files_are_refused_without_waiting() {
     let report = hfs.run(&["import", "--json", "."]).ok().json();
     assert_eq!(report["skipped"][0]["reason"], "it is not a regular file");
 }
+
+#[test]
+fn a_newer_document_alone_has_the_exit_code_of_newer_versions() {
+    let hfs = hfs();
+    let write = |name: &str, text: &str| {
+        let path = hfs.project().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let newer = write("newer.json", r#"{"metadata":{"schema_version":"3.0.0"},"messages":[]}"#);
+    let damaged = write("damaged.json", r#"{"metadata":{"schema_version":"0.7.0"},"messages":[]}"#);
+    let failed = hfs.run(&["import", &newer, "--json"]).fails_with(9).json();
+    assert_eq!(failed["failed"][0]["error"]["kind"], "unsupported");
+    let _ = hfs.run(&["import", &newer, &damaged]).fails_with(6);
+    let _ = hfs.run(&["import", &damaged]).fails_with(6);
+}
+
+#[test]
+fn messages_without_times_are_those_of_a_models_api() {
+    let messages = r#"[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#;
+    for text in [messages.to_owned(), format!(r#"{{"model":"m","messages":{messages}}}"#)] {
+        let hfs = hfs();
+        let path = hfs.project().join("messages.json");
+        std::fs::write(&path, text).unwrap();
+        let imported = hfs.run(&["import", path.to_str().unwrap(), "--json"]).ok().json();
+        assert_eq!(imported["imported"][0]["messages"], 2, "{imported}");
+        let found = hfs.run(&["session", "list", "--tool", "openai-messages", "--json"]).ok().json();
+        assert_eq!(found["sessions"].as_array().unwrap().len(), 1, "{found}");
+    }
+}

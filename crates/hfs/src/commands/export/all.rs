@@ -1,7 +1,7 @@
 //! `hfs export --all`: writes every session to a directory. Run again, it writes what is new or has changed.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -271,7 +271,7 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let mut file = hfs_files::private_options().append(true).create(true).open(&path)?;
         // Ends a line that was cut off.
         if file.metadata()?.len() > 0 {
             file.write_all(b"\n")?;
