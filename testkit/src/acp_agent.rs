@@ -109,6 +109,15 @@ impl ScriptedProgram {
         ids.filter_map(|id| u32::try_from(id).ok()).collect()
     }
 
+    /// The id of the agent that runs, without the processes that it has started.
+    #[must_use]
+    pub fn running_agent(&self) -> Option<u32> {
+        let log = self.log();
+        let agents = log.iter().rev().filter(|entry| entry.get("started_by").is_none());
+        let mut ids = agents.filter_map(|entry| u32::try_from(entry.get("process")?.as_u64()?).ok());
+        ids.find(|process| is_running(*process))
+    }
+
     /// Waits until the log has an entry that satisfies the condition.
     pub fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) {
         let started = std::time::Instant::now();
@@ -316,7 +325,7 @@ impl Running {
             let mut command = Command::new("sleep");
             command.arg("1000").process_group(0).stdin(Stdio::null());
             let child = command.spawn().expect("start a process");
-            self.report(&json!({"process": child.id()}));
+            self.report(&json!({"process": child.id(), "started_by": std::process::id()}));
         } else if let Some(text) = step["stderr"].as_str() {
             writeln!(std::io::stderr(), "{text}").expect("write to standard error");
         } else if let Some(code) = step["exit"].as_i64() {

@@ -287,6 +287,16 @@ impl Editor {
         index.and_then(|index| self.questions.remove(index)).expect("it was waited for")
     }
 
+    /// A request of the agent that is not answered, if there is one.
+    pub fn next_request(&mut self) -> Option<Value> {
+        self.questions.pop_front()
+    }
+
+    /// The answer to a request, if it has arrived.
+    pub fn answer_to(&mut self, id: u64) -> Option<Value> {
+        self.answers.remove(&id)
+    }
+
     /// Answers a request of the agent.
     pub fn answer(&mut self, request: &Value, result: &Value) {
         self.send(&json!({"jsonrpc": "2.0", "id": request["id"], "result": result}));
@@ -359,6 +369,13 @@ impl Editor {
         self.wait_until(what, |editor| {
             editor.updates.iter().any(|(of, update)| of == session && condition(update))
         });
+    }
+
+    /// Closes both directions of the connection, as the death of the editor does: the thread that reads the output closes its
+    /// pipe at the next message.
+    pub fn vanish(&mut self) {
+        self.input = None;
+        self.messages = channel().1;
     }
 
     /// Closes the connection, as an editor does that ends.

@@ -27,8 +27,8 @@ pub struct Options {
 enum Kind {
     /// Repair a store after random damage: bytes, pages, cut files, missing and foreign logs
     Damage,
-    /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair, and commands of the binary that do
-    /// so or install a plugin
+    /// Kill processes that append, stream, import, rewind, undo, prune, purge and repair, commands of the binary that do so or
+    /// install a plugin, and editors, hfs and agents during turns
     Kills,
     /// Kill watchers while tools write what they import
     Watch,
@@ -69,6 +69,13 @@ impl Kind {
                     package: "hfs",
                     target: "kills",
                     test: "a_killed_command_loses_nothing",
+                    count_variable: "HFS_CRASH_KILLS",
+                    default_count: 200,
+                },
+                Run {
+                    package: "hfs",
+                    target: "cli",
+                    test: "a_kill_during_a_turn_of_an_editor",
                     count_variable: "HFS_CRASH_KILLS",
                     default_count: 200,
                 },

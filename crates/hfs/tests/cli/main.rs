@@ -14,6 +14,7 @@ mod compatibility;
 mod config;
 mod connect;
 mod editor;
+mod editor_kills;
 mod history;
 mod import;
 mod leftovers;
