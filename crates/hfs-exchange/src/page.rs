@@ -9,11 +9,12 @@ pub(crate) mod markdown;
 mod text;
 mod tool_call;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hfs_core::{
     AgentNode, Branch, BranchId, Checkpoint, Message, MessageDraft, Role, Run, RunSnapshot, Seq, Session,
-    Timestamp, TokenCount, Trigger, Usage,
+    Timestamp, TokenCount, Trigger, Usage, readable_context,
 };
 
 use crate::document::ExportMetadata;
@@ -267,6 +268,13 @@ pub(crate) fn author_name(message: &MessageDraft) -> &'static str {
         Role::System => "System",
         Role::Tool => "Tool",
     }
+}
+
+/// What a tool inserted into a message of the user, and a label for it. Records of local commands are shown as what they were.
+pub(crate) fn inserted_context(context: &str) -> (&'static str, Cow<'_, str>) {
+    let readable = readable_context(context);
+    let label = if readable == context { "Added by the tool" } else { "Local command" };
+    (label, readable)
 }
 
 /// Formats a time in UTC, because the reader's time zone is unknown.

@@ -1,6 +1,6 @@
 //! Messages as text for a model.
 
-use hfs_core::{DiffLine, Message, MessageStatus, Part, Timestamp, ToolInput, diff_lines};
+use hfs_core::{DiffLine, Message, MessageStatus, Part, Timestamp, ToolInput, diff_lines, readable_context};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ pub fn render(message: &Message) -> String {
                 let (context, own) = content.split_text(text);
                 add(own);
                 if !context.is_empty() {
-                    add(&format!("[context] {context}"));
+                    add(&format!("[context] {}", readable_context(context)));
                 }
             }
             Part::Thinking { text, .. } if text.is_empty() => {}

@@ -10,7 +10,7 @@ use super::text::{escape_html, render_markdown};
 use super::tool_call::{self, CodeBlock};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
-    for_each_run, fork_origin, format_time, serialized_name, tables,
+    for_each_run, fork_origin, format_time, inserted_context, serialized_name, tables,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -167,7 +167,11 @@ fn write_message(
 /// A text part: the context that a tool inserted, folded, and the author's own text.
 fn render_text((context, own): (&str, &str)) -> String {
     let own = render_markdown(own);
-    if context.is_empty() { own } else { format!("{}\n{own}", details("Added by the tool", &code(context))) }
+    if context.is_empty() {
+        return own;
+    }
+    let (label, context) = inserted_context(context);
+    format!("{}\n{own}", details(label, &code(&context)))
 }
 
 fn details(summary: &str, content: &str) -> String {

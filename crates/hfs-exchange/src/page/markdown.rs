@@ -7,7 +7,7 @@ use hfs_core::{Message, MessageDraft, MessageStatus, Part};
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
     BranchRange, PageContents, PageOptions, Table, author_name, checkpoint_title, for_each_message,
-    for_each_run, format_time, serialized_name, tables, tool_call,
+    for_each_run, format_time, inserted_context, serialized_name, tables, tool_call,
 };
 use crate::export::{DocumentSource, ExportError};
 
@@ -79,10 +79,10 @@ fn write_message(message: &Message, out: &mut dyn Write) -> Result<(), ExportErr
 fn render_text((context, own): (&str, &str)) -> String {
     let own = if own.trim().is_empty() { String::new() } else { quote_markdown(own) };
     if context.is_empty() {
-        own
-    } else {
-        format!("{}\n{own}", details("Added by the tool", &fence(context, "")))
+        return own;
     }
+    let (label, context) = inserted_context(context);
+    format!("{}\n{own}", details(label, &fence(&context, "")))
 }
 
 /// A collapsed block with a summary.
