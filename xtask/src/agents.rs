@@ -8,15 +8,26 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::Deserialize;
 
 use crate::shell;
 use crate::workspace::Workspace;
 
-/// The packages with the versions that the tests are known to pass with.
-const PACKAGES: [&str; 3] = [
-    "@agentclientprotocol/claude-agent-acp@0.101.0",
-    "@agentclientprotocol/codex-acp@2.6.0",
-    "opencode-ai@1.18.33",
+/// An agent on npm, with the version that the tests are known to pass with.
+struct Package {
+    name: &'static str,
+    version: &'static str,
+    program: &'static str,
+}
+
+const PACKAGES: [Package; 3] = [
+    Package {
+        name: "@agentclientprotocol/claude-agent-acp",
+        version: "0.101.0",
+        program: "claude-agent-acp",
+    },
+    Package { name: "@agentclientprotocol/codex-acp", version: "2.6.0", program: "codex-acp" },
+    Package { name: "opencode-ai", version: "1.18.33", program: "opencode" },
 ];
 
 #[derive(Debug, Args)]
@@ -33,7 +44,14 @@ pub struct Options {
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let programs = match &options.programs {
-        Some(folder) => folder.canonicalize().with_context(|| format!("find {}", folder.display()))?,
+        Some(folder) => {
+            let programs = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+            // npm puts programs into node_modules/.bin. The versions there are used as they are.
+            if let Some(folder) = programs.ancestors().nth(2) {
+                has_tested_versions(folder);
+            }
+            programs
+        }
         None => install(&workspace.target.join("agents"))?,
     };
     let mut command = shell::cargo(&workspace.root);
@@ -44,21 +62,68 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Installs the agents, unless they are installed. Returns the folder with their programs.
+impl Package {
+    /// The version that is installed in this folder; `None` without a package or its program.
+    fn installed_version(&self, folder: &Path) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            version: String,
+        }
+        let modules = folder.join("node_modules");
+        let manifest = fs::read(modules.join(self.name).join("package.json")).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
+        modules.join(".bin").join(self.program).exists().then_some(manifest.version)
+    }
+}
+
+/// Whether exactly the versions of [`PACKAGES`] are installed in this folder. Reports others.
+fn has_tested_versions(folder: &Path) -> bool {
+    let mut has_all = true;
+    for package in &PACKAGES {
+        let Package { name, version, .. } = package;
+        let installed = package.installed_version(folder);
+        if let Some(installed) = installed.as_deref().filter(|installed| installed != version) {
+            eprintln!("{name} {installed} is installed; the tests are known to pass with {version}");
+        }
+        has_all &= installed.as_deref() == Some(*version);
+    }
+    has_all
+}
+
+/// Installs the agents, unless exactly these versions are installed. Returns the folder with their programs.
 fn install(folder: &Path) -> Result<PathBuf> {
-    let programs = folder.join("node_modules/.bin");
-    let is_installed =
-        ["claude-agent-acp", "codex-acp", "opencode"].iter().all(|name| programs.join(name).exists());
-    if !is_installed {
+    if !has_tested_versions(folder) {
         if !shell::is_available(Command::new("npm").arg("--version")) {
             bail!("npm is not installed; install Node.js, or name a folder with the agents: --programs DIR");
         }
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let mut install = Command::new("npm");
-        install.args(["install", "--prefix"]).arg(folder).args(["--no-audit", "--no-fund"]).args(PACKAGES);
+        install.args(["install", "--prefix"]).arg(folder).args(["--no-audit", "--no-fund", "--save-exact"]);
+        install.args(PACKAGES.iter().map(|package| format!("{}@{}", package.name, package.version)));
         if !shell::succeeds(&mut install)? {
             bail!("npm could not install the agents");
         }
     }
-    Ok(programs)
+    Ok(folder.join("node_modules/.bin"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_counts_as_installed_only_with_its_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = &PACKAGES[0];
+        let (modules, programs) =
+            (folder.path().join("node_modules"), folder.path().join("node_modules/.bin"));
+        assert_eq!(package.installed_version(folder.path()), None);
+        fs::create_dir_all(modules.join(package.name)).unwrap();
+        fs::write(modules.join(package.name).join("package.json"), r#"{"name": "x", "version": "0.1.2"}"#)
+            .unwrap();
+        assert_eq!(package.installed_version(folder.path()), None);
+        fs::create_dir_all(&programs).unwrap();
+        fs::write(programs.join(package.program), "").unwrap();
+        assert_eq!(package.installed_version(folder.path()).as_deref(), Some("0.1.2"));
+    }
 }
