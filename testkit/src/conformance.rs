@@ -120,6 +120,7 @@ macro_rules! store_conformance {
                 an_imported_streaming_message_becomes_interrupted
                 an_updated_message_keeps_its_place_and_is_found_by_its_new_text
                 only_imported_messages_can_be_updated
+                a_supplement_adds_to_a_recorded_message_and_changes_nothing_else
                 an_import_adds_a_branch_without_making_it_current
                 an_update_of_a_session_needs_the_attributes_that_it_is_based_on
                 a_source_is_known_until_one_of_its_sessions_is_deleted

@@ -273,6 +273,11 @@ impl<S: Store> ImportStore for FaultyStore<S> {
         self.inner.update_imported_messages(messages)
     }
 
+    fn supplement_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        self.fail_if_requested()?;
+        self.inner.supplement_messages(messages)
+    }
+
     fn update_imported_session(
         &self,
         id: SessionId,

@@ -120,15 +120,16 @@ impl TurnFingerprints {
     }
 }
 
-/// A fingerprint of a message's content.
+/// A fingerprint of what an agent has said and was told in a message.
 pub(crate) fn message_fingerprint(role: Role, parts: &[Part]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(role.as_str().as_bytes());
     for part in parts {
         let content = match part {
             Part::Text { text } => json!(["text", text]),
-            Part::Thinking { text, .. } => json!(["thinking", text]),
-            Part::ToolCall { id, name, input } => json!(["call", id, name, input]),
+            Part::Thinking { text, signature: _ } => json!(["thinking", text]),
+            // An import of the agent's transcript completes the names of tools and the signatures of thinking.
+            Part::ToolCall { id, name: _, input } => json!(["call", id, input]),
             Part::ToolResult { id, output, is_error } => json!(["result", id, output, is_error]),
             Part::Attachment { media_type, hash, .. } => {
                 json!(["attachment", media_type, hash.map(|hash| hash.to_string())])

@@ -299,6 +299,30 @@ impl MessageDraft {
         matches!(self.role, Role::Assistant) && self.model.is_some() && self.source.is_none()
     }
 
+    /// Whether `fuller` is this message with nothing changed, except that calls have other names of tools, thinking that had no
+    /// signature may have one, and passthrough fields were added.
+    #[must_use]
+    pub fn is_supplemented_by(&self, fuller: &Self) -> bool {
+        let is_same_part = |pair: (&Part, &Part)| match pair {
+            (Part::Thinking { text, signature: None }, Part::Thinking { text: same, .. }) => text == same,
+            (Part::ToolCall { id, input, .. }, Part::ToolCall { id: same_id, input: same_input, .. }) => {
+                id == same_id && input == same_input
+            }
+            (part, same) => part == same,
+        };
+        let is_kept = |(name, value): (&String, &Value)| match (value, fuller.extra.get(name)) {
+            (Value::Array(items), Some(Value::Array(more))) => more.starts_with(items),
+            (value, same) => same == Some(value),
+        };
+        let Self { id, role, status, parts, agent, model, usage, created_at, source, extra } = self;
+        parts.len() == fuller.parts.len()
+            && parts.iter().zip(&fuller.parts).all(is_same_part)
+            && extra.iter().all(is_kept)
+            && (id, role, status, agent, model)
+                == (&fuller.id, &fuller.role, &fuller.status, &fuller.agent, &fuller.model)
+            && (usage, created_at, source) == (&fuller.usage, &fuller.created_at, &fuller.source)
+    }
+
     /// The text parts, separated by blank lines.
     #[must_use]
     pub fn text(&self) -> String {
@@ -358,6 +382,8 @@ fn for_each_string(value: &Value, visit: &mut impl FnMut(&str)) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -371,5 +397,48 @@ mod tests {
         message.parts.push(Part::ToolResult { id: "1".into(), output: "found".into(), is_error: false });
         assert_eq!(message.searchable_text(), "look\ngrep\nneedle\na.rs\nb.rs\nfound");
         assert_eq!(message.text(), "look");
+    }
+
+    #[test]
+    fn a_supplement_changes_nothing_that_was_recorded() {
+        let call = |name: &str, input: Value| Part::ToolCall { id: "1".into(), name: name.into(), input };
+        let thinking = |signature: Option<&str>| Part::Thinking {
+            text: "hm".into(),
+            signature: signature.map(str::to_owned),
+        };
+        let mut recorded = MessageDraft::new(
+            Role::Assistant,
+            vec![Part::text("yes"), thinking(None), call("execute", json!({"command": "ls"}))],
+            Timestamp::UNIX_EPOCH,
+        );
+        recorded.extra.insert("acp".into(), json!({"id": 1}));
+        recorded.extra.insert("list".into(), json!(["a"]));
+        let changed = |change: &dyn Fn(&mut MessageDraft)| {
+            let mut message = recorded.clone();
+            change(&mut message);
+            recorded.is_supplemented_by(&message)
+        };
+        assert!(changed(&|_| {}));
+        assert!(changed(&|message| message.parts[1] = thinking(Some("s"))));
+        assert!(changed(&|message| message.parts[2] = call("Bash", json!({"command": "ls"}))));
+        assert!(changed(&|message| {
+            message.extra.insert("new".into(), json!(1));
+            message.extra.insert("list".into(), json!(["a", "b"]));
+        }));
+        assert!(!changed(&|message| message.parts[0] = Part::text("no")));
+        assert!(!changed(&|message| message.parts[2] = call("Bash", json!({"command": "rm"}))));
+        assert!(!changed(&|message| message.parts.truncate(2)));
+        assert!(!changed(&|message| message.status = MessageStatus::Interrupted));
+        assert!(!changed(&|message| message.model = Some("another".into())));
+        assert!(!changed(&|message| {
+            message.extra.insert("acp".into(), json!({}));
+        }));
+        assert!(!changed(&|message| {
+            message.extra.insert("list".into(), json!(["b"]));
+        }));
+        recorded.parts[1] = thinking(Some("s"));
+        let mut other = recorded.clone();
+        other.parts[1] = thinking(Some("t"));
+        assert!(!recorded.is_supplemented_by(&other));
     }
 }

@@ -376,6 +376,33 @@ pub fn only_imported_messages_can_be_updated(fixture: &Fixture<'_>) {
     assert_eq!(fixture.texts(draft.main_branch), ["imported", "written here"], "all or none");
 }
 
+pub fn a_supplement_adds_to_a_recorded_message_and_changes_nothing_else(fixture: &Fixture<'_>) {
+    let main = fixture.main();
+    let call = |name: &str| Part::ToolCall { id: "1".into(), name: name.into(), input: "quillword".into() };
+    let recorded = fixture.drafts.message(Role::Assistant, vec![Part::text("yes"), call("execute")]);
+    let next = fixture
+        .append_text(fixture.store.append(main, std::slice::from_ref(&recorded)).unwrap().position, "next");
+    let mut fuller = MessageDraft { parts: vec![Part::text("yes"), call("shellword")], ..recorded.clone() };
+    fuller.extra.insert("injected_context".into(), vec!["environment"].into());
+    // Both before and after the message is in the text index.
+    for _ in 0..2 {
+        fixture.store.supplement_messages(std::slice::from_ref(&fuller)).unwrap();
+        assert_eq!(fixture.history(main.branch)[0].content, fuller);
+        assert_eq!((hits(fixture, "shellword"), hits(fixture, "quillword")), (1, 1));
+        assert_eq!(fixture.texts(main.branch), ["yes", "next"]);
+    }
+    let changed = MessageDraft { parts: vec![Part::text("no"), call("shellword")], ..fuller.clone() };
+    expect_kind(fixture.store.supplement_messages(&[fuller.clone(), changed]), ErrorKind::Invalid);
+    let missing = fixture.drafts.user("unknown");
+    expect_kind(fixture.store.supplement_messages(&[fuller.clone(), missing]), ErrorKind::NotFound);
+    let mut more = fuller.clone();
+    more.extra.insert("another".into(), true.into());
+    let streaming = fixture.drafts.assistant("");
+    fixture.store.begin_reply(next, &streaming).unwrap();
+    expect_kind(fixture.store.supplement_messages(&[more, streaming]), ErrorKind::Invalid);
+    assert_eq!(fixture.history(main.branch)[0].content, fuller, "all or none");
+}
+
 pub fn an_import_adds_a_branch_without_making_it_current(fixture: &Fixture<'_>) {
     let (draft, _) = import_message(fixture, "imported");
     let before = fixture.store.get_session(draft.id).unwrap();

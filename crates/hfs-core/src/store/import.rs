@@ -92,6 +92,14 @@ pub trait ImportStore {
     /// `NotFound`; `Invalid` if a stored message was not imported, or for an attachment that is not stored.
     fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()>;
 
+    /// Adds to recorded messages what a transcript of the same messages has besides, all or none. The id of each draft names the
+    /// stored message, which keeps its id and its position.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if a stored message is being written or was never completed, or if it is not
+    /// [supplemented](MessageDraft::is_supplemented_by) by its draft.
+    fn supplement_messages(&self, messages: &[MessageDraft]) -> StoreResult<()>;
+
     /// Updates a session from its source and records `import` at the time `at`. Other than by the operation, `updated_at` is
     /// changed only by the update itself.
     ///

@@ -9,6 +9,9 @@
 //! A transcript that hfs wrote shows the stored messages in another form, possibly one as several. Its messages are not compared:
 //! one that hfs wrote moves the cursor to the stored message that it names, and what the tool added is appended after it.
 //!
+//! Nor are those of a transcript of an agent whose turns hfs has recorded. It adds to the recorded messages what they lack:
+//! see [`RecordedTurns`].
+//!
 //! Nothing is removed: messages that the source no longer has stay on their branch. The current branch becomes the one that
 //! ends where the source ends, unless the user chose another one or continued it.
 //!
@@ -158,6 +161,10 @@ impl<'a> MergeImport<'a> {
             merge.cursors = vec![Some(BranchCursor::new(merge.path_to(branch), 0))];
         }
         if let Some(Continuation::Recorded(branch)) = merge.foreign.continues {
+            if !dry_run {
+                // A reply whose writer has died is complete as it is, and may be supplemented.
+                store.recover_abandoned_replies(Some(merge.existing.session.id), now)?;
+            }
             merge.recorded = Some(RecordedTurns::read(store, branch)?);
         }
         Ok(merge)
@@ -323,7 +330,22 @@ impl<'a> MergeImport<'a> {
         }
         cursor.fork = None;
         cursor.count();
+        if message.is_typed() {
+            self.supplement()?;
+        }
         Ok(true)
+    }
+
+    /// Adds to recorded turns what the transcript has besides.
+    fn supplement(&mut self) -> StoreResult<()> {
+        let Some(recorded) = &mut self.recorded else { return Ok(()) };
+        while let Some(fuller) = recorded.next_supplemented(self.store)? {
+            self.updated += u64::try_from(fuller.len()).unwrap_or(u64::MAX);
+            if !self.dry_run && !fuller.is_empty() {
+                self.store.supplement_messages(&fuller)?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves the cursor to the stored message from which hfs wrote this message of the source, if the session has it.
@@ -341,6 +363,9 @@ impl<'a> MergeImport<'a> {
         // Stays on the branch that the source continues, if the message belongs to its history.
         let last = self.cursor(key)?.last_branch();
         let is_on_line = self.node_at(last, stored.seq) == stored;
+        if let Some(recorded) = self.recorded.as_mut().filter(|_| is_on_line) {
+            recorded.continue_after(key, stored.seq);
+        }
         let path = self.path_to(if is_on_line { last } else { stored.branch });
         let cursor = self.cursor(key)?;
         // An export may write a result before messages that precede it, because it has to follow its call.
@@ -553,6 +578,10 @@ impl<'a> MergeImport<'a> {
         zone: &jiff::tz::TimeZone,
     ) -> StoreResult<ReceivedSession> {
         self.save_all()?;
+        if let Some(recorded) = &mut self.recorded {
+            recorded.end();
+        }
+        self.supplement()?;
         let mut name = self.existing.session.name.clone();
         let mut has_changed = self.added + self.updated + self.branches_added > 0;
         // The name and the current branch of a session that was exported are those of hfs.

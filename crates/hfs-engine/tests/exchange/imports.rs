@@ -2,8 +2,8 @@
 
 use hfs_core::{
     BranchDraft, BranchId, Continuation, Flow, ForeignBranch, ForeignSession, ImportEvent, ImportReceiver,
-    ImportReport, MessageDraft, MessageRange, OperationKind, Origin, Part, Position, Role, SessionDraft,
-    SessionId, SessionStore, Source, Store, SystemClock, Timestamp,
+    ImportReport, MessageDraft, MessageRange, MessageStatus, OperationKind, Origin, Part, Position, Role,
+    SessionDraft, SessionId, SessionStore, Source, Store, SystemClock, Timestamp,
 };
 use hfs_engine::{Importer, OnDuplicate};
 
@@ -587,6 +587,134 @@ fn what_hfs_has_recorded_of_an_agent_is_not_imported_again() {
         assert_eq!(import_continued(store, continues, &[(0, &transcript)]), 0);
         assert_eq!(histories(store), ["one 1 one two 2 one elsewhere later three 3"]);
     }
+}
+
+/// An import of an agent's own transcript. Returns the numbers of messages that it added and updated.
+fn import_of_agent(store: &dyn Store, branch: BranchId, transcript: &[MessageDraft]) -> (u64, u64) {
+    let mut importer = Importer::new(store, &SystemClock, OnDuplicate::Auto, false);
+    importer.next_file("file", None);
+    let mut foreign = ForeignSession::new(Origin { format: "test".into(), id: "own".into(), path: None });
+    foreign.continues = Some(Continuation::Recorded(branch));
+    importer.receive(ImportEvent::Session(Box::new(foreign))).unwrap();
+    for message in transcript {
+        importer.receive(ImportEvent::Message { branch: 0, message: message.clone() }).unwrap();
+    }
+    importer.receive(ImportEvent::End(ImportReport::default())).unwrap();
+    let imported = importer.imported.iter();
+    imported.fold((0, 0), |(added, updated), session| {
+        (added + session.messages, updated + session.updated_messages)
+    })
+}
+
+#[test]
+fn what_the_protocol_does_not_carry_is_taken_from_the_transcript_of_the_agent() {
+    let store = memory_store();
+    let store: &dyn Store = store.as_ref();
+    let (_, main) = own_session(store, &[]);
+    let of = |role, parts| MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+    let thinking = |text: &str, signature: Option<&str>| Part::Thinking {
+        text: text.into(),
+        signature: signature.map(str::to_owned),
+    };
+    let call = |id: &str, name: &str| Part::ToolCall { id: id.into(), name: name.into(), input: "ls".into() };
+    let result = |id: &str| Part::ToolResult { id: id.into(), output: "a".into(), is_error: false };
+    let recorded = [
+        MessageDraft::user("one", Timestamp::UNIX_EPOCH),
+        of(Role::Assistant, vec![thinking("first", None), Part::text("so"), call("c1", "execute")]),
+        of(Role::Tool, vec![result("c1")]),
+        of(Role::Assistant, vec![thinking("elsewhere", None), Part::text("done")]),
+        MessageDraft::user("two", Timestamp::UNIX_EPOCH),
+        of(Role::Assistant, vec![call("c2", "execute")]),
+    ];
+    store.append(Position { branch: main, head: 0 }, &recorded).unwrap();
+    let foreign = |id: &str, role, parts| MessageDraft { role, parts, ..message(id) };
+    let mut environment = of_agent("i", Role::User, "environment");
+    environment.set_flag(hfs_core::MessageFlag::Injected);
+    let mut reminder = of_agent("r", Role::User, "be brief");
+    reminder.set_flag(hfs_core::MessageFlag::Meta);
+    let mut subagent = foreign("s", Role::Assistant, vec![call("c1", "Task")]);
+    subagent.set_flag(hfs_core::MessageFlag::Sidechain);
+    let mut transcript = vec![
+        of_agent("p", Role::System, "instructions"),
+        environment.clone(),
+        of_agent("a", Role::User, "one"),
+        foreign("b", Role::Assistant, vec![thinking("first\n", Some("signed"))]),
+        foreign("c", Role::Assistant, vec![Part::text("so"), call("c1", "Bash")]),
+        subagent,
+        foreign("d", Role::Tool, vec![result("c1")]),
+        reminder,
+        foreign("e", Role::Assistant, vec![thinking("", Some("hidden")), Part::text("done")]),
+        environment,
+        of_agent("f", Role::User, "two"),
+        foreign("g", Role::Assistant, vec![call("c2", "Grep")]),
+    ];
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 4));
+    let history = store.read_messages(main, MessageRange::Newest(100)).unwrap();
+    for (message, recorded) in history.iter().zip(&recorded) {
+        assert!(recorded.is_supplemented_by(&message.content), "{:?}", message.content);
+    }
+    let parts = |index: usize| history[index].content.parts.clone();
+    assert_eq!(parts(1), [thinking("first", Some("signed")), Part::text("so"), call("c1", "Bash")]);
+    assert_eq!(parts(3), recorded[3].parts);
+    assert_eq!(parts(5), [call("c2", "Grep")]);
+    let context = |index: usize| history[index].content.extra.get("injected_context").cloned();
+    assert_eq!(context(0), Some(serde_json::json!(["instructions", "environment", "be brief"])));
+    assert_eq!((context(1), context(4)), (None, Some(serde_json::json!(["environment"]))));
+    // A transcript that has only grown adds only what is new.
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 0));
+    let mut later = of_agent("h", Role::User, "later");
+    later.set_flag(hfs_core::MessageFlag::Meta);
+    transcript.push(later);
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 1));
+    let prompt = store.read_messages(main, MessageRange::From(5, 1)).unwrap().remove(0);
+    assert_eq!(
+        prompt.content.extra.get("injected_context"),
+        Some(&serde_json::json!(["environment", "later"]))
+    );
+}
+
+#[test]
+fn a_turn_that_is_being_written_is_supplemented_when_it_has_ended() {
+    let store = memory_store();
+    let store: &dyn Store = store.as_ref();
+    let (_, main) = own_session(store, &["one"]);
+    let call = |name: &str| Part::ToolCall { id: "c".into(), name: name.into(), input: "ls".into() };
+    let reply = MessageDraft::new(Role::Assistant, vec![call("execute")], Timestamp::UNIX_EPOCH);
+    let streaming = MessageDraft { status: MessageStatus::Streaming, ..reply.clone() };
+    let handle = store.begin_reply(Position { branch: main, head: 1 }, &streaming).unwrap();
+    let transcript = [
+        of_agent("a", Role::User, "one"),
+        MessageDraft { role: Role::Assistant, parts: vec![call("Bash")], ..message("b") },
+    ];
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 0));
+    store.finish_reply(handle, &reply).unwrap();
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 1));
+    let parts = store.get_message(reply.id).unwrap().content.parts;
+    assert_eq!(parts, [call("Bash")]);
+}
+
+#[test]
+fn the_same_prompt_in_a_transcript_that_hfs_wrote_belongs_to_the_newest_turn() {
+    let store = memory_store();
+    let store: &dyn Store = store.as_ref();
+    let (_, main) = own_session(store, &[]);
+    let turn = |call: &str| {
+        let parts = vec![Part::ToolCall { id: call.into(), name: "execute".into(), input: "ls".into() }];
+        [
+            MessageDraft::user("again", Timestamp::UNIX_EPOCH),
+            MessageDraft::new(Role::Assistant, parts, Timestamp::UNIX_EPOCH),
+        ]
+    };
+    store.append(Position { branch: main, head: 0 }, &turn("c1")).unwrap();
+    let mut transcript = exported(store, main, &[], &[]);
+    store.append(Position { branch: main, head: 2 }, &turn("c2")).unwrap();
+    let mut reminder = of_agent("r", Role::User, "be brief");
+    reminder.set_flag(hfs_core::MessageFlag::Meta);
+    transcript.extend([of_agent("a", Role::User, "again"), reminder]);
+    assert_eq!(import_of_agent(store, main, &transcript), (0, 1));
+    let history = store.read_messages(main, MessageRange::Newest(100)).unwrap();
+    let has_context = |index: usize| history[index].content.extra.contains_key("injected_context");
+    assert_eq!((has_context(0), has_context(2)), (false, true));
 }
 
 #[test]

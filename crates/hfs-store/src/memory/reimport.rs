@@ -25,6 +25,22 @@ impl ImportStore for MemoryStore {
         Ok(())
     }
 
+    fn supplement_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        let mut data = self.lock();
+        for message in messages {
+            let row = data.message_mut(message.id).ok_or_else(|| not_found("message", &message.id))?;
+            if row.content.status == MessageStatus::Streaming || !row.content.is_supplemented_by(message) {
+                return Err(invalid(format!("message {} would be changed", message.id)));
+            }
+        }
+        for message in messages {
+            if let Some(row) = data.message_mut(message.id) {
+                *row = MessageRow::finished(message.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn update_imported_session(
         &self,
         id: SessionId,

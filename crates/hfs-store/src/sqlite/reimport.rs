@@ -8,9 +8,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::checksum;
 use crate::codec::rows::{self, MessageRow, STREAMING, branch_of, seq_of};
+use crate::db::locks::LivenessProbe;
 use crate::db::lookup;
 use crate::error::{Error, Result, conflict, invalid};
-use crate::sqlite::messages::replace_row;
+use crate::sqlite::messages::{message_by_no, replace_row};
 use crate::sqlite::operations::{self, Change};
 use crate::sqlite::{SqliteStore, branches, session_stats, text_index};
 
@@ -20,6 +21,16 @@ impl ImportStore for SqliteStore {
         let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>>>();
         let rows = rows.map_err(self.db.store_error(action))?;
         self.db.write(action, move |conn| rows.iter().try_for_each(|row| update_message(conn, row)))
+    }
+
+    fn supplement_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
+        let action = "supplement recorded messages";
+        let rows = messages.iter().map(|message| Ok((message.clone(), MessageRow::finalized(message)?)));
+        let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
+        let probe = self.db.liveness_probe();
+        self.db.write(action, move |conn| {
+            rows.iter().try_for_each(|(message, row)| supplement_message(conn, &probe, message, row))
+        })
     }
 
     fn update_imported_session(
@@ -67,15 +78,37 @@ impl ImportStore for SqliteStore {
 fn update_message(conn: &Connection, row: &MessageRow) -> Result<()> {
     let id = MessageId::from_uuid(rows::uuid(row.id));
     let no = lookup::message_by_id(conn, id)?;
-    let (status, is_imported, indexed): (i64, bool, u64) = conn
-        .prepare_cached(
-            "SELECT message.status, message.source_format IS NOT NULL, branch.indexed
-                FROM message JOIN branch ON branch.no = ?2 WHERE message.no = ?1",
-        )?
-        .query_row(params![no, branch_of(no)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (status, is_imported): (i64, bool) = conn
+        .prepare_cached("SELECT status, source_format IS NOT NULL FROM message WHERE no = ?1")?
+        .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if !is_imported || status == STREAMING {
         return Err(invalid(format!("message {id} was not imported")));
     }
+    replace_message(conn, no, id, row)
+}
+
+fn supplement_message(
+    conn: &Connection,
+    probe: &LivenessProbe,
+    message: &MessageDraft,
+    row: &MessageRow,
+) -> Result<()> {
+    let no = lookup::message_by_id(conn, message.id)?;
+    let status: i64 =
+        conn.prepare_cached("SELECT status FROM message WHERE no = ?1")?.query_row([no], |row| row.get(0))?;
+    let branch = lookup::branch_by_no(conn, branch_of(no))?;
+    let stored = message_by_no(conn, probe, branch.id, no)?.content;
+    if status == STREAMING || !stored.is_supplemented_by(message) {
+        return Err(invalid(format!("message {} would be changed", message.id)));
+    }
+    replace_message(conn, no, message.id, row)
+}
+
+/// Replaces the row of a message, and its text in the index.
+fn replace_message(conn: &Connection, no: i64, id: MessageId, row: &MessageRow) -> Result<()> {
+    let indexed: u64 = conn
+        .prepare_cached("SELECT indexed FROM branch WHERE no = ?1")?
+        .query_row([branch_of(no)], |row| row.get(0))?;
     // The index has to be changed together with the row: FTS5 reads the old text from the row to remove it.
     let is_indexed = seq_of(no) <= indexed;
     if is_indexed {

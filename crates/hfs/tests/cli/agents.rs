@@ -384,6 +384,181 @@ fn after_a_rewind_the_agent_reads_the_branch_from_a_transcript_that_hfs_wrote() 
     assert_eq!(imported["imported"], json!([]), "{imported}");
 }
 
+/// A transcript of a turn that hfs has recorded, as an agent writes it, with what its protocol does not carry.
+struct OwnTranscript {
+    /// Name of the file, which contains the id of the session.
+    file: &'static str,
+    id: &'static str,
+    text: String,
+    /// What the agent calls the tool.
+    tool: &'static str,
+    signature: Option<&'static str>,
+    context: &'static [&'static str],
+}
+
+fn own_transcripts() -> [OwnTranscript; 3] {
+    const CLAUDE: &str = "11111111-2222-4333-8444-555555555555";
+    const CODEX: &str = "019c1a00-0000-7000-8000-000000000001";
+    const ENVIRONMENT: &str = "<environment_context>here</environment_context>";
+    let lines = |records: &[Value]| records.iter().map(|record| format!("{record}\n")).collect::<String>();
+    let mut parent = Value::Null;
+    let mut claude = |number: u32, role: &str, content: Value, is_meta: bool| {
+        let uuid = format!("00000000-0000-4000-8000-{number:012}");
+        let message = json!({"role": role, "content": content, "id": format!("msg_{number}"), "model": "m"});
+        let record = json!({"parentUuid": parent, "isSidechain": false, "type": role, "uuid": uuid, "sessionId": CLAUDE,
+            "timestamp": "2026-11-30T10:00:00.000Z", "cwd": "/", "version": "2.1.197", "isMeta": is_meta, "message": message});
+        parent = uuid.into();
+        record
+    };
+    let claude = lines(&[
+        claude(1, "user", json!("be brief"), true),
+        claude(2, "user", json!("Test it"), false),
+        claude(
+            3,
+            "assistant",
+            json!([{"type": "thinking", "thinking": "Hm.", "signature": "signed"}]),
+            false,
+        ),
+        claude(4, "assistant", json!([{"type": "text", "text": "I run the tests."}]), false),
+        claude(
+            5,
+            "assistant",
+            json!([{"type": "tool_use", "id": "call-1", "name": "Bash", "input": {"command": "cargo test"}}]),
+            false,
+        ),
+        claude(
+            6,
+            "user",
+            json!([{"type": "tool_result", "tool_use_id": "call-1", "content": "42 passed"}]),
+            false,
+        ),
+        claude(7, "assistant", json!([{"type": "text", "text": "All pass."}]), false),
+    ]);
+    let codex = |kind: &str, payload: Value| json!({"timestamp": "2026-11-30T10:00:00.000Z", "type": kind, "payload": payload});
+    let said = |role: &str, kind: &str, text: &str| {
+        codex(
+            "response_item",
+            json!({"type": "message", "role": role, "content": [{"type": kind, "text": text}]}),
+        )
+    };
+    let codex = lines(&[
+        codex(
+            "session_meta",
+            json!({"id": CODEX, "timestamp": "2026-11-30T10:00:00.000Z", "cwd": "/", "cli_version": "0.1"}),
+        ),
+        said("user", "input_text", ENVIRONMENT),
+        said("user", "input_text", "Test it"),
+        codex(
+            "response_item",
+            json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": "sealed"}),
+        ),
+        said("assistant", "output_text", "I run the tests."),
+        codex(
+            "response_item",
+            json!({"type": "function_call", "name": "shell_command", "arguments": "{\"command\":\"cargo test\"}", "call_id": "call-1"}),
+        ),
+        codex(
+            "response_item",
+            json!({"type": "function_call_output", "call_id": "call-1", "output": "42 passed"}),
+        ),
+        said("assistant", "output_text", "All pass."),
+    ]);
+    let message = |id: &str, role: &str, parts: Value| json!({"info": {"id": id, "role": role, "sessionID": "ses_one", "time": {"created": 1_764_500_000_000_u64}}, "parts": parts});
+    let opencode = json!({
+        "info": {"id": "ses_one", "title": "Tests", "directory": "/", "time": {"created": 1_764_500_000_000_u64}},
+        "messages": [
+            message("msg_0", "user", json!([{"type": "text", "text": "be brief", "synthetic": true}])),
+            message("msg_1", "user", json!([{"type": "text", "text": "Test it"}])),
+            message("msg_2", "assistant", json!([
+                {"type": "reasoning", "text": "Hm."},
+                {"type": "text", "text": "I run the tests."},
+                {"type": "tool", "tool": "bash", "callID": "call-1",
+                    "state": {"status": "completed", "input": {"command": "cargo test"}, "output": "42 passed"}},
+            ])),
+            message("msg_3", "assistant", json!([{"type": "text", "text": "All pass."}])),
+        ],
+    });
+    [
+        OwnTranscript {
+            file: "11111111-2222-4333-8444-555555555555.jsonl",
+            id: CLAUDE,
+            text: claude,
+            tool: "Bash",
+            signature: Some("signed"),
+            context: &["be brief"],
+        },
+        OwnTranscript {
+            file: "rollout-2026-11-30T10-00-00-019c1a00-0000-7000-8000-000000000001.jsonl",
+            id: CODEX,
+            text: codex,
+            tool: "shell_command",
+            signature: Some("sealed"),
+            context: &[ENVIRONMENT],
+        },
+        OwnTranscript {
+            file: "ses_one.json",
+            id: "ses_one",
+            text: opencode.to_string(),
+            tool: "bash",
+            signature: None,
+            context: &["be brief"],
+        },
+    ]
+}
+
+#[test]
+fn an_import_of_the_agents_own_transcript_adds_only_what_its_protocol_does_not_carry() {
+    for transcript in own_transcripts() {
+        let mut script = asking();
+        let thought =
+            json!({"sessionUpdate": "agent_thought_chunk", "content": {"type": "text", "text": "Hm."}});
+        script["session/prompt"][0].as_array_mut().unwrap().insert(0, json!({"update": thought}));
+        let script = ScriptedProgram::new(&script);
+        let hfs = hfs_with_agent(&script);
+        let _ = hfs.run(&["chat", "--agent", "scripted", "--allow", "all", "Test it"]).ok();
+        // The agent's own id of its session.
+        let list = hfs.hfs_home().join("agent-sessions.jsonl");
+        fs::write(&list, fs::read_to_string(&list).unwrap().replace("session-1", transcript.id)).unwrap();
+        let path = hfs.project().join(transcript.file);
+        fs::write(&path, &transcript.text).unwrap();
+        let document = || -> Value {
+            serde_json::from_str(&hfs.run(&["export", "-q", "@", "-o", "-"]).ok().stdout).unwrap()
+        };
+        let before = document();
+        let import = || hfs.run(&["import", "--full", path.to_str().unwrap(), "--json"]).ok().json();
+        let report = import();
+        let imported = &report["imported"][0];
+        assert_eq!(
+            (&imported["messages"], &imported["updated_messages"]),
+            (&json!(0), &json!(2)),
+            "{report}"
+        );
+        assert_eq!(
+            hfs.run(&["session", "list", "--json"]).ok().json()["sessions"].as_array().unwrap().len(),
+            1
+        );
+        let after = document();
+        // With these fields put in place, nothing else differs.
+        let mut expected = before["branches"][0]["messages"].clone();
+        let given = json!(transcript.context);
+        let mut extra = expected[0]["extra"].as_object().cloned().unwrap_or_default();
+        extra.insert("injected_context".into(), given);
+        expected[0]["extra"] = extra.into();
+        assert_eq!(expected[1]["parts"][0]["type"], "thinking", "{expected}");
+        if let Some(signature) = transcript.signature {
+            expected[1]["parts"][0]["signature"] = signature.into();
+        }
+        assert_eq!(expected[1]["parts"][2]["name"], "execute", "{expected}");
+        expected[1]["parts"][2]["name"] = transcript.tool.into();
+        assert_eq!(after["branches"][0]["messages"], expected);
+        // A second import finds nothing new, and the agent continues its own session.
+        assert_eq!(import()["imported"], json!([]));
+        let _ = hfs.run(&["chat", "-c", "--agent", "scripted", "--allow", "all", "Again"]).ok();
+        assert_eq!(script.received("session/load")[0]["params"]["sessionId"], "session-1");
+        assert_eq!(script.received("session/new").len(), 1);
+    }
+}
+
 #[test]
 fn a_session_is_continued_by_the_agent_that_answered_last_or_that_it_came_from() {
     let script = ScriptedProgram::new(&json!({"session/prompt": [[chunk("From the agent.")]]}));
