@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::home::Home;
 use crate::output::error::{CliError, ErrorDocument, Outcome};
-use crate::output::progress::update_index;
+use crate::output::progress::update_index_up_to;
 use crate::output::sanitize;
 use crate::output::suggestions;
 use crate::output::table::shorten;
@@ -25,6 +25,10 @@ use crate::watch::exclusions::Exclusions;
 use crate::watch::import_folder::{ImportFolder, Lock};
 use crate::wiring::agent_sessions::AgentSessionList;
 use crate::{interrupt, project};
+
+/// An import without a progress display indexes at most this many messages, which takes a second or two. The next search, the app or a
+/// watcher indexes the others.
+const UNSEEN_INDEX_LIMIT: u64 = 20_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -208,11 +212,13 @@ fn import(
             }
         }
     }
+    let shows_progress = !bar.is_hidden();
     bar.finish_and_clear();
     let (imported, mut skipped) = receiver.finish()?;
     // All messages are saved. Without this step, the next search would index them and take long.
     if stopped.is_none() && !dry_run {
-        let result = update_index(store, &context.console, &|| !cancel.is_cancelled());
+        let limit = if shows_progress { u64::MAX } else { UNSEEN_INDEX_LIMIT };
+        let result = update_index_up_to(limit, store, &context.console, &|| !cancel.is_cancelled());
         if let Err(error) = result {
             tracing::warn!(%error, "the imported messages are not indexed yet");
         }

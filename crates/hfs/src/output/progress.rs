@@ -32,10 +32,23 @@ impl Console {
 /// Brings the full-text index up to date and shows a progress bar if that takes long. Stops early when
 /// `keep_going` returns false.
 pub fn update_index(store: &dyn Store, console: &Console, keep_going: &dyn Fn() -> bool) -> StoreResult<()> {
+    update_index_up_to(u64::MAX, store, console, keep_going)
+}
+
+/// Like [`update_index`], unless more than `limit` messages are not indexed.
+pub fn update_index_up_to(
+    limit: u64,
+    store: &dyn Store,
+    console: &Console,
+    keep_going: &dyn Fn() -> bool,
+) -> StoreResult<()> {
     let mut bar = None;
     let mut total = None;
     let result = store.update_index(&mut |remaining| {
         let total = *total.get_or_insert(remaining);
+        if total > limit {
+            return false;
+        }
         if total > INDEX_BAR_THRESHOLD {
             let bar = bar.get_or_insert_with(|| {
                 let bar = console.progress(total);
