@@ -22,7 +22,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::cli::{Hfs, Key};
 
-const AGENTS: [&str; 3] = ["claude", "codex", "opencode"];
 /// Turns of a session that is rewound.
 const TURNS: u64 = 20;
 
@@ -38,7 +37,14 @@ fn programs() -> Option<PathBuf> {
     found
 }
 
-/// A model that answers each question `Q-n` with a command that prints `T-n`, and then with `A-n`.
+/// Names that Codex has for its shell.
+const SHELLS: [&str; 3] = ["shell_command", "exec_command", "shell"];
+
+/// What the model thinks before each command.
+const THOUGHT: &str = "A mark has to be printed.";
+const SIGNATURE: &str = "c2lnbmVkIHRoaW5raW5n";
+
+/// A model that answers each question `Q-n` with thinking and a command that prints `T-n`, and then with `A-n`.
 struct FakeModel {
     port: u16,
     /// The conversation of each question, as its marks: questions, words before a call, calls with their results, answers.
@@ -169,21 +175,31 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
         }
         let message = json!({"id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": body["model"],
             "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage});
-        let block = |index: u64, block: Value, delta: Value| {
-            event(
-                "content_block_start",
-                json!({"type": "content_block_start", "index": index, "content_block": block}),
-            ) + &event(
-                "content_block_delta",
-                json!({"type": "content_block_delta", "index": index, "delta": delta}),
-            ) + &event("content_block_stop", json!({"type": "content_block_stop", "index": index}))
+        let block = |index: u64, block: Value, deltas: &[Value]| {
+            let start = json!({"type": "content_block_start", "index": index, "content_block": block});
+            let mut text = event("content_block_start", start);
+            for delta in deltas {
+                let delta = json!({"type": "content_block_delta", "index": index, "delta": delta});
+                text += &event("content_block_delta", delta);
+            }
+            text + &event("content_block_stop", json!({"type": "content_block_stop", "index": index}))
         };
         let mut text = event("message_start", json!({"type": "message_start", "message": message}));
-        text += &block(0, json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": words}));
+        if call.is_some() {
+            let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
+            let deltas = [
+                json!({"type": "thinking_delta", "thinking": THOUGHT}),
+                json!({"type": "signature_delta", "signature": SIGNATURE}),
+            ];
+            text += &block(0, thinking, &deltas);
+        }
+        let first = u64::from(call.is_some());
+        let said = json!({"type": "text_delta", "text": words});
+        text += &block(first, json!({"type": "text", "text": ""}), &[said]);
         if let Some(command) = call {
             let input = json!({"command": command, "description": "Print a mark"}).to_string();
             let call = json!({"type": "tool_use", "id": format!("toolu_{id}"), "name": "Bash", "input": {}});
-            text += &block(1, call, json!({"type": "input_json_delta", "partial_json": input}));
+            text += &block(2, call, &[json!({"type": "input_json_delta", "partial_json": input})]);
         }
         text += &event(
             "message_delta",
@@ -193,7 +209,7 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
         return ("text/event-stream", text);
     }
     if path.ends_with("/responses") {
-        let shell = ["shell_command", "exec_command", "shell"].into_iter().find(|name| tools.contains(name));
+        let shell = SHELLS.into_iter().find(|name| tools.contains(name));
         let message = |words: &str| json!({"type": "message", "role": "assistant", "id": format!("m_{id}"), "content": [{"type": "output_text", "text": words}]});
         let items = match next_step(body, shell.is_some(), log) {
             Step::Say(words) => vec![message(&words)],
@@ -205,7 +221,9 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
                     _ => json!({"command": ["bash", "-lc", command]}),
                 };
                 let call = json!({"type": "function_call", "call_id": format!("call_{id}"), "name": name, "arguments": arguments.to_string()});
-                vec![message(&words), call]
+                let summary = [json!({"type": "summary_text", "text": THOUGHT})];
+                let thinking = json!({"type": "reasoning", "id": format!("rs_{id}"), "summary": summary, "encrypted_content": SIGNATURE});
+                vec![thinking, message(&words), call]
             }
         };
         let mut text = event(
@@ -238,7 +256,8 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
                 let function = json!({"name": "bash", "arguments": arguments});
                 let call =
                     json!({"index": 0, "id": format!("call_{id}"), "type": "function", "function": function});
-                chunk(json!({"role": "assistant", "content": words}), None)
+                chunk(json!({"role": "assistant", "reasoning_content": THOUGHT}), None)
+                    + &chunk(json!({"content": words}), None)
                     + &chunk(json!({"tool_calls": [call]}), None)
                     + &chunk(json!({}), Some("tool_calls"))
             }
@@ -269,9 +288,10 @@ impl World {
             .env("ANTHROPIC_AUTH_TOKEN", "x")
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         let program = |name: &str| programs.join(name).to_str().unwrap().to_owned();
+        // In its mode `read-only`, Codex does not report the calls of commands that its sandbox refuses.
         let agents = json!({
             "claude": {"command": program("claude-agent-acp")},
-            "codex": {"command": program("codex-acp")},
+            "codex": {"command": program("codex-acp"), "mode": "agent-full-access"},
             "opencode": {"command": program("opencode"), "args": ["acp"]},
         });
         fs::create_dir_all(hfs.hfs_home()).unwrap();
@@ -323,8 +343,22 @@ impl World {
         marks(&texts.join(" "))
     }
 
-    /// Imports what the agents wrote themselves. Returns the numbers of messages and of sessions that this adds.
+    /// Imports what the agents wrote themselves. Returns the numbers of messages and of sessions that this adds. Of the messages
+    /// recorded before, it changes only the names of tools.
     fn import(&self) -> (u64, usize) {
+        let recorded = || {
+            let mut messages = self.messages();
+            for message in &mut messages {
+                for part in message["parts"].as_array_mut().unwrap() {
+                    if part["type"] == "tool-call" {
+                        part["name"].take();
+                    }
+                }
+            }
+            messages
+        };
+        let recorded_before = recorded();
+
         let count = || {
             let listed = self.hfs.run(&["session", "list", "-n", "1000", "--json"]).ok().json();
             listed["sessions"].as_array().unwrap().len()
@@ -335,45 +369,59 @@ impl World {
         let folders = folders.iter().filter(|folder| folder.exists()).map(|folder| folder.to_str().unwrap());
         let arguments: Vec<&str> = ["import", "--json"].into_iter().chain(folders).collect();
         let report = self.hfs.run(&arguments).ok().json();
+        assert_eq!(recorded(), recorded_before);
         let added = report["imported"].as_array().unwrap().iter();
         (added.map(|session| session["messages"].as_u64().unwrap()).sum(), count() - before)
     }
 }
 
-#[test]
-fn after_a_rewind_each_agent_is_sent_exactly_what_the_branch_has() {
+/// Rewinds a session of an agent to random places. Each time, the model is sent exactly what the branch has.
+fn rewind(agent: &str) {
     let rewinds: u64 =
         std::env::var("HFS_REAL_AGENT_REWINDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    for agent in AGENTS {
-        let Some(world) = World::new() else { return };
-        for turn in 0..TURNS {
-            let (number, _) = world.ask(agent, turn > 0);
-            assert_eq!(
-                world.model.asked(number).len() as u64,
-                4 * turn + 1,
-                "{agent}: it continues its own session"
-            );
-        }
-        let mut random = fastrand::Rng::with_seed(7);
-        for rewind in 0..rewinds {
-            // After any answer.
-            let ends: Vec<u64> = world
-                .messages()
-                .iter()
-                .filter(|message| message["parts"].to_string().contains("\"A-"))
-                .map(|message| message["seq"].as_u64().unwrap())
-                .collect();
-            let end = ends[random.usize(..ends.len())];
-            let _ = world.hfs.run(&["rewind", "@", &format!("seq:{end}")]).ok();
-            let mut expected = world.branch();
-            let (number, notes) = world.ask(agent, true);
-            expected.push(format!("Q-{number:03}"));
-            assert_eq!(world.model.asked(number), expected, "{agent}: rewind {rewind} to message {end}");
-            assert!(notes.contains("from a transcript"), "{agent}: {notes}");
-        }
-        assert_eq!(world.import(), (0, 0), "{agent}: hfs has recorded everything already");
-        println!("{agent}: {rewinds} rewinds of a session of {TURNS} turns");
+    let Some(world) = World::new() else { return };
+    for turn in 0..TURNS {
+        let (number, _) = world.ask(agent, turn > 0);
+        assert_eq!(
+            world.model.asked(number).len() as u64,
+            4 * turn + 1,
+            "{agent}: it continues its own session"
+        );
     }
+    let mut random = fastrand::Rng::with_seed(7);
+    for rewind in 0..rewinds {
+        // After any answer.
+        let ends: Vec<u64> = world
+            .messages()
+            .iter()
+            .filter(|message| message["parts"].to_string().contains("\"A-"))
+            .map(|message| message["seq"].as_u64().unwrap())
+            .collect();
+        let end = ends[random.usize(..ends.len())];
+        let _ = world.hfs.run(&["rewind", "@", &format!("seq:{end}")]).ok();
+        let mut expected = world.branch();
+        let (number, notes) = world.ask(agent, true);
+        expected.push(format!("Q-{number:03}"));
+        assert_eq!(world.model.asked(number), expected, "{agent}: rewind {rewind} to message {end}");
+        assert!(notes.contains("from a transcript"), "{agent}: {notes}");
+    }
+    assert_eq!(world.import(), (0, 0), "{agent}: hfs has recorded everything already");
+    println!("{agent}: {rewinds} rewinds of a session of {TURNS} turns");
+}
+
+#[test]
+fn after_a_rewind_claude_is_sent_exactly_what_the_branch_has() {
+    rewind("claude");
+}
+
+#[test]
+fn after_a_rewind_codex_is_sent_exactly_what_the_branch_has() {
+    rewind("codex");
+}
+
+#[test]
+fn after_a_rewind_opencode_is_sent_exactly_what_the_branch_has() {
+    rewind("opencode");
 }
 
 #[test]
@@ -387,6 +435,26 @@ fn a_conversation_is_handed_from_agent_to_agent_with_every_message_and_tool_call
         assert_eq!(world.import(), (0, 0), "after {agent}");
     }
     assert_eq!(world.branch().len(), 16);
+    // What the protocol does not carry is in the agents' own transcripts.
+    let document: Value =
+        serde_json::from_str(&world.hfs.run(&["export", "-q", "@", "-o", "-"]).ok().stdout).unwrap();
+    let messages = document["branches"][0]["messages"].as_array().unwrap();
+    let parts = |kind: &'static str| {
+        let all = messages.iter().flat_map(|message| message["parts"].as_array().unwrap());
+        all.filter(move |part| part["type"] == kind)
+    };
+    let names: Vec<&str> = parts("tool-call").map(|call| call["name"].as_str().unwrap()).collect();
+    let [first, second, third, fourth] = names.as_slice() else { panic!("{names:?}") };
+    assert_eq!((*first, *third, *fourth), ("Bash", "bash", "Bash"));
+    assert!(SHELLS.contains(second), "{second}");
+    let signatures: Vec<&Value> = parts("thinking").map(|thinking| &thinking["signature"]).collect();
+    let signed = json!(SIGNATURE);
+    assert_eq!(signatures, [&signed, &signed, &Value::Null, &signed]);
+    let prompts = messages.iter().filter(|message| message["role"] == "user");
+    let context: Vec<String> =
+        prompts.map(|prompt| prompt["extra"]["injected_context"].to_string()).collect();
+    println!("injected context: {context:#?}");
+    assert!(context[1].contains("<environment_context>"), "{}", context[1]);
 }
 
 #[test]
