@@ -87,7 +87,10 @@ pub use import::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSess
 pub use observer::{Observer, Update};
 pub use send::{Exchange, ORIGINAL_TEXT, OutgoingAttachment, OutgoingMessage};
 pub use session_graph::{GraphMark, GraphRow, Lineage, session_graph};
-pub use stats::{GroupStats, Stats, StatsQuery, collect_stats};
+pub use stats::{
+    GroupKey, GroupStats, GroupedStats, Prices, Stats, StatsGrouping, StatsQuery, collect_stats,
+    format_active_time, format_dollars,
+};
 pub use timeline::{ReversalPlan, Reversed, RewindPlan, RewindTarget, Rewound, StateAtPlace};
 pub use tokio_util::sync::CancellationToken;
 pub use words::words_at;

@@ -22,6 +22,7 @@ use crate::screens::models::Models;
 use crate::screens::plugins::Plugins;
 use crate::screens::search::Search;
 use crate::screens::sessions::Sessions;
+use crate::screens::stats::StatsScreen;
 use crate::screens::{Action, Context, Screen};
 use crate::text::{fuzzy_score, sanitize_line};
 
@@ -46,6 +47,7 @@ pub enum Command {
     Export,
     Import,
     Inspect,
+    Stats,
     Plugins,
     Config,
     Mode,
@@ -103,6 +105,13 @@ pub static COMMANDS: &[CommandSpec] = &[
     spec(Command::Export, &["export"], "[format]", "", "write this session to a file"),
     spec(Command::Import, &["import"], "[path]", "", "import transcripts of other tools"),
     spec(Command::Inspect, &["inspect"], "", "F3", "agents, negotiation, tokens and trace of a run"),
+    spec(
+        Command::Stats,
+        &["stats"],
+        "[day|project|agent|model|tool]",
+        "",
+        "tokens, cost, tool calls and time of all sessions",
+    ),
     spec(Command::Plugins, &["plugins"], "", "", "approve, deny, enable, disable plugins"),
     spec(Command::Config, &["config"], "[key [value]]", "", "show and change settings"),
     spec(
@@ -327,6 +336,7 @@ impl Model {
             }
             Command::Search => self.show_screen(|cx| Search::open(arguments, cx)),
             Command::Inspect => self.show_screen(|cx| Inspect::open(cx.session())),
+            Command::Stats => self.show_screen(|cx| StatsScreen::open(arguments, cx)),
             Command::Config => match arguments.split_once(char::is_whitespace) {
                 Some((key, value)) => set_config(key, value.trim()),
                 None => self.show_screen(|_| Config::open(arguments)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hfs_core::{Clock, ErrorExt, ErrorKind, Project, Session, SessionId, Suggestion, error_chain};
 use hfs_engine::{
-    Conversation, Engine, ImportedSession, OnDuplicate, OutgoingMessage, SendError, SkippedSession,
+    Conversation, Engine, ImportedSession, OnDuplicate, OutgoingMessage, Prices, SendError, SkippedSession,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +36,8 @@ pub struct AppParts {
     pub settings: AppSettings,
     /// Wording of the engine's suggestions.
     pub suggestion_wording: SuggestionWording,
+    /// The prices of models, for the statistics.
+    pub prices: Prices,
     /// Import and export.
     pub transfer: Arc<dyn Transfer>,
     /// The configuration.

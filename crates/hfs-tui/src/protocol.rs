@@ -11,11 +11,13 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use hfs_core::{
     AgentDescription, Branch, BranchId, Checkpoint, CheckpointId, Message, MessageRange, Operation, Page,
     PageRequest, Role, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
+    Timestamp,
 };
 use hfs_engine::{
     CompactError, Compaction, Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound,
-    SendError, Update,
+    SendError, Stats, Update,
 };
+use jiff::tz::TimeZone;
 
 use crate::chat::PathCompletion;
 use crate::ports::{
@@ -139,6 +141,10 @@ pub enum ScreenMsg {
     Runs { session: SessionId, result: UiResult<Vec<RunId>> },
     /// A run with its events.
     Run { run: RunId, result: UiResult<Box<Run>> },
+    /// Number of sessions that were read for the statistics, and of those that will be.
+    StatsProgress { request_id: u64, read: u64, sessions: u64 },
+    /// The statistics.
+    Stats { request_id: u64, result: UiResult<Box<Stats>> },
     /// Progress of an import or export, in bytes; `item` is the file being processed.
     Progress(TransferProgress),
     /// An export has ended.
@@ -251,6 +257,17 @@ pub enum PreviewSource {
     Session(SessionId),
     /// Messages of a branch.
     Branch(BranchId, MessageRange),
+}
+
+/// Which messages the statistics count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatsRequest {
+    /// Only messages of this time or later.
+    pub since: Option<Timestamp>,
+    /// Only sessions of this project.
+    pub project: Option<String>,
+    /// The time zone of days.
+    pub zone: TimeZone,
 }
 
 /// An export format and the file it would write.
@@ -414,6 +431,10 @@ pub enum Request {
     ListRuns(SessionId),
     /// Reads a run.
     ReadRun(RunId),
+    /// Reads the statistics, instead of those that are being read.
+    ReadStats { query: StatsRequest, request_id: u64 },
+    /// Stops reading the statistics of this request.
+    StopStats { request_id: u64 },
     /// Reads earlier messages of the user: first of this branch, then of the project's newest sessions.
     ReadHistory { branch: Option<BranchId>, project: Option<String> },
     /// Computes the destination of an export in each format.

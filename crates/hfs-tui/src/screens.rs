@@ -16,6 +16,7 @@ pub mod plugins;
 mod query;
 pub mod search;
 pub mod sessions;
+pub mod stats;
 
 use std::cell::Cell;
 use std::fmt;

@@ -525,9 +525,12 @@ impl Model {
                 Vec::new()
             }
             ScreenMsg::RewindPlanned(result) => self.rewind_planned(result),
+            // The screen was left.
+            ScreenMsg::StatsProgress { request_id, .. } => vec![Request::StopStats { request_id }.into()],
             // Late results: the screen was closed, or its query has changed.
             ScreenMsg::Sessions { .. }
             | ScreenMsg::SearchResults { .. }
+            | ScreenMsg::Stats { .. }
             | ScreenMsg::TypingPaused(_)
             | ScreenMsg::Preview { .. }
             | ScreenMsg::Checkpoints { .. }

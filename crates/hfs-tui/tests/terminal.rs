@@ -13,7 +13,7 @@ use hfs_core::{
     Agent, AgentDescription, AgentError, Clock, RunOutcome, RunRequest, RunSink, SessionId, SystemClock,
     Timestamp,
 };
-use hfs_engine::{Conversation, Engine};
+use hfs_engine::{Conversation, Engine, Prices};
 use hfs_store::MemoryStore;
 use hfs_tui::{
     AppParts, AppSettings, ApprovalRequest, ErrorReport, NoPlugins, Node, PluginCommand, PluginDecision,
@@ -66,6 +66,7 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
         project: None,
         settings: AppSettings::default(),
         suggestion_wording: |suggestion| format!("{suggestion:?}"),
+        prices: Prices::UNKNOWN,
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins,

@@ -3,13 +3,17 @@
 use std::sync::LazyLock;
 
 use hfs_core::{Timestamp, Usage};
+use hfs_engine::Prices;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 const TABLE: &str = include_str!("prices.tsv");
 
+/// The prices of the table.
+pub const PUBLISHED: Prices = Prices { cost, checked: CHECKED };
+
 /// When the table was last compared with what providers publish.
-pub const CHECKED: &str = "2026-11-30";
+const CHECKED: &str = "2026-11-30";
 
 /// The prices of a model, in US dollars for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +35,7 @@ static PRICES: LazyLock<Vec<(&str, Price)>> = LazyLock::new(|| {
 });
 
 /// What a model's tokens cost in US dollars; `None` if the model's price is not known.
-pub fn cost(model: &str, usage: Usage, at: Timestamp) -> Option<f64> {
+fn cost(model: &str, usage: Usage, at: Timestamp) -> Option<f64> {
     let name = base_name(model);
     let listed = PRICES.iter().map(|(listed, _)| *listed).filter(|listed| is_version_of(name, listed));
     let listed = listed.max_by_key(|listed| listed.len())?;

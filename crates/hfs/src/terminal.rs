@@ -37,6 +37,7 @@ use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
 use crate::output::{sanitize, suggestions};
 use crate::permissions::Asker;
+use crate::prices;
 use crate::watch::catch_up::{import_for_a_moment, note_remaining};
 use crate::watch::import_folder::ImportFolder;
 use crate::wiring;
@@ -115,6 +116,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             conversation,
             session_list,
             suggestion_wording: suggestions::describe,
+            prices: prices::PUBLISHED,
             project,
             settings: app_settings(context),
             transfer: Arc::new(FileTransfer::new(context, Arc::clone(&store))),

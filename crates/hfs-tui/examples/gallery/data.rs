@@ -10,7 +10,10 @@ use hfs_core::{
     SessionAttributes, SessionId, SessionSummary, SideEffects, StateCost, Timestamp, ToolEnding, ToolEvent,
     Usage,
 };
-use hfs_engine::{Conversation, ImportedSession, RewindPlan, Rewound, SkippedSession, StateAtPlace};
+use hfs_engine::{
+    Conversation, GroupKey, GroupStats, GroupedStats, ImportedSession, RewindPlan, Rewound, SkippedSession,
+    StateAtPlace, Stats, StatsGrouping,
+};
 use serde_json::json;
 
 use crate::ports::{
@@ -617,6 +620,66 @@ pub fn search_results() -> SearchResults {
         ],
         total: 3,
         unreadable: 0,
+    }
+}
+
+/// Statistics of eleven days. One model has no known price, and another tool says nothing about its tokens.
+pub fn stats() -> Stats {
+    let group = |replies: u64, counted: u64, priced: u64| GroupStats {
+        sessions: replies / 40 + 1,
+        messages: replies * 2 + 9,
+        replies,
+        counted,
+        usage: Usage::new(counted * 41_300, counted * 620)
+            .with_cache((counted > 0).then_some(counted * 38_900), (counted > 0).then_some(counted * 1_900)),
+        priced,
+        #[allow(clippy::cast_precision_loss, reason = "a small number")]
+        cost: priced as f64 * 0.0412,
+        tool_calls: replies * 3 / 2,
+        changed_files: replies / 9,
+        active_ms: replies * 49_000,
+    };
+    let page = |grouping, rows: Vec<(GroupKey, GroupStats)>| GroupedStats {
+        grouping,
+        groups: rows.into_iter().collect(),
+        total: group(1_906, 1_704, 1_640),
+    };
+    let named = |name: &str, group: GroupStats| (GroupKey::Named(name.to_owned()), group);
+    let days = (0..11).map(|day: u64| {
+        let replies = 31 + day * 67 % 211;
+        named(&format!("2026-01-{:02}", 21 + day), group(replies, replies, replies))
+    });
+    let mut days: Vec<_> = days.collect();
+    days.push((GroupKey::Unknown, group(88, 0, 0)));
+    Stats {
+        groupings: vec![
+            page(StatsGrouping::Day, days),
+            page(
+                StatsGrouping::Project,
+                vec![
+                    named("/home/you/gateway", group(912, 904, 904)),
+                    named("/home/you/work/clients/a-client-with-a-long-name/billing", group(640, 596, 532)),
+                    (GroupKey::Unknown, group(88, 0, 0)),
+                ],
+            ),
+            page(
+                StatsGrouping::Agent,
+                vec![named("claude-code", group(1_204, 1_204, 1_204)), named("triads", group(36, 36, 36))],
+            ),
+            page(
+                StatsGrouping::Model,
+                vec![
+                    named("claude-sonnet-4-5", group(1_640, 1_640, 1_640)),
+                    named("qwen3-coder:30b", group(64, 64, 0)),
+                    (GroupKey::Unknown, group(202, 0, 0)),
+                ],
+            ),
+            page(StatsGrouping::Tool, vec![named("claude-code", group(1_204, 1_204, 1_204))]),
+        ],
+        repeated: 41,
+        without_time: 0,
+        damaged: 0,
+        prices_checked: "2026-01-31",
     }
 }
 

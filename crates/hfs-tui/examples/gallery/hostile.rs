@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hfs_core::{Branch, Event, Message, Part, ReplyDelta, RunSnapshot, SessionSummary, Trigger};
-use hfs_engine::{RewindPlan, SkipReason, StateAtPlace, Update};
+use hfs_engine::{GroupKey, RewindPlan, SkipReason, StateAtPlace, Update};
 use serde_json::Value;
 
 use crate::ports::{ErrorReport, Imported, Node, PermissionRequest, PluginView};
@@ -103,6 +103,13 @@ impl HostileText {
             ScreenMsg::Run { result: Ok(run), .. } => {
                 run.events.iter_mut().for_each(|event| self.insert_into_event(event));
                 run.snapshot = RunSnapshot::fold(&run.events);
+            }
+            ScreenMsg::Stats { result: Ok(stats), .. } => {
+                for page in &mut stats.groupings {
+                    let groups = std::mem::take(&mut page.groups).into_iter();
+                    let hostile = |key: &str| GroupKey::Named(format!("{}{key}", self.0));
+                    page.groups = groups.map(|(key, group)| (hostile(key.as_str()), group)).collect();
+                }
             }
             ScreenMsg::InstallOutput(line) => self.insert(line),
             ScreenMsg::Progress(progress) => self.insert(&mut progress.item),

@@ -117,6 +117,7 @@ impl Harness {
             Effect::Request(
                 Request::ListSessions { request_id, .. }
                 | Request::Search { request_id, .. }
+                | Request::ReadStats { request_id, .. }
                 | Request::ReadPreview { request_id, .. },
             ) => Some(*request_id),
             _ => None,
@@ -199,6 +200,13 @@ pub fn user_message(seq: u64, text: &str) -> hfs_core::Message {
 #[must_use]
 pub fn command_permission() -> crate::ports::PermissionRequest {
     data::command_permission()
+}
+
+/// Returns the statistics of the scenes.
+#[cfg(test)]
+#[must_use]
+pub fn stats() -> hfs_engine::Stats {
+    data::stats()
 }
 
 /// Returns the agents of the scenes.
@@ -407,6 +415,18 @@ fn session_scenes() -> Vec<Scene> {
         scene("inspect-negotiation", |harness| inspect(harness, '2')),
         scene("inspect-tokens", |harness| inspect(harness, '3')),
         scene("inspect-trace", |harness| inspect(harness, '4')),
+        scene("stats-loading", |harness| {
+            harness.submit("/stats");
+            let request_id = harness.request_id();
+            harness.send_to_screen(ScreenMsg::StatsProgress { request_id, read: 5_120, sessions: 20_000 });
+        }),
+        scene("stats-days", |harness| open_stats(harness, "/stats")),
+        scene("stats-models", |harness| {
+            open_stats(harness, "/stats model");
+            for _ in 0..3 {
+                harness.press(KeyCode::Down, KeyModifiers::NONE);
+            }
+        }),
     ]
 }
 
@@ -521,6 +541,12 @@ fn inspect(harness: &mut Harness, page_key: char) {
         // Select the second section of the negotiation.
         harness.press(KeyCode::Down, KeyModifiers::NONE);
     }
+}
+
+fn open_stats(harness: &mut Harness, command: &str) {
+    harness.submit(command);
+    let request_id = harness.request_id();
+    harness.send_to_screen(ScreenMsg::Stats { request_id, result: Ok(Box::new(data::stats())) });
 }
 
 /// A turn whose agent runs two tools.

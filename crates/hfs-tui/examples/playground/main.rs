@@ -16,7 +16,7 @@ use hfs_core::{
     MessageStore, Part, PassthroughFields, Position, ReplyDelta, Role, RunOutcome, RunRequest, RunSink,
     SessionDraft, SessionId, SessionStore, SystemClock, Usage,
 };
-use hfs_engine::{Conversation, Engine};
+use hfs_engine::{Conversation, Engine, Prices};
 use hfs_store::MemoryStore;
 use hfs_tui::{AppParts, AppSettings, NoPlugins};
 
@@ -138,6 +138,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         project: None,
         settings: AppSettings { editor: std::env::var("EDITOR").ok(), ..AppSettings::default() },
         suggestion_wording: |suggestion| format!("{suggestion:?}"),
+        prices: Prices::UNKNOWN,
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins: Arc::new(NoPlugins),

@@ -4,6 +4,7 @@
 //! tasks.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use hfs_core::{
     SessionFilter, SessionId, Store, StoreResult, lock_unpoisoned,
 };
 use hfs_engine::{
-    BlockingEngine, Conversation, Engine, EngineError, Observer, OutgoingMessage, ReversalPlan, Reversed,
-    SendError, Update, words_at,
+    BlockingEngine, Conversation, Engine, EngineError, Observer, OutgoingMessage, Prices, ReversalPlan,
+    Reversed, SendError, StatsGrouping, StatsQuery, Update, collect_stats, words_at,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -28,11 +29,13 @@ use crate::ports::{
 };
 use crate::protocol::{
     Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, RecentSessions, Request,
-    ScreenMsg, TransferProgress, UiResult,
+    ScreenMsg, StatsRequest, TransferProgress, UiResult,
 };
 use crate::text::Syntax;
 use crate::transcript::PAGE;
 
+/// Progress is reported at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// Number of sessions on the start screen.
 const RECENT_SESSIONS: u32 = 5;
 /// Number of messages in the preview of a session.
@@ -84,6 +87,9 @@ pub struct Runner {
     exchange: Option<JoinHandle<()>>,
     /// Stops the import or export in progress.
     stop_transfer: Arc<AtomicBool>,
+    prices: Prices,
+    /// The newest request of statistics, and what stops it.
+    stats: (u64, Arc<AtomicBool>),
     /// Held from a call of the plugin host until its result is sent, so that results arrive in the order of the calls.
     /// Otherwise a `PluginView` read before a decision could arrive after it, and the app would ask for the approval again.
     plugin_calls: Arc<Mutex<()>>,
@@ -153,6 +159,8 @@ impl Runner {
             cancel: CancellationToken::new(),
             exchange: None,
             stop_transfer: Arc::default(),
+            prices: parts.prices,
+            stats: Default::default(),
             plugin_calls: Arc::default(),
         }
     }
@@ -275,6 +283,12 @@ impl Runner {
                 ScreenMsg::Run { run, result }
             }),
 
+            Request::ReadStats { query, request_id } => self.read_stats(query, request_id),
+            Request::StopStats { request_id } => {
+                let (newest, stop) = &self.stats;
+                stop.fetch_or(*newest == request_id, Ordering::SeqCst);
+            }
+
             // Import and export.
             Request::PrepareExport { session, format } => {
                 let transfer = Arc::clone(&self.transfer);
@@ -390,6 +404,39 @@ impl Runner {
             Request::LayOut(job) => self.run(|_| Msg::LaidOut(Box::new(job.run()))),
             Request::LoadSyntax => self.run(|_| Msg::SyntaxReady(Syntax::load())),
         }
+    }
+
+    /// Reads the statistics, which takes seconds for a large store, and reports its progress.
+    fn read_stats(&mut self, query: StatsRequest, request_id: u64) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (_, before) = std::mem::replace(&mut self.stats, (request_id, Arc::clone(&stop)));
+        before.store(true, Ordering::SeqCst);
+        let (backend, sender, prices) = (self.backend.clone(), self.sender.clone(), self.prices);
+        let on_panic = self.sender.clone();
+        let StatsRequest { since, project, zone } = query;
+        let read = move || {
+            let mut last_report = Instant::now();
+            let mut progress = |read, sessions| {
+                if last_report.elapsed() >= PROGRESS_INTERVAL {
+                    last_report = Instant::now();
+                    let _ = sender.send(Msg::Screen(ScreenMsg::StatsProgress { request_id, read, sessions }));
+                }
+                if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let filter = SessionFilter { project, ..SessionFilter::default() };
+            let groupings = &StatsGrouping::ALL;
+            let query = StatsQuery { since, filter, groupings, zone, prices, progress: &mut progress };
+            // Nobody waits for statistics that were stopped.
+            if let Some(result) = backend.ui_result(collect_stats(backend.store(), query)).transpose() {
+                let result = result.map(Box::new);
+                let _ = sender.send(Msg::Screen(ScreenMsg::Stats { request_id, result }));
+            }
+        };
+        tokio::spawn(async move {
+            if let Err(error) = tokio::task::spawn_blocking(read).await {
+                let _ = on_panic.send(Msg::Failed(panic_report(&error)));
+            }
+        });
     }
 
     fn install_agent(&self, agent: String) {
@@ -548,6 +595,7 @@ impl Runner {
     pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
         self.stop_transfer.store(true, Ordering::SeqCst);
+        self.stats.1.store(true, Ordering::SeqCst);
         if let Some(exchange) = self.exchange.take() {
             let _ = tokio::time::timeout(timeout, exchange).await;
         }
@@ -793,21 +841,17 @@ fn reversed(Reversed { plan, operation }: Reversed) -> Changed {
     Changed::Reversed { target: Box::new(plan.target), operation: Box::new(operation) }
 }
 
-/// Sends progress messages, at most one per [`INTERVAL`](Self::INTERVAL).
+/// Sends progress messages, at most one per [`PROGRESS_INTERVAL`].
 struct ProgressReporter {
     sender: mpsc::UnboundedSender<Msg>,
     stop: Arc<AtomicBool>,
     last_report: Mutex<Option<Instant>>,
 }
 
-impl ProgressReporter {
-    const INTERVAL: Duration = Duration::from_millis(50);
-}
-
 impl Progress for ProgressReporter {
     fn report(&self, done: u64, total: Option<u64>, item: &str) -> bool {
         let mut last_report = lock_unpoisoned(&self.last_report);
-        if last_report.is_none_or(|last| last.elapsed() >= Self::INTERVAL) {
+        if last_report.is_none_or(|last| last.elapsed() >= PROGRESS_INTERVAL) {
             *last_report = Some(Instant::now());
             let progress = TransferProgress { done, total, item: item.to_owned() };
             let _ = self.sender.send(Msg::Screen(ScreenMsg::Progress(progress)));

@@ -1146,6 +1146,7 @@ fn a_screen_whose_data_cannot_be_read_does_not_stay_loading() {
         ("/branches", "branches"),
         ("/checkpoints", "checkpoints"),
         ("/sessions", "sessions"),
+        ("/stats", "statistics"),
     ] {
         let mut harness = chat();
         harness.submit(command);
@@ -1159,6 +1160,87 @@ fn a_screen_whose_data_cannot_be_read_does_not_stay_loading() {
     let result = Err(ErrorReport::new(ErrorKind::Unavailable, "disk"));
     harness.send(Msg::Screen(ScreenMsg::Runs { session, result }));
     assert!(!screen_text(&harness).contains("loading"));
+}
+
+/// The newest request of statistics.
+fn stats_request(harness: &Harness) -> (crate::protocol::StatsRequest, u64) {
+    let newest = harness.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Request(Request::ReadStats { query, request_id }) => Some((query.clone(), *request_id)),
+        _ => None,
+    });
+    newest.expect("a request of statistics")
+}
+
+#[test]
+fn the_statistics_are_read_again_for_another_time_and_for_the_project() {
+    let mut harness = chat();
+    harness.submit("/stats");
+    let (all, first) = stats_request(&harness);
+    assert_eq!((all.since, all.project.as_deref()), (None, None));
+    harness.press(KeyCode::Char('t'), NONE);
+    let (today, second) = stats_request(&harness);
+    let start = today.since.unwrap();
+    assert!(start <= harness.model.render.now && harness.model.render.now.millis_since(start) < 86_400_000);
+    harness.press(KeyCode::Char('p'), NONE);
+    assert!(stats_request(&harness).0.project.is_some());
+    // A result of an earlier request is not shown.
+    for request_id in [first, second] {
+        let result = Ok(Box::new(crate::gallery::stats()));
+        harness.send(Msg::Screen(ScreenMsg::Stats { request_id, result }));
+        assert!(screen_text(&harness).contains("loading"), "{}", screen_text(&harness));
+    }
+}
+
+#[test]
+fn leaving_the_statistics_stops_reading_them() {
+    let mut harness = chat();
+    harness.submit("/stats");
+    let (_, request_id) = stats_request(&harness);
+    let stop = Effect::Request(Request::StopStats { request_id });
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.model.screen.is_none() && harness.effects.contains(&stop));
+    // Without the screen, its progress is the sign that they are still read.
+    harness.effects.clear();
+    harness.send(Msg::Screen(ScreenMsg::StatsProgress { request_id, read: 1, sessions: 2 }));
+    assert_eq!(harness.effects, [stop]);
+}
+
+#[test]
+fn every_row_of_the_statistics_can_be_reached_and_unknown_numbers_are_not_zero() {
+    let mut harness = set_up("stats-days");
+    harness.send(Msg::Resized(60, 14));
+    assert!(screen_text(&harness).contains("2026-01-31"), "{}", screen_text(&harness));
+    let mut seen = String::new();
+    for _ in 0..12 {
+        seen.push_str(&screen_text(&harness));
+        harness.press(KeyCode::Down, NONE);
+    }
+    for text in ["2026-01-21", "unknown", "total"] {
+        assert!(seen.contains(text), "{text} in {seen}");
+    }
+    // The days of unknown time have no tokens, which is not the same as none.
+    harness.press(KeyCode::Home, NONE);
+    for _ in 0..11 {
+        harness.press(KeyCode::Down, NONE);
+    }
+    harness.press(KeyCode::Enter, NONE);
+    harness.send(Msg::Resized(80, 24));
+    let figures = screen_text(&harness);
+    assert!(figures.contains("88 replies say nothing about their tokens"), "{figures}");
+    for unknown in ["input unknown", "read from cache unknown", "output unknown", "cost unknown"] {
+        assert!(figures.contains(unknown), "{unknown} in {figures}");
+    }
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!(harness.title(), Some("Statistics"));
+}
+
+#[test]
+fn an_unknown_page_of_the_statistics_is_named() {
+    let mut harness = chat();
+    harness.submit("/stats weather");
+    assert_eq!(harness.title(), Some("Statistics"));
+    let notice = harness.model.notice.as_ref().unwrap();
+    assert!(notice.text.contains("day, project, agent, model, tool"), "{}", notice.text);
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! `hfs stats`: tokens, cost, tool calls, changed files and time.
 
-use hfs_core::{Message, Role, SessionFilter, SessionSummary, Timestamp, Usage, grouped};
-use hfs_engine::{GroupStats, Stats, StatsQuery, collect_stats};
+use std::ops::ControlFlow;
+
+use hfs_core::{SessionFilter, Usage, grouped};
+use hfs_engine::{
+    GroupKey, GroupStats, GroupedStats, Stats, StatsGrouping, StatsQuery, collect_stats, format_active_time,
+    format_dollars,
+};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -21,10 +26,7 @@ Examples:
 
 Input does not include tokens that a provider read from its cache. The cost is
 an estimate from published prices. Where a transcript or a server says nothing,
-a number is unknown, and not counted as 0.";
-
-/// Shown for the group of messages that have no value of the kind that groups them.
-const UNKNOWN: &str = "unknown";
+a number is unknown, and not counted as 0. In the app, /stats shows the same.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -62,28 +64,18 @@ impl Grouping {
             Self::Tool => "TOOL",
         }
     }
-
-    /// The group of a message. Agents and models have only replies.
-    fn key(self, summary: &SessionSummary, message: &Message) -> Option<String> {
-        let (session, content) = (&summary.session, &message.content);
-        let of_reply = |name: Option<&str>, otherwise: &str| {
-            (content.role == Role::Assistant).then(|| name.unwrap_or(otherwise).to_owned())
-        };
-        match self {
-            Self::Day => Some(day(content.created_at)),
-            Self::Project => {
-                Some(session.project.as_ref().map_or(UNKNOWN, |project| &project.directory).to_owned())
-            }
-            Self::Agent => of_reply(content.agent.as_deref(), session.tool()),
-            Self::Model => of_reply(content.model.as_deref(), UNKNOWN),
-            Self::Tool => Some(session.tool().to_owned()),
-        }
-    }
 }
 
-fn day(at: Timestamp) -> String {
-    let known = at.known().map(|at| at.to_jiff().to_zoned(TimeZone::system()).date().to_string());
-    known.unwrap_or_else(|| UNKNOWN.to_owned())
+impl From<Grouping> for StatsGrouping {
+    fn from(grouping: Grouping) -> Self {
+        match grouping {
+            Grouping::Day => Self::Day,
+            Grouping::Project => Self::Project,
+            Grouping::Agent => Self::Agent,
+            Grouping::Model => Self::Model,
+            Grouping::Tool => Self::Tool,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -118,7 +110,7 @@ struct RowJson {
 
 impl RowJson {
     fn new(key: Option<String>, group: &GroupStats) -> Self {
-        let usage = (group.counted > 0).then_some(group.usage);
+        let usage = group.known_usage();
         Self {
             key,
             sessions: group.sessions,
@@ -127,13 +119,13 @@ impl RowJson {
             output_tokens: usage.map(|usage| usage.completion_tokens),
             cache_read_tokens: usage.and_then(|usage| usage.cache_read_tokens),
             cache_write_tokens: usage.and_then(|usage| usage.cache_write_tokens),
-            cost: (group.priced > 0).then_some(group.cost),
+            cost: group.known_cost(),
             tool_calls: group.tool_calls,
             changed_files: group.changed_files,
             active_seconds: group.active_ms / 1000,
             replies: group.replies,
-            replies_without_tokens: group.replies - group.counted,
-            replies_without_price: group.counted - group.priced,
+            replies_without_tokens: group.uncounted(),
+            replies_without_price: group.unpriced(),
         }
     }
 }
@@ -148,45 +140,53 @@ pub fn run(args: &StatsArgs, context: &Context) -> Result<Outcome, CliError> {
         tool: args.tool.clone(),
         ..SessionFilter::default()
     };
+    let groupings = [args.by.into()];
     let stats = collect_stats(
         store.as_ref(),
         StatsQuery {
             since,
             filter,
-            group: &|summary, message| args.by.key(summary, message),
-            price: &prices::cost,
-            progress: &mut |sessions| bar.set_message(format!("{sessions} sessions")),
+            groupings: &groupings,
+            zone: TimeZone::system(),
+            prices: prices::PUBLISHED,
+            progress: &mut |read, sessions| {
+                bar.set_message(format!("{read} of {sessions} sessions"));
+                ControlFlow::Continue(())
+            },
         },
     );
     bar.finish_and_clear();
-    let stats = stats?;
+    // Nothing stops it, and the grouping that was asked for is there.
+    let Some(stats) = stats? else { return Ok(Outcome::Interrupted) };
+    let Some(grouped) = stats.grouped_by(args.by.into()) else { return Ok(Outcome::Done) };
     if console.options.json {
-        let rows = stats.groups.iter().map(|(key, group)| RowJson::new(Some(key.clone()), group)).collect();
+        let rows =
+            grouped.groups.iter().map(|(key, group)| RowJson::new(Some(key.as_str().to_owned()), group));
         console.print_json(&StatsJson {
-            rows,
-            total: RowJson::new(None, &stats.total),
+            rows: rows.collect(),
+            total: RowJson::new(None, &grouped.total),
             repeated: stats.repeated,
             messages_without_time: stats.without_time,
             damaged_sessions: stats.damaged,
-            prices_checked: prices::CHECKED,
+            prices_checked: stats.prices_checked,
         })?;
         return Ok(Outcome::Done);
     }
     console.warn_of_damage(stats.damaged, "session");
-    if stats.total.messages == 0 {
+    if grouped.total.messages == 0 {
         console.note("no message to count");
         return Ok(Outcome::Done);
     }
-    console.print(&table(args.by, &stats).render(&console.palette, console.width()))?;
-    for note in notes(&stats) {
+    console.print(&table(args.by.heading(), grouped).render(&console.palette, console.width()))?;
+    for note in notes(grouped, &stats) {
         console.note(&note);
     }
     Ok(Outcome::Done)
 }
 
-fn table(by: Grouping, stats: &Stats) -> Table {
+fn table(heading: &'static str, grouped_stats: &GroupedStats) -> Table {
     let headings = [
-        by.heading(),
+        heading,
         ">SESSIONS",
         ">MESSAGES",
         ">INPUT",
@@ -198,47 +198,29 @@ fn table(by: Grouping, stats: &Stats) -> Table {
         ">TIME",
     ];
     let mut table = Table::new(&headings, 0);
-    let rows = stats.groups.iter().map(|(key, group)| (sanitize::line(key), group));
-    for (key, group) in rows.chain([("total".to_owned(), &stats.total)]) {
-        let row = RowJson::new(None, group);
-        let number = |count: Option<u64>| count.map_or_else(|| UNKNOWN.to_owned(), grouped);
+    let rows = grouped_stats.groups.iter().map(|(key, group)| (sanitize::line(key.as_str()), group));
+    for (key, group) in rows.chain([("total".to_owned(), &grouped_stats.total)]) {
+        let usage = group.known_usage();
+        let number = |count: Option<u64>| count.map_or_else(|| GroupKey::UNKNOWN.to_owned(), grouped);
         table.row(vec![
             key,
             grouped(group.sessions),
             grouped(group.messages),
-            number(row.input_tokens),
-            number(row.cache_read_tokens),
-            number(row.output_tokens),
-            row.cost.map_or_else(|| UNKNOWN.to_owned(), |cost| format!("${cost:.2}")),
+            number(usage.map(Usage::uncached_tokens)),
+            number(usage.and_then(|usage| usage.cache_read_tokens)),
+            number(usage.map(|usage| usage.completion_tokens)),
+            group.known_cost().map_or_else(|| GroupKey::UNKNOWN.to_owned(), format_dollars),
             grouped(group.tool_calls),
             grouped(group.changed_files),
-            duration(row.active_seconds),
+            format_active_time(group.active_ms),
         ]);
     }
     table
 }
 
-/// What the numbers leave out.
-fn notes(stats: &Stats) -> Vec<String> {
-    let total = &stats.total;
-    let (uncounted, unpriced) = (total.replies - total.counted, total.counted - total.priced);
-    let of = |count: u64, text: &str| (count > 0).then(|| format!("{} {text}", grouped(count)));
-    [
-        of(uncounted, "replies say nothing about their tokens"),
-        of(unpriced, "replies are of models without a known price, and not in the cost"),
-        of(stats.repeated, "replies that a tool copied into another session were counted once"),
-        of(stats.without_time, "messages of unknown time were left out"),
-        (total.priced > 0).then(|| format!("prices as published by {}", prices::CHECKED)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m"),
-        (hours, minutes) => format!("{hours}h {minutes:02}m"),
-    }
+/// What the numbers leave out, and how old the prices are.
+fn notes(grouped: &GroupedStats, stats: &Stats) -> Vec<String> {
+    let prices =
+        (grouped.total.priced > 0).then(|| format!("prices as published by {}", stats.prices_checked));
+    grouped.total.omissions().into_iter().chain(stats.omissions()).chain(prices).collect()
 }

@@ -1,7 +1,7 @@
 //! `hfs stats`
 
 use serde_json::{Value, json};
-use testkit::cli::Hfs;
+use testkit::cli::{Hfs, Key};
 
 use crate::{fields, hfs};
 
@@ -94,4 +94,38 @@ fn groups_are_days_projects_agents_and_tools_and_may_be_limited_in_time() {
     let _ = hfs.run(&["stats", "--since", "yesteryear"]).fails_with(2);
     let nothing = hfs.run(&["stats", "--since", "2999-01-01"]).ok();
     assert!(nothing.stderr.contains("no message to count"), "{}", nothing.describe());
+}
+
+#[test]
+fn the_app_shows_the_statistics_on_small_and_large_terminals() {
+    let hfs = imported();
+    for (rows, columns) in [(24, 80), (50, 160)] {
+        let terminal = hfs.command(&[]).in_terminal(rows, columns);
+        terminal.wait_for("Type a message");
+        terminal.paste("/stats");
+        terminal.wait_for("❯ /stats");
+        terminal.press(Key::Enter);
+        // A million tokens from the cache are not part of the input.
+        let days = terminal.wait_for("2026-01-05");
+        let day = |date: &str| {
+            days.contents().lines().find(|line| line.trim_start().starts_with(date)).unwrap().to_owned()
+        };
+        let first = day("2026-01-02");
+        assert!(first.contains("100") && first.contains("1.0M") && first.contains("$0.30"), "{first}");
+        let second = day("2026-01-05");
+        assert!(second.contains("unknown") && !second.contains("$0.00"), "{second}");
+        terminal.type_text("4");
+        let models = terminal.wait_for("my-own-model");
+        assert!(models.contents().contains("claude-sonnet-4-5"), "{}", models.contents());
+        terminal.type_text("G");
+        terminal.wait_for("1 reply is of a model without a known price");
+        terminal.press(Key::Enter);
+        terminal.wait_for("↑ ↓ scroll");
+        terminal.press(Key::Escape);
+        terminal.wait_for("Tab next page");
+        terminal.type_text("t");
+        terminal.wait_for("no messages of today");
+        terminal.press(Key::Escape);
+        terminal.wait_for("Type a message");
+    }
 }

@@ -118,6 +118,7 @@ impl Harness {
             project: None,
             settings: AppSettings::default(),
             suggestion_wording: |suggestion| format!("{suggestion:?}"),
+            prices: Prices::UNKNOWN,
             transfer: Arc::new(FakeFiles),
             configuration: Arc::new(FakeFiles),
             plugins: Arc::new(NoPlugins),
