@@ -320,21 +320,33 @@ impl Connection {
                 "run the command again",
             ));
         }
+        let had_record = self.record.exists();
         if let Some(record) = &edit.record {
             // Before the file changes, so that a crash in between loses nothing.
             home.create()?;
             self.record.write(record, missing_folders(&self.file))?;
         }
-        let cannot = |source| CliError::io(format!("change {}", self.shown_file()), source);
-        match &edit.after {
-            Some(text) => self.write(text).map_err(cannot)?,
-            None => fs::remove_file(&self.file).map_err(cannot)?,
+        let changed = match &edit.after {
+            Some(text) => self.write(text),
+            None => fs::remove_file(&self.file),
+        };
+        if let Err(source) = changed {
+            // A copy of a configuration that was not changed is of no use.
+            if edit.record.is_some() && !had_record {
+                self.forget()?;
+            }
+            return Err(CliError::io(format!("change {}", self.shown_file()), source));
         }
-        if edit.record.is_none() {
-            let folders = self.record.remove()?;
-            // Folders that have been used since stay.
-            folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
-        }
+        if edit.record.is_none() { self.forget() } else { Ok(()) }
+    }
+
+    /// Removes what is kept of the configuration, and the folders that were created for it. Those that have been used since stay.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget(&self) -> Result<(), CliError> {
+        let folders = self.record.remove()?;
+        folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
         Ok(())
     }
 
@@ -364,6 +376,13 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if fs::symlink_metadata(&self.file).is_ok() {
                     return Err(invalid("is a symbolic link to a file that does not exist"));
+                }
+                // What it leads to may be on a disk that is not mounted.
+                if let Some(link) = missing_folders(&self.file).iter().find(|folder| folder.is_symlink()) {
+                    let link = sanitize::line(&link.display().to_string());
+                    return Err(invalid(&format!(
+                        "cannot be created: {link} is a symbolic link to a folder that does not exist"
+                    )));
                 }
                 return Ok(None);
             }

@@ -128,6 +128,9 @@ pub fn connect(args: &ConnectArgs, context: &Context) -> Result<Outcome, CliErro
 pub fn disconnect(args: &DisconnectArgs, context: &Context) -> Result<Outcome, CliError> {
     let server = server(false, context)?;
     let mut connections = find(&args.names, context)?;
+    if !args.change.dry_run {
+        forget_removed(&connections, &server)?;
+    }
     if args.names.is_empty() {
         connections.retain(|connection| match connection.state(&server) {
             State::Connected => true,
@@ -139,6 +142,21 @@ pub fn disconnect(args: &DisconnectArgs, context: &Context) -> Result<Outcome, C
         }
     }
     change_all(&connections, &server, &args.change, context, Connection::plan_disconnect)
+}
+
+/// Removes the copies of configurations from which the user or the agent has removed the entry of hfs.
+fn forget_removed(connections: &[Connection], server: &Server) -> Result<(), CliError> {
+    for connection in connections {
+        let is_removed = match connection.state(server) {
+            State::NotConnected => true,
+            State::Different(entry) => !entry.is_of_hfs(),
+            State::Connected | State::Unreadable(_) => false,
+        };
+        if is_removed {
+            connection.forget()?;
+        }
+    }
+    Ok(())
 }
 
 /// The agents with these names, or all of them if there are no names.
@@ -367,6 +385,13 @@ fn absolute(path: PathBuf) -> PathBuf {
 fn with_absolute_path(url: &str, working_directory: &Path) -> Result<String, CliError> {
     Ok(match url.parse::<StoreUrl>()? {
         StoreUrl::Sqlite(path) => format!("sqlite:{}", working_directory.join(path).display()),
+        StoreUrl::Memory => {
+            return Err(CliError::with_hint(
+                ErrorKind::Invalid,
+                "an agent cannot use a store in memory, which ends with the process",
+                "use a store in a file, such as --store sqlite:PATH",
+            ));
+        }
         _ => url.to_owned(),
     })
 }

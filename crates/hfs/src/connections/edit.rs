@@ -131,12 +131,13 @@ pub enum Syntax {
 impl Syntax {
     /// The value of the whole text. An empty text is an empty object.
     fn parse(self, text: &str) -> Result<Value, EditError> {
+        let text = without_mark(text);
         let value = match self {
             Self::Json => parse_to_serde_value::<Option<Value>>(text, &JSON_WITH_COMMENTS)
                 .map_err(|error| EditError::Syntax(error.to_string()))?,
             Self::Toml => Some(toml_value(toml_document(text)?.as_item())),
             Self::Yaml => serde_saphyr::from_str::<Option<Value>>(text)
-                .map_err(|error| EditError::Syntax(error.to_string()))?,
+                .map_err(|error| EditError::Syntax(without_excerpt(&error.to_string())))?,
         };
         match value {
             None | Some(Value::Null) => Ok(Value::Object(Map::new())),
@@ -162,26 +163,28 @@ impl Syntax {
     pub fn set(self, text: &str, path: &[&str], name: &str, entry: &Entry) -> Result<String, EditError> {
         // Checks that the keys lead to objects.
         self.get(text, path, name)?;
+        let content = without_mark(text);
         let edited = match self {
-            Self::Json => set_json(text, path, name, &entry.0)?,
-            Self::Toml => set_toml(text, path, name, &entry.0)?,
-            Self::Yaml => set_yaml(text, path, name, &entry.0)?,
+            Self::Json => set_json(content, path, name, &entry.0)?,
+            Self::Toml => set_toml(content, path, name, &entry.0)?,
+            Self::Yaml => set_yaml(content, path, name, &entry.0)?,
         };
         let mut expected = self.parse(text)?;
         insert(&mut expected, path, name, &entry.0);
-        self.checked(with_line_endings_of(text, edited), &expected)
+        self.checked(with_form_of(text, edited), &expected)
     }
 
     /// Removes an entry, and the objects that are empty without it.
     pub fn remove(self, text: &str, path: &[&str], name: &str) -> Result<String, EditError> {
+        let content = without_mark(text);
         let edited = match self {
-            Self::Json => remove_json(text, path, name)?,
-            Self::Toml => remove_toml(text, path, name)?,
-            Self::Yaml => remove_yaml(text, path, name)?,
+            Self::Json => remove_json(content, path, name)?,
+            Self::Toml => remove_toml(content, path, name)?,
+            Self::Yaml => remove_yaml(content, path, name)?,
         };
         let mut expected = self.parse(text)?;
         prune(&mut expected, path, name);
-        self.checked(with_line_endings_of(text, edited), &expected)
+        self.checked(with_form_of(text, edited), &expected)
     }
 
     /// Returns an edited text if it has the expected value.
@@ -229,10 +232,21 @@ fn prune(value: &mut Value, path: &[&str], name: &str) {
     }
 }
 
-/// An edit may insert lines that end with LF, also in a text with CRLF.
-fn with_line_endings_of(before: &str, after: String) -> String {
+/// The mark with which some editors begin a text in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+}
+
+/// An edited text with the mark and the line endings of the text before: an edit may insert lines that end with LF, also in a text
+/// with CRLF.
+fn with_form_of(before: &str, after: String) -> String {
     let is_crlf = before.contains("\r\n") && before.matches('\n').count() == before.matches("\r\n").count();
-    if is_crlf { after.replace("\r\n", "\n").replace('\n', "\r\n") } else { after }
+    let mut text = String::new();
+    text.extend(before.starts_with(BYTE_ORDER_MARK).then_some(BYTE_ORDER_MARK));
+    text.push_str(&if is_crlf { after.replace("\r\n", "\n").replace('\n', "\r\n") } else { after });
+    text
 }
 
 fn json_root(text: &str) -> Result<CstRootNode, EditError> {
@@ -296,7 +310,18 @@ fn remove_json(text: &str, path: &[&str], name: &str) -> Result<String, EditErro
 }
 
 fn toml_document(text: &str) -> Result<DocumentMut, EditError> {
-    text.parse().map_err(|error: toml_edit::TomlError| EditError::Syntax(error.to_string()))
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let line = before.matches('\n').count() + 1;
+        EditError::Syntax(format!("{} on line {line} column {column}", error.message().trim()))
+    })
+}
+
+/// The first line of a parser's message. The others quote the text, in which keys may be, and lines of any length.
+fn without_excerpt(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
 fn set_toml(text: &str, path: &[&str], name: &str, entry: &Value) -> Result<String, EditError> {

@@ -54,6 +54,10 @@ impl RecordFile {
         Self { path: home.root().join("connections").join(format!("{client}-{id}.json")) }
     }
 
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Reads the record; `None` if there is none.
     ///
     /// # Errors

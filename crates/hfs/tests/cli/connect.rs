@@ -398,3 +398,88 @@ fn the_list_names_the_agents_that_were_found() {
     );
     assert!(!output.stdout.contains("Cursor") && output.stderr.contains("cursor"), "{}", output.describe());
 }
+
+#[test]
+fn a_byte_order_mark_and_line_endings_of_a_configuration_stay() {
+    let hfs = hfs();
+    for (name, file, text) in [
+        ("claude", ".claude.json", "\u{feff}{\r\n  // mine\r\n  \"a\": 1,\r\n}\r\n"),
+        ("codex", ".codex/config.toml", "\u{feff}# mine\r\nmodel = \"x\"\r\n"),
+        (
+            "goose",
+            ".config/goose/config.yaml",
+            "\u{feff}# mine\r\nextensions:\r\n  dev:\r\n    enabled: true\r\n",
+        ),
+        ("cursor", ".cursor/mcp.json", "\u{feff}"),
+    ] {
+        let path = write(&hfs, file, text);
+        let _ = hfs.run(&["connect", name, "--yes"]).ok();
+        assert_eq!(state(&hfs, name)["state"], "connected", "{name}");
+        let connected = fs::read_to_string(&path).unwrap();
+        assert!(connected.starts_with('\u{feff}') && !connected[3..].contains('\u{feff}'), "{connected:?}");
+        if text.contains('\n') {
+            assert_eq!(connected.matches('\n').count(), connected.matches("\r\n").count(), "{connected:?}");
+        }
+        // Also if the copy of the original does not help, because the file has changed since.
+        fs::write(&path, connected.replace("mine", "yours")).unwrap();
+        let _ = hfs.run(&["disconnect", name, "--yes"]).ok();
+        if text.contains("mine") {
+            assert_eq!(fs::read_to_string(&path).unwrap(), text.replace("mine", "yours"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_place_of_an_error_is_named_without_a_quotation() {
+    let hfs = hfs();
+    let long = "x".repeat(100_000);
+    for (name, file, text, place) in [
+        ("codex", ".codex/config.toml", format!("a = 1\napi_key = \"{long}\" = 2\n"), "line 2"),
+        ("goose", ".config/goose/config.yaml", format!("a: 1\nkey: [{long}\n"), "line"),
+        ("claude", ".claude.json", format!("{{\n  \"key\": \"{long}\" 2\n}}\n"), "line 2"),
+    ] {
+        write(&hfs, file, &text);
+        let refused = hfs.run(&["connect", name, "--yes"]).fails_with(6).stderr;
+        assert!(refused.contains(place) && !refused.contains("xxx") && refused.len() < 1_000, "{refused}");
+    }
+}
+
+#[test]
+fn no_copy_of_a_configuration_remains_that_is_not_connected() {
+    let hfs = hfs();
+    let copies = hfs.hfs_home().join("connections");
+    let text = "{\n  \"mcpServers\": {\n    \"other\": {\n      \"command\": \"x\"\n    }\n  }\n}\n";
+    // The user removes the file, the entry, or puts another server in its place.
+    for changed in [None, Some(text.to_owned()), Some(text.replace("other", "hfs"))] {
+        let path = write(&hfs, ".cursor/mcp.json", text);
+        let _ = hfs.run(&["connect", "cursor", "--yes"]).ok();
+        assert!(copies.exists());
+        match &changed {
+            Some(changed) => fs::write(&path, changed).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let _ = hfs.run(&["disconnect", "--dry-run"]).ok();
+        assert!(copies.exists(), "a dry run changes nothing");
+        let _ = hfs.run(&["disconnect", "--yes"]).ok();
+        assert!(!copies.exists(), "{changed:?}");
+        assert_eq!(fs::read_to_string(&path).ok(), changed);
+    }
+    // A folder in which nothing can be created, by any user.
+    #[cfg(target_os = "linux")]
+    {
+        let output = hfs.command(&["connect", "codex", "--yes"]).env("CODEX_HOME", "/proc/none").run();
+        assert!(output.stderr.contains("cannot change /proc/none/config.toml"), "{}", output.describe());
+        assert!(!copies.exists());
+    }
+}
+
+#[test]
+fn what_an_agent_could_not_use_is_not_entered() {
+    let hfs = hfs();
+    let refused = hfs.run(&["--store", "memory:", "connect", "cursor", "--yes"]).fails_with(6);
+    assert!(refused.stderr.contains("store in memory"), "{}", refused.stderr);
+    symlink("/nonexistent/of-hfs", hfs.home().join(".cursor")).unwrap();
+    let refused = hfs.run(&["connect", "cursor", "--yes"]).fails_with(6);
+    assert!(refused.stderr.contains("symbolic link to a folder that does not exist"), "{}", refused.stderr);
+    assert!(!Path::new("/nonexistent/of-hfs").exists());
+}
