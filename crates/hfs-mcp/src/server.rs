@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use hfs_core::{ErrorExt as _, ErrorKind, Suggestion, error_chain};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, GetPromptRequestParams,
-    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, ServerCapabilities, ServerConfig,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult,
+    ErrorCode, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::{ServerHandler, ServiceExt as _};
@@ -150,7 +150,7 @@ impl ServerHandler for Server {
                     "the tool {} saves something, which is not allowed here; the user allows it with `hfs mcp --write`",
                     request.name
                 ),
-                None => format!("unknown tool: {}", request.name),
+                None => format!("unknown tool: {}", beginning(&request.name)),
             };
             return Err(ErrorData::invalid_params(message, None));
         };
@@ -214,7 +214,8 @@ impl ServerHandler for Server {
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         if request.name != prompts::CONTINUE {
-            return Err(ErrorData::invalid_params(format!("unknown prompt: {}", request.name), None));
+            let message = format!("unknown prompt: {}", beginning(&request.name));
+            return Err(ErrorData::invalid_params(message, None));
         }
         let session = request.arguments.and_then(|arguments| match arguments.get("session") {
             Some(Value::String(session)) => Some(session.clone()),
@@ -224,6 +225,39 @@ impl ServerHandler for Server {
             self.with_library(move |library| prompts::continue_session(library, session.as_deref())).await;
         Ok(prompt.map_err(|(error, words)| protocol_error(&error, words))?.into())
     }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method;
+        // The library takes a known request for another one if it cannot read its parameters.
+        if METHODS.contains(&method.as_str()) {
+            let message = format!("the parameters of {method} are not valid");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let message = format!("unknown method: {}", beginning(&method));
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
+    }
+}
+
+/// The methods that are served and have parameters.
+const METHODS: [&str; 8] = [
+    "initialize",
+    "tools/list",
+    "tools/call",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "prompts/list",
+    "prompts/get",
+];
+
+/// At most the first bytes of a name that a client has sent, which may have any length.
+fn beginning(name: &str) -> &str {
+    const MAX_BYTES: usize = 100;
+    name.get(..name.floor_char_boundary(MAX_BYTES)).unwrap_or_default()
 }
 
 /// The error of the protocol for a request that is not a call of a tool.

@@ -13,6 +13,7 @@ use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
 
 /// Maximum size of a line, in bytes. Arguments of tools are short.
 const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
@@ -25,6 +26,8 @@ type Output = Arc<Mutex<Option<Box<dyn AsyncWrite + Send + Unpin>>>>;
 pub struct LineTransport {
     incoming: mpsc::Receiver<ClientJsonRpcMessage>,
     output: Output,
+    /// Ends the stream of messages.
+    reading: AbortHandle,
 }
 
 impl LineTransport {
@@ -36,8 +39,8 @@ impl LineTransport {
         let output: Output = Arc::new(Mutex::new(Some(Box::new(output))));
         let (sender, incoming) = mpsc::channel(QUEUE);
         // Its own task, because a read that a dropped future had begun would lose a part of its line.
-        tokio::spawn(read_lines(BufReader::new(input), sender, Arc::clone(&output)));
-        Self { incoming, output }
+        let reading = tokio::spawn(read_lines(BufReader::new(input), sender, Arc::clone(&output)));
+        Self { incoming, output, reading: reading.abort_handle() }
     }
 }
 
@@ -48,8 +51,15 @@ impl Transport<RoleServer> for LineTransport {
         &mut self,
         message: ServerJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let output = Arc::clone(&self.output);
-        async move { write_line(&output, &message).await }
+        let (output, reading) = (Arc::clone(&self.output), self.reading.clone());
+        async move {
+            let written = write_line(&output, &message).await;
+            if written.is_err() {
+                // A client that reads no answers has left, even if it still holds its end of the input.
+                reading.abort();
+            }
+            written
+        }
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
@@ -233,6 +243,19 @@ mod tests {
         let (received, answers) = exchange(&input).await;
         assert_eq!((received.len(), answers.len()), (1, 1));
         assert!(answers[0]["error"]["message"].as_str().unwrap().contains("at most"));
+    }
+
+    #[tokio::test]
+    async fn the_messages_end_when_the_client_reads_no_answers() {
+        let (client, server) = duplex(1024);
+        let (server_reader, _) = tokio::io::split(server);
+        let (closed, output) = duplex(1024);
+        drop(closed);
+        let mut transport = LineTransport::new(server_reader, output);
+        let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request("x", None), None);
+        assert!(transport.send(answer).await.is_err());
+        assert!(transport.receive().await.is_none());
+        drop(client);
     }
 
     #[tokio::test]

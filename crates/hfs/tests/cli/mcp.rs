@@ -1,9 +1,9 @@
 //! `hfs mcp`
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -405,8 +405,22 @@ fn a_misbehaving_client_is_answered_or_survived() {
     assert_eq!(client.receive()["error"]["code"], -32700);
     client.send_line(&"x".repeat(5_000_000));
     assert_eq!(client.receive()["error"]["code"], -32600);
-    client.send_line(r#"{"jsonrpc":"2.0","id":10,"method":"tools/call","params":{"name":5}}"#);
-    assert_eq!(client.receive()["id"], 10);
+    for parameters in [r#","params":{"name":5}"#, r#","params":{}"#, ""] {
+        client.send_line(&format!(r#"{{"jsonrpc":"2.0","id":10,"method":"tools/call"{parameters}}}"#));
+        let answer = client.receive();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(10), &json!(-32602)), "{answer}");
+    }
+    let long = "x".repeat(100_000);
+    for (method, parameters) in [
+        ("tools/call", json!({"name": long})),
+        ("tools/call", json!({"name": "read", "arguments": {"session": long}})),
+        ("prompts/get", json!({"name": long})),
+        ("resources/read", json!({"uri": long})),
+        (&long, json!({})),
+    ] {
+        let answer = client.answer(method, &parameters).to_string();
+        assert!(answer.len() < 5_000, "{} bytes: {}", answer.len(), &answer[..200]);
+    }
     for _ in 0..1000 {
         client.send_line(r#"{"jsonrpc":"2.0","method":"notifications/flood"}"#);
     }
@@ -432,6 +446,14 @@ fn the_server_ends_with_its_client() {
     let output = hfs.command(&["mcp"]).stdin(lines.join("\n")).run().ok();
     assert_eq!(output.stdout.lines().count(), 2, "{}", output.stdout);
     assert_eq!(output.stderr, "");
+    // A client that reads no answers, and holds its other end open.
+    let mut deaf = hfs.command(&["mcp"]).to_command();
+    let mut deaf = deaf.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(deaf.stdout.take());
+    let mut input = deaf.stdin.take().unwrap();
+    let _ = input.write_all(format!("{}\n", lines.join("\n")).as_bytes());
+    wait_for_end(&mut deaf);
+    drop(input);
     // A client that is killed: `sleep` holds the server's standard input open until then.
     let server = hfs.command(&["mcp"]).to_command();
     let mut pipeline = Command::new("/bin/sh")
@@ -446,8 +468,12 @@ fn the_server_ends_with_its_client() {
     BufReader::new(pipeline.stderr.take().unwrap()).read_line(&mut line).unwrap();
     let client = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
     kill_process(client, Signal::KILL).unwrap();
+    wait_for_end(&mut pipeline);
+}
+
+fn wait_for_end(server: &mut Child) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while pipeline.try_wait().unwrap().is_none() {
+    while server.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the server outlives its client");
         std::thread::sleep(Duration::from_millis(10));
     }
