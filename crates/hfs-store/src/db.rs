@@ -72,7 +72,7 @@ impl Database {
         }
         let presence = PresenceLock::acquire(&paths, None)?;
         locks::remove_abandoned(&paths);
-        let connection = DbConnection::open_writer(&paths, options.max_bytes)?;
+        let connection = DbConnection::open_writer(&paths, &options)?;
         schema::migrate(&connection.conn, &paths, schema::MIGRATIONS)?;
         if let Err(error) = identity::add_path(&connection.conn, &paths) {
             tracing::warn!(%error, "the path of the store could not be stored in it");
@@ -165,7 +165,7 @@ impl Database {
                 Some(reader) if reader.is_current(&self.paths) => return Ok(reader),
                 // The database file was replaced. Closes this reader and tries the next one.
                 Some(_) => {}
-                None => return DbConnection::open_reader(&self.paths),
+                None => return DbConnection::open_reader(&self.paths, &self.options),
             }
         }
     }

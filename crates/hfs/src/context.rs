@@ -159,6 +159,19 @@ impl Context {
         Ok(self.store.get_or_init(|| store))
     }
 
+    /// Like [`store`](Self::store), with little memory if this is the first call.
+    ///
+    /// # Errors
+    /// If the store cannot be opened.
+    pub fn small_store(&self) -> Result<&Arc<dyn Store>, CliError> {
+        if self.store.get().is_none() {
+            let store = wiring::open_small_store(&self.home, &self.settings)
+                .map_err(|error| self.name_settings(error, &[Key::StoreUrl]))?;
+            return Ok(self.store.get_or_init(|| store));
+        }
+        self.store()
+    }
+
     /// The plugins, started on the first call; `None` with `--no-plugins`.
     ///
     /// # Errors

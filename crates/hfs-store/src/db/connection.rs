@@ -13,6 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::codec::{body, checksum};
+use crate::db::options::{DEFAULT_CACHE_BYTES, SqliteOptions};
 use crate::db::paths::{FileId, Paths};
 use crate::error::Result;
 
@@ -20,8 +21,6 @@ use crate::error::Result;
 /// time applies only to locks of other programs, such as the `sqlite3` shell.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CACHED_STATEMENTS: usize = 96;
-/// Size of each connection's page cache.
-const CACHE_KIB: i64 = 8 * 1024;
 /// Size to which the write-ahead log is truncated after a checkpoint has emptied it.
 const MAX_IDLE_LOG_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -59,14 +58,16 @@ impl DbConnection {
         }
     }
 
-    pub(crate) fn open_reader(paths: &Arc<Paths>) -> Result<Self> {
+    pub(crate) fn open_reader(paths: &Arc<Paths>, options: &SqliteOptions) -> Result<Self> {
         let reader = Self::open(paths)?;
+        set_cache(&reader.conn, options.cache_bytes)?;
         reader.conn.pragma_update(None, "query_only", true)?;
         Ok(reader)
     }
 
-    pub(crate) fn open_writer(paths: &Arc<Paths>, max_bytes: Option<u64>) -> Result<Self> {
+    pub(crate) fn open_writer(paths: &Arc<Paths>, options: &SqliteOptions) -> Result<Self> {
         let writer = Self::open(paths)?;
+        set_cache(&writer.conn, options.cache_bytes)?;
         // On macOS, fsync alone does not reach the disk.
         writer.conn.pragma_update(None, "fullfsync", true)?;
         writer.conn.pragma_update(None, "checkpoint_fullfsync", true)?;
@@ -75,7 +76,7 @@ impl DbConnection {
         // write to pages that become free, which would cost each pruned checkpoint some pages; a purge releases the free
         // pages instead.
         writer.conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
-        if let Some(bytes) = max_bytes {
+        if let Some(bytes) = options.max_bytes {
             let page: i64 = writer.conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
             writer.conn.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))?;
@@ -105,11 +106,18 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     // statement's plan could use a partial index.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "foreign_keys", true)?;
-    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    set_cache(&conn, DEFAULT_CACHE_BYTES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     checksum::register_functions(&conn)?;
     register_text_functions(&conn)?;
     Ok(conn)
+}
+
+/// Sets the size of the page cache.
+fn set_cache(conn: &Connection, bytes: u64) -> Result<()> {
+    // A negative size is in KiB.
+    let kib = i64::try_from(bytes / 1024).unwrap_or(i64::MAX);
+    Ok(conn.pragma_update(None, "cache_size", -kib)?)
 }
 
 /// Registers `hfs_words(body)`, `hfs_stems(body)` and `hfs_parts(body)`, which return the columns of the text index for a

@@ -17,6 +17,8 @@ pub enum Durability {
     Fast,
 }
 
+pub(crate) const DEFAULT_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Options of a [`SqliteStore`](crate::SqliteStore).
 #[derive(Clone)]
 pub struct SqliteOptions {
@@ -24,6 +26,8 @@ pub struct SqliteOptions {
     pub durability: Durability,
     /// Clock for times that callers do not pass.
     pub clock: Arc<dyn Clock>,
+    /// Size of the page cache of each connection, in bytes. Bulk writes and searches are slower with a small one.
+    pub cache_bytes: u64,
     /// Maximum size in bytes of the database without its write-ahead log. Further writes fail as on a full disk. `None`
     /// means no limit.
     pub max_bytes: Option<u64>,
@@ -31,7 +35,12 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), clock: Arc::new(SystemClock), max_bytes: None }
+        Self {
+            durability: Durability::default(),
+            clock: Arc::new(SystemClock),
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            max_bytes: None,
+        }
     }
 }
 
@@ -39,6 +48,7 @@ impl fmt::Debug for SqliteOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteOptions")
             .field("durability", &self.durability)
+            .field("cache_bytes", &self.cache_bytes)
             .field("max_bytes", &self.max_bytes)
             .finish_non_exhaustive()
     }

@@ -55,7 +55,7 @@ impl Writer {
         }
         if self.open.is_none() {
             // Never creates a database. While the file is missing, writes fail.
-            let connection = DbConnection::open_writer(&self.paths, self.options.max_bytes)?;
+            let connection = DbConnection::open_writer(&self.paths, &self.options)?;
             self.paths.create_directories()?;
             let lock = WriteLock::open(&self.paths)?;
             let guard = lock.acquire()?;

@@ -36,6 +36,7 @@ use crate::db::Database;
 use crate::db::connection::DbConnection;
 use crate::db::group_commit::WriteOptions;
 use crate::db::lookup::LISTED;
+use crate::db::options::SqliteOptions;
 use crate::db::paths::Paths;
 use crate::db::writer::RELAXED_AUTOCHECKPOINT_PAGES;
 use crate::error::{Error, Result, conflict, invalid};
@@ -600,7 +601,7 @@ fn run_checkpoints(
     requests: &Receiver<CheckpointRequest>,
     log_pages: &AtomicI64,
 ) -> Result<()> {
-    let connection = DbConnection::open_writer(paths, None)?;
+    let connection = DbConnection::open_writer(paths, &SqliteOptions::default())?;
     for done in requests {
         // PASSIVE does not wait for readers or writers. It does nothing if another process is checkpointing.
         let (total, copied): (i64, i64) =
@@ -619,7 +620,6 @@ mod tests {
     use testkit::builders::Drafts;
 
     use super::*;
-    use crate::db::options::SqliteOptions;
 
     #[test]
     fn an_import_of_many_batches_leaves_no_log_after_the_store_is_closed() {

@@ -65,7 +65,7 @@ pub fn run(args: &WatchArgs, context: &Context) -> Result<Outcome, CliError> {
 
 fn watch(folder: &ImportFolder, context: &Context) -> Result<Outcome, CliError> {
     let exclusions = exclusions(context)?;
-    let store = context.store()?;
+    let store = context.small_store()?;
     let lock = folder.lock_watcher().map_err(|error| CliError::io("lock the store for a watcher", error))?;
     let Some(_lock) = lock else {
         let pid = folder.report().map(|report| format!(" (process {})", report.pid)).unwrap_or_default();
