@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 
 /// The scenarios of the suite for a server without the tools, resources and prompts that the others call by name.
 const SCENARIOS: [&str; 5] = ["server-initialize", "ping", "tools-list", "resources-list", "prompts-list"];
+/// The SDK for Python; `mcp/package.json` names the versions of the other packages.
+const PYTHON_SDK: &str = "mcp==2.3.0";
 const FILES: [&str; 3] = ["package.json", "client.mjs", "client.py"];
 
 /// Runs all checks. Needs npm, and Python for its SDK.
@@ -68,8 +70,8 @@ fn install_python(folder: &Path) -> Result<PathBuf> {
     }
     let mut install = Command::new(&python);
     ensure!(
-        shell::succeeds(install.args(["-m", "pip", "install", "--quiet", "mcp"]))?,
-        "pip cannot install mcp"
+        shell::succeeds(install.args(["-m", "pip", "install", "--quiet", PYTHON_SDK]))?,
+        "pip cannot install {PYTHON_SDK}"
     );
     Ok(python)
 }
