@@ -195,7 +195,14 @@ impl Source {
     pub fn files(&self) -> Vec<PathBuf> {
         let Some(path) = self.path() else { return Vec::new() };
         let mut files = vec![path.to_owned()];
-        if path.is_dir() {
+        files.extend(self.other_files(path, path.is_dir()));
+        files
+    }
+
+    /// The [files](Self::files) apart from `path`, which is the source's own.
+    fn other_files(&self, path: &Path, is_folder: bool) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        if is_folder {
             list_folder(path, 0, &mut files);
             files.extend(OPENCODE_BESIDE_STORAGE.map(|name| path.with_file_name(name)));
             return files;
@@ -217,12 +224,18 @@ impl Source {
     #[must_use]
     pub fn metadata_hash(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for file in self.files() {
-            // A link that the user named is read, so the file that it leads to counts.
-            let is_followed = self.links == Links::Follow && self.path() == Some(file.as_path());
-            let metadata =
-                if is_followed { std::fs::metadata(&file) } else { std::fs::symlink_metadata(&file) };
-            if let Ok(metadata) = metadata {
+        let Some(path) = self.path() else { return short_hash(&hasher) };
+        // A link that the user named is read, so the file that it leads to counts.
+        let metadata = match self.links {
+            Links::Follow => std::fs::metadata(path),
+            Links::Reject => std::fs::symlink_metadata(path),
+        };
+        if let Ok(metadata) = &metadata {
+            hash_metadata(&mut hasher, path, metadata);
+        }
+        let is_folder = metadata.is_ok_and(|metadata| metadata.is_dir());
+        for file in self.other_files(path, is_folder) {
+            if let Ok(metadata) = std::fs::symlink_metadata(&file) {
                 hash_metadata(&mut hasher, &file, &metadata);
             }
         }

@@ -12,6 +12,7 @@ use crate::output::sanitize;
 use crate::watch::catch_up::exclusions;
 use crate::watch::follower::{Follower, OpenLine};
 use crate::watch::import_folder::ImportFolder;
+use crate::watch::place::Place;
 use crate::watch::service::{self, Service, UNIT};
 use crate::watch::status::WatchReport;
 use crate::watch::watcher::Watcher;
@@ -106,6 +107,9 @@ fn once(context: &Context) -> Result<Outcome, CliError> {
     let mut failed: Vec<(String, ErrorDocument)> = Vec::new();
     for error in follower.compare_all(None) {
         failed.push((String::new(), ErrorDocument::new(&error.0)));
+    }
+    for folder in follower.places.iter().flat_map(Place::unreadable) {
+        failed.push((folder.path.display().to_string(), folder.document()));
     }
     let changed = follower.changed(false);
     let bar = console.progress(changed.len() as u64);

@@ -129,6 +129,24 @@ impl Changes {
         Ok(has_added)
     }
 
+    /// Whether another folder has the name of a folder that is watched. The system does not report that a file system was mounted.
+    pub fn is_replaced(&self, folder: &Path) -> bool {
+        self.watched.get(folder).is_some_and(|watched| folder_id(folder).is_some_and(|id| id != *watched))
+    }
+
+    /// Watches the folders at and below `root` anew the next time: a file system that was mounted again has the same identity, and the
+    /// watches of the former one are gone.
+    pub fn forget(&mut self, root: &Path) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.watched.retain(|path, _| {
+            let stays = !path.starts_with(root);
+            if !stays {
+                let _ = watcher.unwatch(path);
+            }
+            stays
+        });
+    }
+
     /// Waits until something changes, the owner is woken or the time is over.
     pub fn wait(&self, timeout: Duration) {
         match self.woken.recv_timeout(timeout) {
@@ -263,11 +281,15 @@ mod tests {
         let (mut changes, _) = Changes::new();
         changes.watch(whole(&inner)).unwrap();
         fs::create_dir(&other).unwrap();
+        assert!(!changes.is_replaced(&inner) && !changes.is_replaced(&other));
         fs::remove_dir(&inner).unwrap();
         fs::rename(&other, &inner).unwrap();
+        assert!(changes.is_replaced(&inner));
         assert!(changes.watch(whole(&inner)).unwrap());
         fs::write(inner.join("one"), "x").unwrap();
         wait_for(&changes, &inner.join("one"));
+        changes.forget(folder.path());
+        assert!(changes.watch(whole(&inner)).unwrap(), "it is watched anew");
     }
 
     #[test]

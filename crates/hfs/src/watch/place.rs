@@ -5,13 +5,20 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use hfs_core::{CompleteImport, ImportError, ImportedSource, SessionId, Store, StoreResult};
+use hfs_core::{CompleteImport, ErrorKind, ImportError, ImportedSource, SessionId, Store, StoreResult};
 use hfs_exchange::{Discovery, Source, UnreadReason, discover_unless_known, metadata_hash, readers_version};
 use serde::{Deserialize, Serialize};
 
+use crate::output::error::{CliError, ErrorDocument};
+
+/// Threads that look at files, and files that are worth another one.
+const MAX_THREADS: usize = 8;
+const SOURCES_PER_THREAD: usize = 500;
 /// The times of files are at least this precise.
 const TIME_PRECISION: Duration = Duration::from_secs(3);
 
@@ -20,12 +27,27 @@ const TIME_PRECISION: Duration = Duration::from_secs(3);
 pub struct Place {
     root: PathBuf,
     seen: Seen,
-    /// The source to which each file belongs.
+    /// The source to which each file belongs that is not a source itself.
     owners: HashMap<PathBuf, PathBuf>,
     /// Whether what was seen differs from what the store keeps.
     is_unsaved: bool,
     /// Number of files that the last search has left out.
     unsearched: usize,
+}
+
+/// A folder in a place that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableFolder {
+    pub path: PathBuf,
+    reason: String,
+}
+
+impl UnreadableFolder {
+    /// The error in words.
+    pub fn document(&self) -> ErrorDocument {
+        let message = format!("cannot read the folder {}: {}", self.path.display(), self.reason);
+        CliError::new(ErrorKind::Unavailable, message).document()
+    }
 }
 
 /// What was seen in a place.
@@ -38,6 +60,8 @@ struct Seen {
     folders: BTreeMap<PathBuf, u64>,
     /// The transcripts and all other files, by path.
     sources: BTreeMap<PathBuf, SeenSource>,
+    /// The folders that could not be read.
+    unreadable: Vec<UnreadableFolder>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +164,8 @@ impl Place {
 
     /// The source to which a file belongs. Only known after [`index`](Self::index).
     pub fn owner_of(&self, file: &Path) -> Option<&Path> {
-        self.owners.get(file).map(PathBuf::as_path)
+        let source = self.seen.sources.get_key_value(file).map(|(path, _)| path);
+        source.or_else(|| self.owners.get(file)).map(PathBuf::as_path)
     }
 
     /// Whether a folder was searched.
@@ -152,9 +177,8 @@ impl Place {
     pub fn index(&mut self) {
         self.owners.clear();
         for (path, seen) in &self.seen.sources {
-            for file in source_at(&self.root, path, seen).files() {
-                self.owners.insert(file, path.clone());
-            }
+            let files = source_at(&self.root, path, seen).files().into_iter();
+            self.owners.extend(files.filter(|file| file != path).map(|file| (file, path.clone())));
         }
     }
 
@@ -162,19 +186,8 @@ impl Place {
     /// searched.
     pub fn compare(&mut self, is_in_trash: &dyn Fn(SessionId) -> bool) -> bool {
         let mut has_lost = false;
-        for (path, seen) in &mut self.seen.sources {
-            let is_settled = match seen.state {
-                SourceState::Changed | SourceState::Slow => continue,
-                SourceState::InTrash(session) => is_in_trash(session),
-                SourceState::Imported
-                | SourceState::Empty
-                | SourceState::Excluded
-                | SourceState::Failed
-                | SourceState::NotATranscript => true,
-            };
-            if is_settled && source_at(&self.root, path, seen).metadata_hash() == seen.metadata {
-                continue;
-            }
+        for path in self.newly_changed(is_in_trash) {
+            let Some(seen) = self.seen.sources.get_mut(&path) else { continue };
             // Whether it is a transcript now is found by a search.
             has_lost |= seen.state == SourceState::NotATranscript || !path.exists();
             seen.state = SourceState::Changed;
@@ -188,6 +201,31 @@ impl Place {
                 has_lost || self.seen.folders.iter().any(|(path, hash)| metadata_hash(path) != Some(*hash))
             }
         }
+    }
+
+    /// Whether the root is another folder, or has other entries, than when it was searched.
+    pub fn has_other_root(&self) -> bool {
+        self.seen.folders.get(&self.root).is_some_and(|hash| metadata_hash(&self.root) != Some(*hash))
+    }
+
+    /// The sources whose files have changed since they were imported, or whose session has left the trash.
+    fn newly_changed(&self, is_in_trash: &dyn Fn(SessionId) -> bool) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
+        let mut settled = Vec::new();
+        for (path, seen) in &self.seen.sources {
+            match seen.state {
+                SourceState::Changed | SourceState::Slow => {}
+                SourceState::InTrash(session) if !is_in_trash(session) => changed.push(path.clone()),
+                SourceState::InTrash(_)
+                | SourceState::Imported
+                | SourceState::Empty
+                | SourceState::Excluded
+                | SourceState::Failed
+                | SourceState::NotATranscript => settled.push((path.as_path(), seen)),
+            }
+        }
+        changed.extend(changed_since_import(&self.root, &settled));
+        changed
     }
 
     /// Marks a source as changed.
@@ -208,6 +246,7 @@ impl Place {
     pub fn search(&mut self, deadline: Option<Instant>) -> Result<(), PlaceError> {
         self.is_unsaved = true;
         self.unsearched = 0;
+        self.seen.unreadable.clear();
         if !self.root.exists() {
             self.seen.folders.clear();
             self.seen.sources.clear();
@@ -266,8 +305,13 @@ impl Place {
             self.seen.sources.insert(path, seen);
         }
         for file in skipped {
-            if matches!(file.reason, UnreadReason::PartOf(_) | UnreadReason::Link | UnreadReason::Special) {
-                continue;
+            match file.reason {
+                UnreadReason::PartOf(_) | UnreadReason::Link | UnreadReason::Special => continue,
+                UnreadReason::Unreadable(reason) => {
+                    self.seen.unreadable.push(UnreadableFolder { path: file.path, reason });
+                    continue;
+                }
+                _ => {}
             }
             let metadata = Source::found(&file.path).metadata_hash();
             let state = SourceState::NotATranscript;
@@ -305,6 +349,11 @@ impl Place {
         self.unsearched
     }
 
+    /// The folders that the last search could not read.
+    pub fn unreadable(&self) -> &[UnreadableFolder] {
+        &self.seen.unreadable
+    }
+
     /// A known source, to be read; `None` if it is not known.
     pub fn source(&self, path: &Path) -> Option<Source> {
         Some(source_at(&self.root, path, self.seen.sources.get(path)?))
@@ -317,6 +366,28 @@ impl Place {
             self.is_unsaved = true;
         }
     }
+}
+
+/// The sources whose files have other metadata than when they were imported. A command that answers waits for this, so that several
+/// threads ask the system for the metadata of many files.
+fn changed_since_import(root: &Path, settled: &[(&Path, &SeenSource)]) -> Vec<PathBuf> {
+    let changed_in = |part: &[(&Path, &SeenSource)]| -> Vec<PathBuf> {
+        let is_changed = |(path, seen): &&(&Path, &SeenSource)| {
+            source_at(root, path, seen).metadata_hash() != seen.metadata
+        };
+        part.iter().filter(is_changed).map(|(path, _)| path.to_path_buf()).collect()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let part = settled.len().div_ceil(threads).max(SOURCES_PER_THREAD);
+    let (own, others) = settled.split_at_checked(part).unwrap_or((settled, &[]));
+    thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(part).map(|part| scope.spawn(move || changed_in(part))).collect();
+        let mut changed = changed_in(own);
+        for other in others {
+            changed.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        changed
+    })
 }
 
 fn source_at(root: &Path, path: &Path, seen: &SeenSource) -> Source {
@@ -451,6 +522,22 @@ mod tests {
         assert_eq!(place.changed().count(), 0);
         place.compare(&|_| false);
         assert_eq!(place.changed().count(), 1);
+    }
+
+    #[test]
+    fn each_change_among_many_files_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| folder.path().join(format!("{number:04}.jsonl"));
+        let count = 2 * SOURCES_PER_THREAD + 7;
+        (0..count).for_each(|number| fs::write(path(number), RECORD).unwrap());
+        let mut place = place(folder.path());
+        assert_eq!(import_all(&mut place).len(), count);
+        assert_eq!(import_all(&mut place).len(), 0);
+        let changed = [0, SOURCES_PER_THREAD - 1, SOURCES_PER_THREAD, count - 1].map(path);
+        for file in &changed {
+            fs::write(file, RECORD.repeat(2)).unwrap();
+        }
+        assert_eq!(import_all(&mut place), changed);
     }
 
     #[test]

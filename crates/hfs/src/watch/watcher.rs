@@ -45,6 +45,8 @@ const POLL_TIME: Duration = Duration::from_secs(1);
 const POLL_PAUSE_FACTOR: u32 = 30;
 /// With such reports, all files are compared this often nevertheless, because a file system may not report everything.
 const COMPARE_TIME: Duration = Duration::from_secs(600);
+/// Folders are looked for that were mounted where others are watched this often.
+const MOUNT_TIME: Duration = Duration::from_secs(15);
 /// What was seen is saved this time after a change.
 const SAVE_TIME: Duration = Duration::from_secs(20);
 /// The report is saved at most this often.
@@ -77,6 +79,7 @@ pub struct Watcher<'a> {
     searches: BTreeMap<usize, SearchDue>,
     search_pauses: BTreeMap<usize, Instant>,
     next_comparison: Instant,
+    next_mount_check: Instant,
     /// Whether messages are not in the search index yet.
     has_unindexed: bool,
     save_at: Option<Instant>,
@@ -141,6 +144,7 @@ impl<'a> Watcher<'a> {
             searches: BTreeMap::new(),
             search_pauses: BTreeMap::new(),
             next_comparison: Instant::now(),
+            next_mount_check: Instant::now() + MOUNT_TIME,
             has_unindexed: true,
             save_at: None,
             store_failure: None,
@@ -186,6 +190,9 @@ impl<'a> Watcher<'a> {
             if now >= self.next_comparison {
                 self.compare_all();
             }
+            if now >= self.next_mount_check {
+                self.look_for_mounts(now);
+            }
             let places: Vec<usize> =
                 self.searches.iter().filter(|(_, due)| due.at <= now).map(|(place, _)| *place).collect();
             if !places.is_empty() {
@@ -217,7 +224,8 @@ impl<'a> Watcher<'a> {
         // Nothing is due before the store can be used.
         let due = due.min().map(|at| retry_at.map_or(at, |retry| at.max(retry)));
         let report = self.report_saved_at.filter(|_| self.has_new_report).map(|at| at + REPORT_TIME);
-        let others = [due, self.save_at, report, self.searches.values().map(|due| due.at).min()];
+        let searches = self.searches.values().map(|due| due.at).min();
+        let others = [due, self.save_at, report, searches, Some(self.next_mount_check)];
         others.into_iter().flatten().fold(self.next_comparison, Instant::min)
     }
 
@@ -332,12 +340,38 @@ impl<'a> Watcher<'a> {
         }
     }
 
+    /// Makes the search of places due where another folder is now than the one that is watched.
+    fn look_for_mounts(&mut self, now: Instant) {
+        self.next_mount_check = now + MOUNT_TIME;
+        if self.is_polling {
+            return;
+        }
+        for (index, place) in self.follower.places.iter().enumerate() {
+            let is_replaced = |folder: &Path| self.changes.is_replaced(folder);
+            if place.has_other_root() || place.root().ancestors().any(is_replaced) {
+                self.changes.forget(place.root());
+                self.searches.entry(index).or_insert(SearchDue { at: now, since: now });
+            }
+        }
+    }
+
     /// Compares a place with what was seen in it, and searches it if necessary.
     fn compare(&mut self, index: usize) {
         if let Err(error) = self.follower.compare(index, None) {
             let document = ErrorDocument::new(&error.0);
             if self.place_errors.insert(document.one_line()) {
                 self.context.console.print_error(&document);
+            }
+        }
+        if let Some(place) = self.follower.places.get(index) {
+            self.failed.retain(|path, _| !path.starts_with(place.root()) || !path.is_dir());
+            for folder in place.unreadable() {
+                let document = folder.document();
+                let message = document.one_line();
+                if self.place_errors.insert(message.clone()) {
+                    self.context.console.print_error(&document);
+                }
+                self.failed.insert(folder.path.clone(), message);
             }
         }
         // The index finds the sources of reported paths, and no path is reported to a watcher that polls.

@@ -607,6 +607,51 @@ fn the_watcher_looks_for_changes_where_the_system_reports_none() {
     assert_eq!(stderr.matches("max_user_watches").count(), 1, "{stderr}");
 }
 
+/// `hfs` as a process that may not read what its owner has closed, also for root.
+fn without_capabilities(hfs: &Hfs, arguments: &[&str]) -> Option<std::process::Output> {
+    let command = hfs.command(arguments).to_command();
+    let mut limited = std::process::Command::new("unshare");
+    limited.arg("--user").arg(command.get_program()).args(command.get_args()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.current_dir(hfs.project());
+    let output = limited.output().ok()?;
+    // The program of `unshare` itself failed.
+    (!String::from_utf8_lossy(&output.stderr).starts_with("unshare:")).then_some(output)
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_reported_until_it_can() {
+    let hfs = hfs();
+    Transcript::new(&hfs, 1).append("open");
+    let mut closed = Transcript::new(&hfs, 2);
+    let folder = hfs.home().join(".claude/projects/closed");
+    fs::create_dir_all(&folder).unwrap();
+    closed.path = folder.join(closed.path.file_name().unwrap());
+    closed.append("closed");
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    // Also the second time, when nothing has changed.
+    for _ in 0..2 {
+        let Some(output) = without_capabilities(&hfs, &["watch", "--once", "--json"]) else {
+            mode(0o755);
+            println!("skipped: user namespaces cannot be created here");
+            return;
+        };
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let failed = report["failed"].as_array().unwrap();
+        assert_eq!((failed.len(), &failed[0]["file"]), (1, &json!(folder)), "{report}");
+        assert!(
+            failed[0]["error"]["message"].as_str().unwrap().contains("cannot read the folder"),
+            "{report}"
+        );
+        assert_eq!(output.status.code(), Some(6));
+    }
+    assert_eq!(sessions(&hfs).len(), 1);
+    mode(0o755);
+    let report = hfs.run(&["watch", "--once", "--json"]).ok().json();
+    assert_eq!((report["updated"].as_array().unwrap().len(), &report["failed"]), (1, &json!([])), "{report}");
+}
+
 #[test]
 fn the_doctor_warns_of_sessions_that_will_be_deleted_and_are_not_saved() {
     let hfs = hfs().env("HFS_WATCH_CATCH_UP_MS", "0");
