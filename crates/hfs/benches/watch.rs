@@ -131,12 +131,18 @@ fn wait_until(mut is_done: impl FnMut() -> bool) {
     }
 }
 
-/// A watcher that has imported everything.
+/// A watcher that has imported and indexed everything.
 fn start(hfs: &Hfs) -> RunningProcess {
     let running = hfs.command(&["watch", "--json"]).timeout(Duration::from_secs(600)).spawn();
     wait_until(|| {
         let status = status(hfs);
         status["running"] == true && status["waiting"] == 0 && !status["last_import_at"].is_null()
+    });
+    let mut used = -1.0;
+    wait_until(|| {
+        std::thread::sleep(Duration::from_millis(1_500));
+        let before = std::mem::replace(&mut used, processor_time(running.pid()));
+        before == used
     });
     running
 }
