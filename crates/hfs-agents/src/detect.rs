@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::{ModelConfig, Provider, list_models};
 
 /// Providers that can be used without further configuration.
@@ -62,24 +60,10 @@ pub async fn first_listed_model(config: ModelConfig, timeout: Duration) -> Optio
     if names.contains(&wanted) { Some(wanted) } else { names.into_iter().find(|name| can_chat(name)) }
 }
 
-#[derive(Deserialize)]
-struct Tags {
-    models: Vec<Tag>,
-}
-
-#[derive(Deserialize)]
-struct Tag {
-    name: String,
-}
-
 /// Lists the models of the Ollama server at `base_url`, which may be written as for its other APIs, such as with `/v1`.
 /// Returns `None` if no Ollama server responds within `timeout`; 150 ms are enough on the same machine.
 pub async fn probe_ollama(base_url: &str, timeout: Duration) -> Option<Vec<String>> {
-    let request = async {
-        let body = crate::provider::ollama_models(base_url).await?.bytes().await.ok()?;
-        let tags: Tags = serde_json::from_slice(&body).ok()?;
-        Some(tags.models.into_iter().map(|tag| tag.name).collect())
-    };
+    let request = crate::provider::ollama_models(base_url);
     tokio::time::timeout(timeout, request).await.ok().flatten()
 }
 

@@ -4,10 +4,12 @@
 //! is shared: addresses, reading the stream, recognizing errors, retries, and what a model was found not to take.
 
 mod anthropic;
+mod body;
 mod context;
 mod endpoint;
 mod error_mapper;
 mod gemini;
+mod json;
 mod models;
 mod ollama;
 mod openai;
@@ -25,9 +27,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hfs_core::{
-    AgentError, Backoff, ContextLimit, ErrorExt as _, IncompleteReply, Suggestion, WaitStage, lock_unpoisoned,
+    AgentError, Backoff, ContextLimit, ErrorExt as _, IncompleteReply, Suggestion, WaitStage,
+    lock_unpoisoned, plain_reason,
 };
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
@@ -35,6 +40,7 @@ use crate::model::{ChatPart, Model, ModelReply, ModelRequest, StreamEvent, Strea
 use crate::model_config::split_provider;
 use crate::{ModelConfig, Provider, RetryPolicy};
 
+use body::{ACCEPTED_ENCODING, Body};
 use error_mapper::{AttemptError, ProviderErrorMapper};
 use payloads::{Framing, Payload, PayloadReader};
 use refusal::{Change, Restrictions, Sent, TokenParameter};
@@ -93,7 +99,7 @@ pub(crate) struct ProviderModel {
 ///
 /// # Errors
 /// If no trusted certificate can be loaded.
-fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, rustls::Error> {
+fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, tls::TlsError> {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")));
@@ -108,12 +114,13 @@ fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, rustls::Error> {
     Ok(builder.tls_backend_preconfigured(tls))
 }
 
-/// Asks the Ollama server at `base_url` for its models. `None` if the URL is not valid or the server does not answer
-/// with success.
-pub(crate) async fn ollama_models(base_url: &str) -> Option<Response> {
+/// The models of the Ollama server at `base_url`. `None` if the URL is not valid or the server does not answer with
+/// success.
+pub(crate) async fn ollama_models(base_url: &str) -> Option<Vec<String>> {
     let url = endpoint::models_urls(Provider::Ollama, &endpoint::parse_base(base_url)?).into_iter().next()?;
     let client = client_builder(&url).ok()?.build().ok()?;
-    client.get(url).send().await.ok()?.error_for_status().ok()
+    let response = client.get(url).send().await.ok()?.error_for_status().ok()?;
+    models::read_names(response).await
 }
 
 impl ProviderModel {
@@ -155,12 +162,11 @@ impl ProviderModel {
         let client = self.client.get_or_init(|| {
             let builder = client_builder(url).map_err(|error| error.to_string())?;
             let builder = builder.connect_timeout(self.config.timeouts.connect).tcp_nodelay(true);
-            builder.build().map_err(|error| error.to_string())
+            builder
+                .build()
+                .map_err(|error| format!("its HTTP client cannot be created: {}", plain_reason(&error)))
         });
-        client.as_ref().map_err(|error| {
-            let message = format!("its HTTP client cannot be created: {error}; is SSL_CERT_FILE readable?");
-            self.errors.invalid_configuration(&message)
-        })
+        client.as_ref().map_err(|error| self.errors.invalid_configuration(error))
     }
 
     /// The headers that identify the user.
@@ -218,7 +224,10 @@ impl ProviderModel {
         let client = self.client()?;
         let headers = self.headers()?;
         for _ in 0..MAX_REDIRECTS {
-            let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
+            let mut request = client
+                .request(method.clone(), url.clone())
+                .header(ACCEPT_ENCODING, ACCEPTED_ENCODING)
+                .headers(headers.clone());
             if let Some(body) = body {
                 let accept = match self.framing() {
                     Framing::Events => "text/event-stream, application/json",
@@ -247,7 +256,7 @@ impl ProviderModel {
                 target => return Err(self.errors.redirect(status, target.as_ref())),
             }
         }
-        Err(self.errors.invalid_configuration("it redirects too many times"))
+        Err(self.errors.redirects_too_often())
     }
 
     /// Sends a chat request to the address of the API. If that does not exist, tries the other likely one.
@@ -276,8 +285,9 @@ impl ProviderModel {
         Err(first_error.unwrap_or_else(|| self.errors.invalid_configuration("it has no address")))
     }
 
-    async fn status_error(&self, mut response: Response) -> AttemptError {
+    async fn status_error(&self, response: Response) -> AttemptError {
         let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
+        let mut response = Body::new(response);
         let mut body = Vec::new();
         let reading = async {
             while let Ok(Some(chunk)) = response.chunk().await {
@@ -423,13 +433,14 @@ impl ProviderModel {
     /// Reads the response into `reply` until the server's end marker, the end of the body, or an error.
     async fn read_stream(
         &self,
-        mut response: Response,
+        response: Response,
         started: Instant,
         reply: &mut ReplyBuilder,
         handler: StreamHandler<'_>,
     ) -> Result<(), AttemptError> {
         let timeouts = self.config.timeouts;
         let url = response.url().clone();
+        let mut body = Body::new(response);
         let mut reader = PayloadReader::new(self.framing());
         // The time of the last token, and of the last sign of life.
         let (mut last_token, mut last_data) = (None, started);
@@ -449,9 +460,9 @@ impl ProviderModel {
             let patience = if reply.resumed_after_stop { AFTER_RESUMED_REPLY } else { AFTER_STOP_REASON };
             let next = async {
                 if is_ended {
-                    tokio::time::timeout(patience, response.chunk()).await.unwrap_or(Ok(None))
+                    tokio::time::timeout(patience, body.chunk()).await.unwrap_or(Ok(None))
                 } else {
-                    response.chunk().await
+                    body.chunk().await
                 }
             };
             let chunk = self.wait(wait, next, handler).await?;
@@ -461,7 +472,7 @@ impl ProviderModel {
                 Ok(None) => (reader.finish(), Some(Ok(()))),
                 // After a stop reason, all text has arrived. Many servers do not end their body properly.
                 Err(_) if is_ended => (reader.finish(), Some(Ok(()))),
-                Err(error) => (reader.finish(), Some(Err(self.errors.connection_error(&error, &url)))),
+                Err(error) => (reader.finish(), Some(Err(self.errors.body_error(&error, &url)))),
             };
             for payload in payloads {
                 self.read_payload(payload, reply)?;
@@ -473,8 +484,11 @@ impl ProviderModel {
                     return Ok(());
                 }
             }
-            if let Some(end) = end {
-                return end;
+            match end {
+                // The last payload had the stop reason.
+                Some(_) if reply.is_ended() => return Ok(()),
+                Some(end) => return end,
+                None => {}
             }
         }
         Ok(())

@@ -313,6 +313,14 @@ pub enum AgentError {
         /// What the user can do.
         suggestion: Option<Suggestion>,
     },
+    /// A request cannot be sent with these settings.
+    #[error("{provider} cannot be asked: {message}")]
+    Misconfigured {
+        /// Name of the provider.
+        provider: String,
+        /// The setting that is wrong, and what it should be.
+        message: String,
+    },
     /// After all retries, the provider is still overloaded or unreachable, or closes the connection.
     #[error("{provider} is not available: {message}")]
     Unavailable {
@@ -370,7 +378,7 @@ impl ErrorExt for AgentError {
                 | IncompleteReason::AgentsLost => ErrorKind::Unavailable,
             },
             Self::Denied { .. } => ErrorKind::Denied,
-            Self::Rejected { .. } => ErrorKind::Invalid,
+            Self::Rejected { .. } | Self::Misconfigured { .. } => ErrorKind::Invalid,
             Self::Internal { .. } => ErrorKind::Internal,
         }
     }
@@ -390,7 +398,7 @@ impl ErrorExt for AgentError {
                 IncompleteReason::AgentsLost => Suggestion::ShowRun,
             }),
             Self::Malformed { .. } | Self::NotPersisted(_) => Some(Suggestion::SendAgainLater),
-            Self::Cancelled | Self::Internal { .. } => None,
+            Self::Cancelled | Self::Misconfigured { .. } | Self::Internal { .. } => None,
         }
     }
 }

@@ -133,5 +133,14 @@ mod tests {
         assert_eq!(retry(0), "429 slow down; again at once");
         assert_eq!(retry(400), "429 slow down; again in 0.4 s");
         assert_eq!(retry(3_500), "429 slow down; again in 4 s");
+        // Most servers end their message with a period.
+        let (agent, message) = ("a".to_owned(), "Rate limit reached.".to_owned());
+        let retry = RequestEvent::Retrying { agent, message, delay_ms: 2_000 };
+        assert_eq!(retry.describe(), "Rate limit reached; again in 2 s");
+        assert_eq!(
+            retry.describe_in_parts().1,
+            "; again in 2 s",
+            "what is shown whole where there is little room"
+        );
     }
 }

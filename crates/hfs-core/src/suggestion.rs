@@ -35,6 +35,8 @@ pub enum Suggestion {
     ReloadOrFork,
     /// Wait until the other process has finished its reply, or fork.
     WaitOrFork,
+    /// Name a store in a place where files can be created.
+    NameWritableStore,
     /// Repair the store.
     RepairStore,
     /// Update hfs, because a newer version wrote the store. The store was not changed.
@@ -45,6 +47,8 @@ pub enum Suggestion {
     UpdateForDocument,
     /// Send the message again when the provider is available; it is saved.
     SendAgainLater,
+    /// Send the message again, if it may be paid for twice; it is saved.
+    SendAgainAtACost,
     /// Set the API key of a provider.
     SetApiKey {
         /// Display name of the provider.
@@ -69,6 +73,11 @@ pub enum Suggestion {
     CheckModel,
     /// Trust the server's certificate.
     TrustCertificate,
+    /// Have the proxy let the request through, or do not use the proxy for it.
+    AllowInProxy {
+        /// The host that the proxy does not connect to.
+        host: String,
+    },
     /// Wait longer for the provider.
     RaiseTimeout(WaitStage),
     /// Look at the run for what its agents did.

@@ -6,8 +6,8 @@ use hfs_core::{ContextLimit, LimitSource};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::models::read_body;
-use super::{ProviderModel, endpoint};
+use super::models::read_text;
+use super::{ProviderModel, endpoint, json};
 use crate::Provider;
 
 /// How long the server may take to answer. Without an answer, the limit is not known.
@@ -170,7 +170,7 @@ impl ProviderModel {
             let body = json!({"model": model}).to_string();
             let response = self.send(&Method::POST, url.clone(), Some(body.as_bytes())).await.ok()?;
             if response.status().is_success() {
-                return limit_in_ollama(&serde_json::from_slice(&read_body(response).await.ok()?).ok()?);
+                return limit_in_ollama(&json::parse_document(&read_text(response).await.ok()?)?);
             }
         }
         None

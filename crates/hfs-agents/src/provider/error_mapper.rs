@@ -9,16 +9,29 @@ use hfs_core::{AgentError, Suggestion, WaitStage, plain_reason};
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
 
+use super::body::{ACCEPTED_ENCODING, BodyError};
 use super::endpoint::parse_base;
-use super::retry::{RetryAdvice, requested_delay, reset_delay};
+use super::retry::{RetryAdvice, requested_delay, reset_delay, should_retry};
 use super::server_error::{ServerError, html_words, is_html};
 use crate::{ApiKey, ModelConfig, Provider};
 
 /// Limit for a provider's message, in characters.
 const MAX_MESSAGE: usize = 300;
 
-/// Words of the connector's error, which has no type that could be named.
-const PROXY_AUTHENTICATION: &str = "proxy authorization required";
+/// Words of the connector's errors, which have no type that could be named: the proxy wants a name and a password.
+const PROXY_AUTHENTICATION: [&str; 3] = [
+    "tunnel error: proxy authorization required",
+    "SOCKS error: credentials not accepted",
+    // The proxy accepts none of the offered ways, which is only the one without a password by default.
+    "SOCKS error: server does not support user/pass authentication",
+];
+/// The same for a proxy that does not connect to the server. An HTTP proxy has answered with any other status than success.
+const PROXY_REFUSALS: [&str; 4] = [
+    "tunnel error: unsuccessful",
+    "SOCKS error: connection not allowed",
+    "SOCKS error: command not supported",
+    "SOCKS error: address type not supported",
+];
 
 /// A failed attempt to get a reply.
 #[derive(Debug)]
@@ -120,9 +133,14 @@ impl ProviderErrorMapper {
         }
     }
 
-    /// The base URL or a header of the configuration cannot be used.
+    /// The base URL, a header or another setting cannot be used.
     pub fn invalid_configuration(&self, message: &str) -> AttemptError {
-        self.rejected(message, None)
+        let message = self.sanitize(message);
+        AttemptError::permanent(AgentError::Misconfigured { provider: self.label.clone(), message })
+    }
+
+    pub fn redirects_too_often(&self) -> AttemptError {
+        self.rejected("it redirects too many times", Some(Suggestion::CheckBaseUrl))
     }
 
     /// The stream ended without the provider's end marker. `stray_text` is what the server sent beside its protocol.
@@ -209,8 +227,11 @@ impl ProviderErrorMapper {
             return self.tls_error(tls);
         }
         let proxy = proxy_of(url);
-        if let Some(proxy) = proxy.as_ref().filter(|_| cause.contains(PROXY_AUTHENTICATION)) {
+        if let Some(proxy) = proxy.as_ref().filter(|_| PROXY_AUTHENTICATION.contains(&cause.as_str())) {
             return self.proxy_authentication(proxy);
+        }
+        if let Some(proxy) = proxy.as_ref().filter(|_| PROXY_REFUSALS.contains(&cause.as_str())) {
+            return self.proxy_refusal(proxy, url);
         }
         let proxy = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
         if find_in_chain::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
@@ -221,7 +242,7 @@ impl ProviderErrorMapper {
         } else if error.is_connect() {
             self.unavailable(&format!("no connection{proxy} ({cause})"), None, RetryAdvice::Backoff)
         } else if error.is_timeout() {
-            self.unavailable(&format!("the request{proxy} timed out"), None, RetryAdvice::Backoff)
+            self.may_be_paid_for(&format!("the request{proxy} timed out"))
         } else if error.is_builder() {
             self.rejected(&format!("the request is not valid ({cause})"), None)
         } else {
@@ -232,10 +253,47 @@ impl ProviderErrorMapper {
     /// The proxy at `host` is not used without a name and a password.
     fn proxy_authentication(&self, host: &str) -> AttemptError {
         let message = format!(
-            "the proxy {host} wants a name and a password; put them before the host in the variable that names the proxy: \
-             NAME:PASSWORD@HOST"
+            "the proxy {host} wants a name and a valid password; put them before the host in the variable that names the \
+             proxy: NAME:PASSWORD@HOST"
         );
         self.unavailable(&message, None, RetryAdvice::Never)
+    }
+
+    /// The proxy at `proxy` does not connect to the host of `url`. Its rules are the same a second later.
+    fn proxy_refusal(&self, proxy: &str, url: &Url) -> AttemptError {
+        let host = url.host_str().unwrap_or_default();
+        let message = self.sanitize(&format!("the proxy {proxy} does not connect to {host}"));
+        AttemptError::permanent(AgentError::Unavailable {
+            provider: self.label.clone(),
+            message,
+            retry_after: None,
+            suggestion: Some(Suggestion::AllowInProxy { host: host.to_owned() }),
+        })
+    }
+
+    /// The server or a gateway gave up waiting for the reply. The model may have made it, and the provider may charge for it.
+    fn may_be_paid_for(&self, message: &str) -> AttemptError {
+        let message = self.sanitize(message);
+        AttemptError::permanent(AgentError::Unavailable {
+            provider: self.label.clone(),
+            message: format!("{message}; it was not asked again, because it may charge for this reply"),
+            retry_after: None,
+            suggestion: Some(Suggestion::SendAgainAtACost),
+        })
+    }
+
+    /// Maps an error of the body of a response to a request to `url`.
+    pub fn body_error(&self, error: &BodyError, url: &Url) -> AttemptError {
+        match error {
+            BodyError::Connection(error) => self.connection_error(error, url),
+            BodyError::Truncated => self.truncated_stream(None),
+            BodyError::Damaged(error) => {
+                self.malformed(&format!("its compressed data is damaged ({})", plain_reason(error)))
+            }
+            BodyError::UnknownEncoding(encoding) => self.malformed(&format!(
+                "it is compressed with {encoding}, although the request accepts only {ACCEPTED_ENCODING}"
+            )),
+        }
     }
 
     fn tls_error(&self, error: &rustls::Error) -> AttemptError {
@@ -321,15 +379,16 @@ impl ProviderErrorMapper {
             Some(Cause::Request) => self.rejected(message, None),
             None => {
                 let delay = delay.or_else(|| headers.filter(|_| status == Some(429)).and_then(reset_delay));
-                let may_retry = headers.and_then(|headers| headers.get("x-should-retry"));
-                let retry = if may_retry.is_some_and(|value| value == "false") {
-                    RetryAdvice::Never
-                } else if is_loading(&error.searchable()) {
-                    RetryAdvice::Loading
-                } else {
-                    delay.map_or(RetryAdvice::Backoff, RetryAdvice::After)
-                };
-                self.unavailable(message, delay, retry)
+                let should_retry = headers.and_then(should_retry);
+                match (should_retry, delay) {
+                    (Some(false), _) => self.unavailable(message, delay, RetryAdvice::Never),
+                    _ if is_loading(&error.searchable()) => {
+                        self.unavailable(message, delay, RetryAdvice::Loading)
+                    }
+                    (_, Some(wait)) => self.unavailable(message, delay, RetryAdvice::After(wait)),
+                    (None, None) if has_timed_out(status, &error) => self.may_be_paid_for(message),
+                    (_, None) => self.unavailable(message, None, RetryAdvice::Backoff),
+                }
             }
         };
         AttemptError { server: Some(Box::new((status, error))), ..mapped }
@@ -573,8 +632,8 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
     let cause = match status {
         Some(300..=399) => Cause::Address,
         Some(501 | 505) => Cause::Request,
-        // Rate limits and failures of the server.
-        Some(408 | 409 | 425 | 429 | 498) => return None,
+        // Rate limits, conflicts and timeouts.
+        Some(408 | 409 | 425 | 429 | 498 | 499) => return None,
         None if has(&BUSY_WORDS) => return None,
         Some(500..=599) | None if !is_invalid => return None,
         Some(404 | 405) | None if has(&["model"]) => Cause::Model,
@@ -583,6 +642,25 @@ fn permanent_cause(status: Option<u16>, error: &ServerError, has_delay: bool) ->
         _ => Cause::Request,
     };
     Some(cause)
+}
+
+/// Whether the server or a gateway gave up waiting for a reply that the model may have made.
+///
+/// The other failures that are repeated come before the model's work (409, 425, 429, 503, 529, and Cloudflare's 521 to 523),
+/// or without a reply that anyone charges for (500, 502, 520).
+fn has_timed_out(status: Option<u16>, error: &ServerError) -> bool {
+    match status {
+        // 408 of gateways such as LiteLLM; 499 of Google and nginx; 524 of Cloudflare; 598 of other proxies.
+        Some(408 | 499 | 504 | 524 | 598) => true,
+        Some(500) | None => {
+            let message = error.message.to_lowercase();
+            error.has_code(&["timeout", "timed_out", "deadline_exceeded", "deadlineexceeded"])
+                || ["timed out", "deadline exceeded", "operation was timeout"]
+                    .iter()
+                    .any(|words| message.contains(words))
+        }
+        Some(_) => false,
+    }
 }
 
 fn is_loading(text: &str) -> bool {

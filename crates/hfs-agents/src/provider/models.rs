@@ -1,13 +1,14 @@
 //! Lists the models of a server.
 
 use hfs_core::AgentError;
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::Value;
 
+use super::body::{Body, BodyError};
 use super::context::limit_in;
 use super::error_mapper::AttemptError;
 use super::server_error::ServerError;
-use super::{ProviderModel, endpoint};
+use super::{ProviderModel, endpoint, json};
 use crate::ModelConfig;
 
 /// Limit for what a server says about its models.
@@ -45,10 +46,8 @@ impl ProviderModel {
                 error.get_or_insert(self.status_error(response).await);
                 continue;
             }
-            let body =
-                read_body(response).await.map_err(|error| self.errors.connection_error(&error, &url))?;
-            let text = String::from_utf8_lossy(&body);
-            let list: Value = serde_json::from_str(&text).map_err(|_| self.errors.not_a_reply(&text))?;
+            let text = read_text(response).await.map_err(|error| self.errors.body_error(&error, &url))?;
+            let list = json::parse_document(&text).ok_or_else(|| self.errors.not_a_reply(&text))?;
             let names = names(&list);
             let is_asked =
                 |name: &str| name == self.config.model || Some(name) == self.name_without_provider();
@@ -61,16 +60,15 @@ impl ProviderModel {
     }
 }
 
-/// The body of a response, cut at the limit.
-pub(super) async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_ANSWER_BYTES {
-            break;
-        }
-    }
-    Ok(body)
+/// The text of a response, cut at the limit.
+pub(super) async fn read_text(response: Response) -> Result<String, BodyError> {
+    let body = Body::new(response).read(MAX_ANSWER_BYTES).await?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// The names of the models in a response. `None` if it is not a list.
+pub(super) async fn read_names(response: Response) -> Option<Vec<String>> {
+    Some(names(&json::parse_document(&read_text(response).await.ok()?)?))
 }
 
 /// The models in a list in any of the protocols.

@@ -3,7 +3,7 @@
 use hfs_core::{DeltaKind, IncompleteReason, Part, TextDelta, Usage, append_text};
 use serde_json::Value;
 
-use super::payloads::CutCharacter;
+use super::json::CutCharacter;
 
 /// Tags around thinking that a server left in the text, as (opening, closing).
 const THINKING_TAGS: [(&str, &str); 8] = [
@@ -365,13 +365,16 @@ fn is_reason(text: &str) -> bool {
 
 /// A number of tokens, which some servers send as a float or as text.
 pub(super) fn token_count(value: &Value) -> Option<u64> {
+    /// Larger numbers are mistakes, and their sums could overflow.
+    const MAX: u64 = 1_000_000_000_000_000;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
     let whole = |number: f64| (0.0..1e15).contains(&number).then_some(number.round() as u64);
-    match value {
+    let count = match value {
         Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
-    }
+    };
+    count.filter(|count| *count < MAX)
 }
 
 /// Separates thinking in tags at the beginning of a text from the reply.
@@ -625,6 +628,8 @@ mod tests {
             (serde_json::json!(null), None),
             (serde_json::json!(-1), None),
             (serde_json::json!(1e300), None),
+            (serde_json::json!(u64::MAX), None),
+            (serde_json::json!(u64::MAX.to_string()), None),
         ] {
             assert_eq!(token_count(&value), count, "{value}");
         }

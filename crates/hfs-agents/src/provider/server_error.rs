@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::payloads::{Framing, Payload, PayloadReader};
 use super::reply::token_count;
-use super::retry;
+use super::{json, retry};
 
 /// Limit for nesting of errors within errors.
 const MAX_DEPTH: usize = 6;
@@ -35,17 +35,17 @@ impl ServerError {
     /// The error in the body of a response with an error status: JSON in any shape, an HTML page, or text.
     pub fn from_body(body: &str) -> Self {
         let body = body.trim_start_matches('\u{feff}');
-        match serde_json::from_str::<Value>(body) {
-            Ok(Value::Array(items)) => items.first().map_or_else(Self::default, Self::from_value),
-            Ok(value) => Self::from_value(&value),
-            Err(_) if is_html(body) => {
+        match json::parse_document(body) {
+            Some(Value::Array(items)) => items.first().map_or_else(Self::default, Self::from_value),
+            Some(value) => Self::from_value(&value),
+            None if is_html(body) => {
                 let lower = body.to_ascii_lowercase();
                 let is_page = lower.contains("<html") || lower.contains("<!doctype");
                 // The errors of XML APIs have no title.
                 let message = if is_page { html_title(body).unwrap_or_default() } else { html_words(body) };
                 Self { message, ..Self::default() }
             }
-            Err(_) => Self::in_stream(body).unwrap_or_else(|| Self::from_text(body)),
+            None => Self::in_stream(body).unwrap_or_else(|| Self::from_text(body)),
         }
     }
 
@@ -199,7 +199,7 @@ fn is_meaningful(value: &Value) -> bool {
 
 /// JSON within a text.
 fn embedded(text: &str) -> Option<Value> {
-    text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(text).ok()).flatten()
+    json::is_json_like(text).then(|| json::parse_document(text)).flatten()
 }
 
 /// The words of an error. Gateways enclose the error of the server behind them.

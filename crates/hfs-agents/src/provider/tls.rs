@@ -1,6 +1,9 @@
 //! Which certificates of servers are accepted.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use hfs_core::plain_reason;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -9,13 +12,38 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
+/// Variables that name the trusted certificates instead of the system: a file, and directories of files.
+const FILE_VARIABLE: &str = "SSL_CERT_FILE";
+const DIRECTORY_VARIABLE: &str = "SSL_CERT_DIR";
+
+/// Why a client has no TLS settings.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsError {
+    #[error("the variable {variable} is {path:?}, {problem}; set it to {expected}, or unset it")]
+    Variable { variable: &'static str, path: PathBuf, problem: String, expected: &'static str },
+    #[error("its TLS settings cannot be made ({0})")]
+    Other(#[from] rustls::Error),
+}
+
 /// The TLS settings of a client.
 ///
 /// # Errors
 /// If no trusted certificate can be loaded.
-pub(super) fn client_config() -> Result<ClientConfig, rustls::Error> {
+pub(super) fn client_config() -> Result<ClientConfig, TlsError> {
+    if let Some(file) = std::env::var_os(FILE_VARIABLE) {
+        check_file(Path::new(&file))?;
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = CertificateVerifier { system: Verifier::new(Arc::clone(&provider))? };
+    let system = Verifier::new(Arc::clone(&provider)).map_err(|error| {
+        let variable = std::env::var_os(DIRECTORY_VARIABLE).filter(|path| !path.is_empty());
+        variable.map_or(TlsError::Other(error), |path| TlsError::Variable {
+            variable: DIRECTORY_VARIABLE,
+            path: path.into(),
+            problem: "which has no certificate in PEM format".to_owned(),
+            expected: "a directory of PEM files with the certificates to trust",
+        })
+    })?;
+    let verifier = CertificateVerifier { system };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -25,12 +53,35 @@ pub(super) fn client_config() -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
+/// Checks that a file has a certificate. The verifier would ignore a file that cannot be used, and refuse the certificate
+/// of every server.
+fn check_file(path: &Path) -> Result<(), TlsError> {
+    let problem = if path.as_os_str().is_empty() {
+        "which is not the name of a file".to_owned()
+    } else if path.is_dir() {
+        "which is a directory".to_owned()
+    } else {
+        let loaded = rustls_native_certs::load_certs_from_paths(Some(path), None);
+        let error = loaded.errors.into_iter().find_map(|error| match error.kind {
+            rustls_native_certs::ErrorKind::Io { inner, .. } => Some(inner),
+            _ => None,
+        });
+        match error {
+            _ if !loaded.certs.is_empty() => return Ok(()),
+            Some(error) => format!("which cannot be read ({})", plain_reason(&error)),
+            None => "which has no certificate in PEM format".to_owned(),
+        }
+    };
+    let expected = "a PEM file with the certificates to trust";
+    Err(TlsError::Variable { variable: FILE_VARIABLE, path: path.to_owned(), problem, expected })
+}
+
 /// The settings of a client that makes no connection with TLS. Loading the system's certificates takes longer than a request
 /// to a server on this machine.
 ///
 /// # Errors
 /// If the protocol versions are not supported, which does not happen.
-pub(super) fn without_certificates() -> Result<ClientConfig, rustls::Error> {
+pub(super) fn without_certificates() -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())

@@ -4,7 +4,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use hfs_agents::{ApiKey, Assistant, ModelConfig, Provider, RetryPolicy, Timeouts};
+use hfs_agents::{
+    ApiKey, Assistant, ModelConfig, Provider, RetryPolicy, Timeouts, list_models, probe_ollama,
+};
 use hfs_core::{
     AgentError, DeltaKind, ErrorExt, ErrorKind, IncompleteReason, Part, RequestEvent, Suggestion, Usage,
 };
@@ -197,21 +199,164 @@ fn openai_stream(name: &'static str, payloads: &[Value]) -> Case {
     openai(name, events(payloads) + DONE)
 }
 
+/// A whole gzip stream.
+fn gzip_member(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A response that is compressed with gzip, with these pieces in packets of their own.
+fn compressed(pieces: &[Vec<u8>]) -> RawResponse {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    pieces.iter().fold(RawResponse::new().bytes(head), |response, piece| {
+        response.wait(Duration::from_millis(2)).bytes(piece.clone())
+    })
+}
+
+/// The reply `Hello world` in each protocol, as a stream and, where the protocol has one, as a whole.
+fn hello_in_all_protocols() -> Vec<(Provider, String)> {
+    let ollama = [
+        json!({"message": {"role": "assistant", "content": "Hello "}, "done": false}),
+        json!({"message": {"role": "assistant", "content": "world"}, "done": false}),
+        json!({"message": {"role": "assistant", "content": ""}, "done": true, "done_reason": "stop",
+               "prompt_eval_count": 5, "eval_count": 7}),
+    ];
+    vec![
+        (
+            Provider::OpenAi,
+            events(&[content("Hello "), content("world"), stop("stop"), json!({"choices": [], "usage": usage()})]) + DONE,
+        ),
+        (
+            Provider::OpenAi,
+            json!({"object": "chat.completion", "usage": usage(), "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "Hello world"}, "finish_reason": "stop"}]})
+            .to_string(),
+        ),
+        (
+            Provider::Anthropic,
+            anthropic_start() + &text_delta("Hello ") + &text_delta("world") + &anthropic_end("end_turn"),
+        ),
+        (
+            Provider::Anthropic,
+            json!({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hello world"}],
+                   "stop_reason": "end_turn", "usage": {"input_tokens": 5, "output_tokens": 7}})
+            .to_string(),
+        ),
+        (Provider::Gemini, events(&[candidate("Hello ", None), candidate("world", Some("STOP"))])),
+        (Provider::Gemini, json!([candidate("Hello ", None), candidate("world", Some("STOP"))]).to_string()),
+        (Provider::Ollama, ollama.iter().map(|line| format!("{line}\n")).collect()),
+        (
+            Provider::Ollama,
+            json!({"message": {"role": "assistant", "content": "Hello world"}, "done": true, "done_reason": "stop",
+                   "prompt_eval_count": 5, "eval_count": 7})
+            .to_string(),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_body_that_is_compressed_in_several_members_is_read_whole() {
+    for (provider, body) in hello_in_all_protocols() {
+        let members: Vec<Vec<u8>> = body.split_inclusive('\n').map(gzip_member).collect();
+        let whole = members.concat();
+        let padded = [whole.clone(), vec![0; 512]].concat();
+        let (head, tail) = whole.split_at(whole.len() / 2);
+        for (name, response) in [
+            ("a packet each", compressed(&members)),
+            ("one packet", compressed(std::slice::from_ref(&whole))),
+            ("split within a member", compressed(&[head.to_owned(), tail.to_owned()])),
+            ("byte by byte", compressed(&[]).byte_by_byte(&whole)),
+            ("padding", compressed(&[padded])),
+            ("no member's end", compressed(&[whole[..whole.len() - 4].to_owned()])),
+        ] {
+            check(case(name, provider, response).text("Hello world").usage(5, 7)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_decompressed_before_damage_is_kept() {
+    let first = gzip_member(&events(&[content("Partial")]));
+    let mut second = gzip_member(&events(&[content(" reply"), stop("stop")]));
+    let cut = second[..second.len() / 2].to_owned();
+    let middle = second.len() / 2;
+    second[middle] ^= 0xff;
+    let not_gzip = b"data: words\n\n".to_vec();
+    let brotli = RawResponse::new()
+        .bytes("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nConnection: close\r\n\r\n\x0b\x02");
+    check_all(vec![
+        case("cut", Provider::OpenAi, compressed(std::slice::from_ref(&first)))
+            .text("Partial")
+            .error(ErrorKind::Unavailable, &["ended"]),
+        case("not gzip", Provider::OpenAi, compressed(&[first.clone(), not_gzip]))
+            .text("Partial")
+            .error(ErrorKind::Unavailable, &["damaged"]),
+        case("an encoding that was not asked for", Provider::OpenAi, brotli)
+            .error(ErrorKind::Unavailable, &["compressed with br", "only gzip"]),
+    ])
+    .await;
+    for (name, piece) in [("cut within a member", cut), ("a changed byte", second)] {
+        let server = RawServer::with_responses(vec![compressed(&[first.clone(), piece])]);
+        let (sink, outcome) = run(&Assistant::new(config(&server, Provider::OpenAi)), question("?")).await;
+        assert!(sink.text().starts_with("Partial"), "{name}: {:?}", sink.text());
+        assert!(outcome.is_err(), "{name}");
+        assert_eq!(server.requests().len(), 1, "{name}");
+    }
+    let words = gzip_member("{\"error\": {\"message\": ");
+    let refusal = RawResponse::new()
+        .bytes("HTTP/1.1 400 Bad\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+        .bytes([words, gzip_member("\"the server's words\"}}")].concat());
+    check(case("an error", Provider::OpenAi, refusal).error(ErrorKind::Invalid, &["the server's words"]))
+        .await;
+}
+
+#[tokio::test]
+async fn a_number_that_json_does_not_allow_costs_only_that_number() {
+    for number in ["1e999", "-1e999", "NaN", "-Infinity", "Infinity", "nan", "None", "+1", ".5"] {
+        for (provider, body) in hello_in_all_protocols() {
+            // Into every object that has one of these fields.
+            let body =
+                ["\"content\":", "\"text\":", "\"type\":", "\"usage\":", "\"done\":", "\"usageMetadata\":"]
+                    .iter()
+                    .fold(body, |body, field| {
+                        body.replace(field, &format!("\"score\":{number},\"scores\":[{number}, 1],{field}"))
+                    });
+            let response = RawResponse::events(body.clone());
+            check(case("in every object", provider, response).text("Hello world").usage(5, 7)).await;
+            let body = body.replace(":7", &format!(":{number}"));
+            let server = RawServer::with_responses(vec![RawResponse::events(body.as_str())]);
+            let (sink, outcome) = run(&Assistant::new(config(&server, provider)), question("?")).await;
+            assert!(outcome.is_ok(), "{number} {provider}: {outcome:?}\n{body}");
+            assert_eq!(sink.text(), "Hello world", "{number} {provider}\n{body}");
+        }
+        let error = format!("{{\"error\": {{\"message\": \"the server's words\", \"score\": {number}}}}}");
+        let status = RawResponse::status(400, "application/json", "", &error);
+        check(
+            case("an error", Provider::OpenAi, status)
+                .error(ErrorKind::Invalid, &["400", "the server's words"]),
+        )
+        .await;
+        let list = format!(
+            "{{\"data\":[{{\"id\":\"a\",\"price\":{number}}},{{\"id\":\"m\",\"max_model_len\":8192}}]}}"
+        );
+        let server = RawServer::with_responses(vec![RawResponse::status(200, "application/json", "", &list)]);
+        let models = list_models(config(&server, Provider::OpenAi)).await.unwrap();
+        assert_eq!(
+            (models.names, models.context_tokens),
+            (vec!["a".to_owned(), "m".to_owned()], Some(8_192))
+        );
+        let tags = format!("{{\"models\":[{{\"name\":\"a\",\"size\":{number}}}]}}");
+        let server = RawServer::with_responses(vec![RawResponse::status(200, "application/json", "", &tags)]);
+        let probed = probe_ollama(&server.base_url(), Duration::from_secs(5)).await;
+        assert_eq!(probed, Some(vec!["a".to_owned()]), "{number}");
+    }
+}
+
 #[tokio::test]
 async fn an_openai_stream_is_read_however_the_server_writes_it() {
     let body = hello() + DONE;
     let unicode = events(&[content("Grüße 漢字 🎉 ok"), stop("stop")]) + DONE;
-    let compressed = {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(body.as_bytes()).unwrap();
-        encoder.finish().unwrap()
-    };
-    let gzip = RawResponse::new()
-        .bytes(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
-            compressed.len()
-        ))
-        .bytes(compressed);
     let split_line_ends = body.replace('\n', "\r\n");
     let (first, rest) = split_line_ends.split_at(split_line_ends.find('\n').unwrap());
     let hello_cases = vec![
@@ -249,7 +394,7 @@ async fn an_openai_stream_is_read_however_the_server_writes_it() {
         ),
         case("open after the marker", Provider::OpenAi, RawResponse::events(body.clone()).hang()),
         case("open after the stop reason", Provider::OpenAi, RawResponse::events(hello()).hang()),
-        case("gzip", Provider::OpenAi, gzip),
+        case("gzip", Provider::OpenAi, compressed(&[gzip_member(&body)])),
         openai("error: null", body.replace("\"choices\"", "\"error\":null,\"choices\"")),
         openai("empty stop reasons", body.replace("null", "\"\"")),
         openai("stop reasons that are the word null", body.replace("null", "\"null\"")),
@@ -933,6 +1078,69 @@ async fn error_statuses_have_the_servers_words_and_permanent_errors_are_not_repe
     // More often than other requests are repeated.
     let responses = (0..5).map(|_| loading.clone()).chain([RawResponse::events(hello())]).collect();
     check(Case { responses, ..status("loading", loading) }.text("Hello world").requests(6)).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_may_have_been_made_is_not_asked_for_again() {
+    fn is_send_again(suggestion: &Suggestion) -> bool {
+        *suggestion == Suggestion::SendAgainAtACost
+    }
+    let body = json!({"error": {"message": "the server's words"}});
+    for provider in Provider::ALL {
+        for status in [408, 499, 504, 524, 598] {
+            check(
+                case("a timeout", provider, RawResponse::error(status, &body))
+                    .error(
+                        ErrorKind::Unavailable,
+                        &["the server's words; it was not asked again, because it may"],
+                    )
+                    .suggests(is_send_again),
+            )
+            .await;
+        }
+        // These come before the model's work, or without a reply.
+        for status in [409, 425, 429, 500, 502, 503, 520, 521, 522, 523, 529, 530] {
+            check(
+                case("a failure", provider, RawResponse::error(status, &body))
+                    .error(ErrorKind::Unavailable, &["the server's words"])
+                    .requests(3),
+            )
+            .await;
+        }
+    }
+    let page = RawResponse::status(504, "text/html", "", "<html><title>504 Gateway Time-out</title></html>");
+    let with_header = |header: &str| RawResponse::status(504, "application/json", header, &body.to_string());
+    check_all(vec![
+        case("a page", Provider::OpenAi, page)
+            .error(ErrorKind::Unavailable, &["504 gateway timeout", "not asked again"])
+            .suggests(is_send_again),
+        case("the server asks to wait", Provider::OpenAi, with_header("retry-after-ms: 5\r\n"))
+            .then(RawResponse::events(hello()))
+            .text("Hello world")
+            .requests(2),
+        case("the server asks to repeat", Provider::Anthropic, with_header("x-should-retry: true\r\n"))
+            .error(ErrorKind::Unavailable, &["the server's words"])
+            .requests(3),
+        case("the server asks not to repeat", Provider::OpenAi, with_header("x-should-retry: false\r\n"))
+            .error(ErrorKind::Unavailable, &["the server's words"]),
+        openai_stream("a code in the stream", &[json!({"error": {"message": "litellm.Timeout", "code": "408"}})])
+            .error(ErrorKind::Unavailable, &["litellm.Timeout", "not asked again"]),
+        anthropic(
+            "a type in the stream",
+            event("error", &json!({"type": "error", "error": {"type": "timeout_error", "message": "Request timed out."}})),
+        )
+        .error(ErrorKind::Unavailable, &["Request timed out.; it was not asked again"])
+        .suggests(is_send_again),
+        gemini("a status in the stream", &[json!({"error": {"code": 504, "message": "m", "status": "DEADLINE_EXCEEDED"}})])
+            .error(ErrorKind::Unavailable, &["not asked again"]),
+        case("words with the status 500", Provider::OpenAi, RawResponse::error(500, &json!({"error": {"message": "Request timed out."}})))
+            .error(ErrorKind::Unavailable, &["not asked again"]),
+        case("a timeout of a connection", Provider::OpenAi, RawResponse::status(503, "text/plain", "",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"))
+            .error(ErrorKind::Unavailable, &["connection timeout"])
+            .requests(3),
+    ])
+    .await;
 }
 
 // Anthropic's events.

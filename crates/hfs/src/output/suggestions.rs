@@ -19,6 +19,11 @@ pub fn describe(suggestion: &Suggestion) -> String {
             "load the session again to see what was added, or fork it and send the message there".into()
         }
         Suggestion::WaitOrFork => "wait for that reply, or fork the session".into(),
+        Suggestion::NameWritableStore => {
+            "hfs writes to a store and creates files beside it, also to read it; name one where it can: \
+             --store sqlite:PATH, or `hfs config set store.url sqlite:PATH`"
+                .into()
+        }
         Suggestion::RepairStore => {
             "`hfs store repair` recovers everything that is readable, and keeps the damaged store".into()
         }
@@ -30,6 +35,9 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::UpdateForDocument => "update hfs, or export again with the older version".into(),
         Suggestion::SendAgainLater => {
             "your message is saved; send it again when the provider is available".into()
+        }
+        Suggestion::SendAgainAtACost => {
+            "your message is saved; to ask again, send it again, which the server may charge for a second time".into()
         }
         Suggestion::SetApiKey { provider, variable: Some(variable) } => {
             format!("set {variable} in the environment to a key of {provider}")
@@ -55,6 +63,9 @@ pub fn describe(suggestion: &Suggestion) -> String {
         Suggestion::TrustCertificate => {
             "if you trust the server, set SSL_CERT_FILE to a PEM file with its certificate".into()
         }
+        Suggestion::AllowInProxy { host } => format!(
+            "ask the administrator of the proxy to let {host} through, or add {host} to the variable NO_PROXY to reach it directly"
+        ),
         Suggestion::RaiseTimeout(stage) => {
             let key = match stage {
                 WaitStage::Connection => "wait.connect_seconds",

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use testkit::cli::Hfs;
@@ -428,6 +430,134 @@ fn a_socks_proxy_is_used_and_a_proxy_that_wants_a_password_is_named() {
     assert_eq!(refusing.requests().len(), 1);
 }
 
+/// Answers each connection with these bytes. Also returns the number of connections.
+fn refusing_proxy(answers: &'static [&'static [u8]]) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Ordering::SeqCst);
+            for answer in answers {
+                let mut request = [0; 4_096];
+                assert!(stream.read(&mut request).unwrap() > 0);
+                stream.write_all(answer).unwrap();
+            }
+        }
+    });
+    (port, connections)
+}
+
+/// The variable and the scheme of a proxy, what it answers, and words of the error and of the advice.
+type Refusal = (&'static str, &'static str, &'static [&'static [u8]], &'static str, &'static str);
+
+#[test]
+fn a_proxy_that_does_not_connect_is_asked_once_and_named_with_what_to_do() {
+    let cases: [Refusal; 7] = [
+        (
+            "HTTPS_PROXY",
+            "http",
+            &[b"HTTP/1.1 403 Forbidden\r\n\r\n"],
+            "does not connect to models.example",
+            "NO_PROXY",
+        ),
+        (
+            "ALL_PROXY",
+            "http",
+            &[b"HTTP/1.1 502 Bad Gateway\r\n\r\n"],
+            "does not connect to models.example",
+            "NO_PROXY",
+        ),
+        (
+            "HTTPS_PROXY",
+            "http",
+            &[b"HTTP/1.0 407 Auth\r\n\r\n"],
+            "wants a name and a valid password",
+            "PASSWORD@HOST",
+        ),
+        (
+            "HTTPS_PROXY",
+            "http",
+            &[b"SSH-2.0-OpenSSH_9.2\r\n\r\n"],
+            "does not connect to models.example",
+            "NO_PROXY",
+        ),
+        (
+            "ALL_PROXY",
+            "socks5h",
+            &[&[5, 0], &[5, 2, 0, 1, 0, 0, 0, 0, 0, 0]],
+            "does not connect to models.example",
+            "NO_PROXY",
+        ),
+        ("ALL_PROXY", "socks5h", &[&[5, 0xff]], "wants a name and a valid password", "PASSWORD@HOST"),
+        (
+            "ALL_PROXY",
+            "socks5h",
+            &[&[5, 0], &[5, 7, 0, 1, 0, 0, 0, 0, 0, 0]],
+            "does not connect to models.example",
+            "NO_PROXY",
+        ),
+    ];
+    for (variable, scheme, answers, words, advice) in cases {
+        let (port, connections) = refusing_proxy(answers);
+        let output = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+            .env("HFS_BASE_URL", "https://models.example/v1")
+            .env("HFS_MODEL", "m")
+            .env(variable, format!("{scheme}://127.0.0.1:{port}"))
+            .run(&["chat", "hi"])
+            .fails_with(8);
+        for expected in [format!("the proxy 127.0.0.1:{port} {words}").as_str(), advice] {
+            assert!(output.stderr.contains(expected), "{answers:?}: {}", output.describe());
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "{answers:?}: {}", output.describe());
+    }
+}
+
+#[test]
+fn a_certificate_file_that_cannot_be_used_is_named_with_its_variable() {
+    let server = TlsServer::start(&["localhost"], "");
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("words"), "not a certificate").unwrap();
+    std::fs::write(path("empty"), "").unwrap();
+    std::fs::create_dir(path("folder")).unwrap();
+    std::fs::write(path("good"), server.certificate_pem()).unwrap();
+    let good = path("good");
+    let run = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let hfs = Hfs::new(env!("CARGO_BIN_EXE_hfs"))
+            .env("HFS_BASE_URL", format!("https://localhost:{}/v1", server.port()))
+            .env("HFS_MODEL", "m");
+        let command = hfs.command(arguments);
+        variables.iter().fold(command, |command, (name, value)| command.env(name, value)).run()
+    };
+    for (file, problem) in [
+        (path("absent"), "no such file"),
+        (path("words"), "no certificate in PEM format"),
+        (path("empty"), "no certificate in PEM format"),
+        (path("folder"), "is a directory"),
+        (String::new(), "not the name of a file"),
+    ] {
+        // Certificates from elsewhere do not hide the mistake.
+        for directory in [None, Some(directory.path().to_str().unwrap())] {
+            let mut variables = vec![("SSL_CERT_FILE", file.as_str())];
+            variables.extend(directory.map(|directory| ("SSL_CERT_DIR", directory)));
+            let output = run(&variables, &["chat", "hi"]).fails_with(6);
+            for words in ["the variable SSL_CERT_FILE", file.as_str(), problem, "unset it"] {
+                assert!(output.stderr.contains(words), "{file}: {}", output.describe());
+            }
+        }
+    }
+    let output = run(&[("SSL_CERT_DIR", &path("folder"))], &["chat", "hi"]).fails_with(6);
+    for words in ["the variable SSL_CERT_DIR", &path("folder"), "no certificate"] {
+        assert!(output.stderr.contains(words), "{}", output.describe());
+    }
+    let doctor = run(&[("SSL_CERT_FILE", &path("absent"))], &["doctor"]);
+    assert!(doctor.stdout.contains("SSL_CERT_FILE"), "{}", doctor.describe());
+    let trusted = run(&[("SSL_CERT_FILE", &good)], &["chat", "hi"]).fails_with(8);
+    assert!(!trusted.stderr.contains("SSL_CERT_FILE"), "{}", trusted.describe());
+}
+
 #[test]
 fn a_self_signed_certificate_is_accepted_only_if_the_user_trusts_it_and_it_names_the_server() {
     let body = "data: {\"choices\":[{\"delta\":{\"content\":\"hello\"},\"finish_reason\":\"stop\"}]}\n\n";
@@ -509,6 +639,8 @@ fn files_go_with_a_message_and_a_file_that_cannot_is_refused_before_anything_is_
     std::fs::write(hfs.project().join("shot.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
     let files = ["--file", "notes.md", "--file", "shot.png"];
     let _ = hfs.run(&[&["chat", "look"], files.as_slice()].concat()).ok();
+    let name = |hfs: &Hfs| shown(hfs, "@")["session"]["name"].as_str().unwrap().to_owned();
+    assert!(name(&hfs).starts_with("look - "), "{}", name(&hfs));
     let message = &shown(&hfs, "@")["messages"][0];
     assert_eq!(text(message), "look\n\nnotes.md:\n\n```md\n# Notes\n```");
     assert_eq!(message["parts"][1]["type"], "attachment");
@@ -517,6 +649,7 @@ fn files_go_with_a_message_and_a_file_that_cannot_is_refused_before_anything_is_
     assert!(sent.contains("data:image/png;base64,iVBOR") && sent.contains("# Notes"), "{sent}");
     // Without a model, the picture is kept, and the user is told.
     let offline = hfs.run(&["chat", "--agent", "recall", "--file", "shot.png"]).ok();
+    assert!(name(&hfs).starts_with("picture shot.png - "), "{}", name(&hfs));
     assert!(offline.stderr.contains("does not look at pictures"), "{}", offline.stderr);
     let count = || hfs.run(&["session", "list", "--json"]).ok().json()["sessions"].as_array().unwrap().len();
     let before = count();
