@@ -139,13 +139,37 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
     app.read_size();
     let effects = start(&mut app.model, session_list);
     app.perform(effects).await?;
-    app.run_event_loop().await?;
-    let exit = Exit { signal: app.exit_signal, ..app.model.exit() };
-    let conversation = app.model.chat.conversation.clone();
+    // Fails if the terminal was closed. What was written is kept all the same.
+    let ended = app.run_event_loop().await;
+    let App { mut model, mut runner, terminal, mut receiver, exit_signal, .. } = app;
     // Restores the terminal before the last reply is saved, so that the shell does not appear to hang.
-    drop(app.terminal);
-    app.runner.shut_down(&conversation, SHUTDOWN_TIMEOUT).await;
-    Ok(exit)
+    drop(terminal);
+    // At once, because a system that shuts down does not wait for long. Only the end of the exchange shows whether a message
+    // that was being saved is saved.
+    let is_sending = model.chat.exchange.as_ref().is_some_and(|exchange| exchange.unsaved_text.is_some());
+    let kept = if is_sending { None } else { Some(keep_draft(&model, &runner)) };
+    let conversation = model.chat.conversation.clone();
+    runner.shut_down(&conversation, SHUTDOWN_TIMEOUT).await;
+    while let Ok(message) = receiver.try_recv() {
+        let _ = update(&mut model, message);
+    }
+    let lost_draft = kept.unwrap_or_else(|| keep_draft(&model, &runner));
+    ended?;
+    Ok(Exit { signal: exit_signal, lost_draft, ..model.exit() })
+}
+
+/// Keeps what the user has not sent. Returns the text and the error if it cannot be kept.
+fn keep_draft(model: &Model, runner: &Runner) -> Option<(String, ErrorReport)> {
+    let created = model.chat.exchange.as_ref().and_then(|exchange| exchange.created_session);
+    let session = model.chat.conversation.session().or(created);
+    let text = model.chat.unsent_text();
+    let restored = model.chat.restored_draft;
+    let is_restored = restored.is_some_and(|restored| restored.session == session);
+    let kept = runner.keep_draft(session, &text, is_restored);
+    // A text that was restored in another conversation is part of this one now.
+    let moved = restored.filter(|_| !is_restored && kept.is_ok());
+    let forgotten = moved.map_or(Ok(()), |restored| runner.keep_draft(restored.session, "", true));
+    kept.and(forgotten).err().map(|report| (text, report))
 }
 
 fn modes(model: &Model) -> TerminalModes {

@@ -1,4 +1,6 @@
-//! Shapes that the screens share: lines, panels, windows, key hints, bars.
+//! Shapes that the screens share: lines, panels, windows, key hints, bars, scroll marks.
+
+use std::ops::Range;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -37,6 +39,40 @@ pub fn below(area: Rect, row: usize) -> Rect {
 pub fn lines<'a>(buffer: &mut Buffer, area: Rect, lines: impl IntoIterator<Item = Line<'a>>) {
     for (content, y) in lines.into_iter().zip(area.top()..area.bottom()) {
         line(buffer, Rect { y, height: 1, ..area }, &content);
+    }
+}
+
+/// Draws lines from row number `first`, as many as fit, and marks which part of them is visible.
+pub fn scrolled_lines(buffer: &mut Buffer, area: Rect, all: Vec<Line<'static>>, first: usize, theme: &Theme) {
+    let end = all.len().min(first + usize::from(area.height));
+    scroll_mark(buffer, area, &(first.min(end)..end), all.len(), theme);
+    lines(buffer, area, all.into_iter().skip(first));
+}
+
+/// The area inside a window or panel up to its right border, without the blank column between them.
+#[must_use]
+pub fn to_border(inner: Rect) -> Rect {
+    Rect { width: inner.width + 1, ..inner }
+}
+
+/// Marks which of `length` rows are visible, in the column right of `area`, unless all are. The mark touches an end of the area
+/// only if the first or last row is visible.
+pub fn scroll_mark(buffer: &mut Buffer, area: Rect, visible: &Range<usize>, length: usize, theme: &Theme) {
+    let height = usize::from(area.height);
+    if visible.len() >= length || height == 0 || area.right() >= buffer.area.right() {
+        return;
+    }
+    let hidden = length - visible.len();
+    // Leaves a row for what is above, and one for what is below.
+    let mark = (height * visible.len() / length).clamp(1, height.saturating_sub(2).max(1));
+    let room = height - mark;
+    let top = match (visible.start, visible.end) {
+        (0, _) => 0,
+        (_, end) if end >= length => room,
+        (start, _) => (start * room / hidden).max(1).min(room.saturating_sub(1)),
+    };
+    for y in (0..height).skip(top).take(mark) {
+        buffer.set_string(area.right(), area.y + as_u16(y), "┃", theme.dim);
     }
 }
 
@@ -220,6 +256,29 @@ mod tests {
         assert_eq!(shown(7), "");
         let pairs = [("Enter", "send"), ("Ctrl+J", "new line"), ("Ctrl+G", "editor")];
         assert_eq!(hints(&pairs, &theme, 30).to_string(), "Enter send · Ctrl+J new line");
+    }
+
+    #[test]
+    fn a_part_of_a_list_is_marked_at_its_place() {
+        let theme = Theme::dark();
+        let marked = |visible: Range<usize>, length, height| -> String {
+            let mut buffer = Buffer::empty(Rect::new(0, 0, 4, height));
+            scroll_mark(&mut buffer, Rect::new(0, 0, 3, height), &visible, length, &theme);
+            (0..height).map(|y| if buffer[(3, y)].symbol() == "┃" { '#' } else { '.' }).collect()
+        };
+        assert_eq!(marked(0..8, 8, 8), "........", "nothing is hidden");
+        assert_eq!(marked(0..8, 25, 8), "##......");
+        assert_eq!(marked(1..9, 25, 8), ".##.....", "something is above");
+        assert_eq!(marked(16..24, 25, 8), ".....##.", "something is below");
+        assert_eq!(marked(17..25, 25, 8), "......##");
+        assert_eq!(marked(0..8, 9, 8), "######..");
+        assert_eq!(marked(500..508, 100_000, 8), ".#......");
+        assert_eq!(marked(0..1, 2, 1), "#");
+        assert_eq!(marked(0..0, 3, 0), "");
+        // No column is left for a mark.
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 3, 2));
+        scroll_mark(&mut buffer, Rect::new(0, 0, 3, 2), &(0..2), 9, &theme);
+        assert_eq!(buffer, Buffer::empty(Rect::new(0, 0, 3, 2)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use hfs_core::{Event, Message, PlanStep, PlanStepStatus, RunSnapshot};
+use hfs_core::{Event, Message, PlanStep, PlanStepStatus, RunSnapshot, SessionId};
 use hfs_engine::{Conversation, RewindTarget};
 use ratatui::layout::Rect;
 
@@ -82,8 +82,17 @@ pub struct Chat {
     pub agent_change: Option<AgentChange>,
     /// The newest plan of the agent.
     pub plan: Vec<PlanStep>,
+    /// The text of an earlier app that is in the input, as long as something of it may not be sent.
+    pub restored_draft: Option<RestoredDraft>,
     /// Whether a rewind to the selected message is being planned; the confirmation opens when the plan arrives.
     pub is_planning_rewind: bool,
+}
+
+/// A text that was kept for a conversation when an earlier app ended, and is in the input again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoredDraft {
+    /// The session that it is still kept for.
+    pub session: Option<SessionId>,
 }
 
 /// A change of the agent, until which messages wait in the queue.
@@ -149,8 +158,22 @@ impl Chat {
             error_banner: None,
             agent_change: None,
             plan: Vec::new(),
+            restored_draft: None,
             is_planning_rewind: false,
         }
+    }
+
+    /// What the user has written and not sent: queued messages and the text in the input. A text that the app has put into the
+    /// input, such as an earlier message, is none.
+    #[must_use]
+    pub fn unsent_text(&self) -> String {
+        let unsaved = self.exchange.as_ref().and_then(|exchange| exchange.unsaved_text.clone());
+        let input = if self.input.is_selected() { String::new() } else { self.input.full_text() };
+        let is_recalled = self.history.position.and_then(|at| self.history.entries.get(at)) == Some(&input);
+        let input = if is_recalled { String::new() } else { input };
+        let texts =
+            unsaved.into_iter().chain(self.queue.iter().cloned()).chain([self.history.draft.clone(), input]);
+        texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
     }
 
     /// Whether an exchange is in progress.
@@ -196,6 +219,18 @@ impl Chat {
             None => exchange.lines(layout)?,
         };
         Some((self.conversation.head() + 1, lines))
+    }
+}
+
+impl Chat {
+    /// Keeps only what is still not sent of a text that was restored.
+    pub(crate) fn forget_restored_draft(&mut self) -> Vec<Effect> {
+        let Some(RestoredDraft { session }) = self.restored_draft else { return Vec::new() };
+        let text = self.unsent_text();
+        if text.is_empty() {
+            self.restored_draft = None;
+        }
+        vec![Request::WriteDraft { session, text }.into()]
     }
 }
 

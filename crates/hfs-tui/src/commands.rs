@@ -414,10 +414,12 @@ impl Model {
             effects.extend(self.end_session_choices());
         }
         let draft = self.chat.input.take();
+        let restored_draft = self.chat.restored_draft.take();
         let history = std::mem::take(&mut self.chat.history);
         let (moves_in_progress, agent_change) = (self.chat.moves_in_progress, self.chat.agent_change);
         self.chat = Chat::new(Conversation::new(self.project.clone()));
         self.chat.input.set_folded(&draft);
+        self.chat.restored_draft = restored_draft;
         self.chat.history = history;
         self.chat.moves_in_progress = moves_in_progress;
         self.chat.agent_change = agent_change;

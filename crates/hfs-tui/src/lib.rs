@@ -31,8 +31,8 @@ pub use app::{TuiError, die_by_signal, hold_stop_signal, keep_typed_ahead, requi
 pub use hfs_engine::OnDuplicate;
 pub use ports::{
     AgentEntry, AgentQuestion, AgentState, AgentsView, AppParts, AppSettings, ApprovalRequest, Background,
-    ColorDepth, ConfigChange, ConfigEntry, Configuration, ErrorReport, Exit, ExportFormat, ExportRequest,
-    Exported, FileChange, FoundTranscripts, ImportRequest, Imported, KeyMode, NoPlugins, Node, OutputMode,
-    PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
+    ColorDepth, ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, Exit, ExportFormat,
+    ExportRequest, Exported, FileChange, FoundTranscripts, ImportRequest, Imported, KeyMode, NoPlugins, Node,
+    OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
     PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
 };

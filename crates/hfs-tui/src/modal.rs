@@ -483,7 +483,10 @@ fn draw_palette(
     if rows.is_empty() {
         canvas::line(buffer, canvas::row(inner, 2), &Line::styled("no command matches", theme.dim));
     }
-    for (index, at) in selection.visible_range(rows.len(), height).zip(2..) {
+    let visible = selection.visible_range(rows.len(), height);
+    let list = canvas::to_border(canvas::below(inner, 2));
+    canvas::scroll_mark(buffer, list, &visible, rows.len(), theme);
+    for (index, at) in visible.zip(2..) {
         let Some(row) = rows.get(index) else { break };
         draw_suggestion(buffer, canvas::row(inner, at), render, row, index == selection.row);
     }
@@ -532,7 +535,12 @@ fn draw_history(
         let bottom = canvas::row(inner, height.saturating_sub(1));
         canvas::line(buffer, bottom, &Line::styled("no message matches", theme.dim));
     }
-    for (index, from_bottom) in selection.visible_range(rows.len(), height).zip(1..) {
+    let visible = selection.visible_range(rows.len(), height);
+    // The newest message is at the bottom.
+    let from_top = rows.len() - visible.end..rows.len() - visible.start;
+    let list = canvas::to_border(Rect { height: canvas::as_u16(height).min(inner.height), ..inner });
+    canvas::scroll_mark(buffer, list, &from_top, rows.len(), theme);
+    for (index, from_bottom) in visible.zip(1..) {
         let Some(text) = rows.get(index) else { break };
         let area = canvas::row(inner, height.saturating_sub(from_bottom));
         let style = if index == selection.row { theme.selected } else { theme.text };
@@ -618,7 +626,7 @@ fn draw_approval(
     canvas::right_aligned(buffer, last_row(inner), &keys);
 }
 
-/// Asks for confirmation before queued messages are lost.
+/// Asks for confirmation before the user leaves while messages are queued.
 #[must_use]
 pub fn confirm_quit(queued: usize) -> Modal {
     let verb = if queued == 1 { "waits" } else { "wait" };
@@ -626,7 +634,7 @@ pub fn confirm_quit(queued: usize) -> Modal {
         title: "Quit now?".to_owned(),
         text: vec![
             format!(
-                "{} {verb} for the end of the reply and will be lost: not sent, and not saved.",
+                "{} {verb} for the end of the reply. What is not sent is back in the input when you open the session again.",
                 plural(queued, "message")
             ),
             "The part of the reply that has arrived is saved.".to_owned(),

@@ -223,7 +223,8 @@ impl Model {
     /// Returns the result of the app.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        Exit { session: self.chat.conversation.session(), name: self.chat.name.clone(), signal: None }
+        let (session, name) = (self.chat.conversation.session(), self.chat.name.clone());
+        Exit { session, name, signal: None, lost_draft: None }
     }
 
     /// Returns the title of the terminal's window.

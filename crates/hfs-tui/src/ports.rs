@@ -44,6 +44,8 @@ pub struct AppParts {
     pub configuration: Arc<dyn Configuration>,
     /// Plugins.
     pub plugins: Arc<dyn PluginHost>,
+    /// What was written and not sent.
+    pub drafts: Arc<dyn Drafts>,
     /// What agents ask while they work; `None` if no agent asks.
     pub questions: Option<mpsc::UnboundedReceiver<AgentQuestion>>,
 }
@@ -183,6 +185,8 @@ pub struct Exit {
     pub name: Option<String>,
     /// The signal that ended the app.
     pub signal: Option<i32>,
+    /// What was written and not sent, if it could not be kept, and why.
+    pub lost_draft: Option<(String, ErrorReport)>,
 }
 
 /// An error as the user sees it.
@@ -323,6 +327,22 @@ pub trait Transfer: Send + Sync {
     fn complete_path(&self, _typed: &str) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Keeps what the user has written and not sent when the app ends, until the conversation is opened again. `None` stands for a
+/// conversation without a session. All methods may block.
+pub trait Drafts: Send + Sync {
+    /// Returns the text that is kept for a conversation.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn read(&self, session: Option<SessionId>) -> Result<Option<String>, ErrorReport>;
+
+    /// Replaces the text that is kept for a conversation. An empty text removes it.
+    ///
+    /// # Errors
+    /// If it cannot be written or removed.
+    fn write(&self, session: Option<SessionId>, text: &str) -> Result<(), ErrorReport>;
 }
 
 /// A setting and its value.

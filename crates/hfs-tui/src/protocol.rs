@@ -109,6 +109,8 @@ pub enum Msg {
     Copied { description: String, outcome: CopyOutcome },
     /// Earlier messages of the user, newest first.
     History(Vec<String>),
+    /// What was written in this conversation and not sent when the app ended.
+    DraftRead { session: Option<SessionId>, result: UiResult<Option<String>> },
     /// The grammars for syntax highlighting are loaded.
     SyntaxReady(Syntax),
     /// The layout of a long message is complete.
@@ -393,6 +395,10 @@ pub enum Request {
     LeaveConversation(Conversation),
     /// Reads messages of the open branch.
     ReadMessages { branch: BranchId, range: MessageRange, page: TranscriptPage },
+    /// Reads what was written in a conversation and not sent when the app ended.
+    ReadDraft(Option<SessionId>),
+    /// Replaces what is kept of a conversation.
+    WriteDraft { session: Option<SessionId>, text: String },
     /// Reads messages for a preview.
     ReadPreview { source: PreviewSource, request_id: u64 },
     /// Changes sessions, branches or checkpoints.

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
-use hfs_core::{Branch, BranchId, Message, OperationKind, Position, Timestamp};
+use hfs_core::{Branch, BranchId, Message, OperationKind, Position, SessionId, Timestamp};
 use hfs_engine::{Conversation, ReversalPlan, RewindPlan, Rewound};
 
-use crate::chat::{AgentChange, ContextGauge, InputHistory, SaveState, mention_of_picture};
+use crate::chat::{AgentChange, ContextGauge, InputHistory, RestoredDraft, SaveState, mention_of_picture};
 use crate::modal::{Modal, ModalOutcome, PermissionDialog, PromptPurpose, is_text_key};
 use crate::model::{Model, MouseSelection};
 use crate::ports::{
@@ -173,6 +173,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
         },
         Msg::History(entries) => model.add_stored_history(entries),
+        Msg::DraftRead { session, result } => model.restore_draft(session, result),
         Msg::SyntaxReady(syntax) => {
             model.render.set_syntax(syntax);
             Vec::new()
@@ -205,6 +206,10 @@ pub fn start(model: &mut Model, session_list: Option<SessionScope>) -> Vec<Effec
         None => {
             effects.push(model.list_recent_sessions());
             effects.push(Request::FindTranscripts { welcome: true }.into());
+            // The list opens one of the sessions.
+            if session_list.is_none() {
+                effects.push(Request::ReadDraft(None).into());
+            }
         }
     }
     effects.push(Request::LoadSyntax.into());
@@ -614,6 +619,7 @@ impl Model {
         // The app may start in a session, which has no name until it is opened.
         if is_other_session || self.chat.name.is_none() {
             effects.extend(self.session_agent_changed(agent));
+            effects.push(Request::ReadDraft(conversation.session()).into());
         }
         if is_other_session {
             if self.chat.conversation.session().is_some() {
@@ -642,6 +648,27 @@ impl Model {
         effects.extend(self.refresh_screen(StaleData::Branches));
         effects.push(Request::EnterConversation(self.chat.conversation.clone()).into());
         effects.push(self.read_plugins());
+        effects
+    }
+
+    /// Puts what was not sent when an earlier app ended into the input, before what the user has written since.
+    fn restore_draft(&mut self, session: Option<SessionId>, result: UiResult<Option<String>>) -> Vec<Effect> {
+        let text = match result {
+            Ok(Some(text)) if session == self.chat.conversation.session() => text,
+            // The user has gone on to another session, and the text stays where it is.
+            Ok(_) => return Vec::new(),
+            Err(report) => return self.notify_error(&report),
+        };
+        // A text that was restored in another session is in the input, and goes on with it.
+        let mut effects = match self.chat.restored_draft.take() {
+            Some(RestoredDraft { session }) => {
+                vec![Request::WriteDraft { session, text: String::new() }.into()]
+            }
+            None => Vec::new(),
+        };
+        self.chat.restored_draft = Some(RestoredDraft { session });
+        self.return_to_input(&text);
+        effects.extend(self.notify(Tone::Plain, "what you had not sent is back in the input"));
         effects
     }
 

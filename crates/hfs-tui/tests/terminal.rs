@@ -70,6 +70,7 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins,
+        drafts: Arc::new(NoFiles),
         questions: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hfs_agents::Recall;
 use hfs_core::{
-    Clock as _, Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store,
+    Clock as _, ErrorKind, Hooks, NoHooks, PageRequest, Project, SessionFilter, SessionId, SessionRef, Store,
     StoreError, SystemClock, Timestamp,
 };
 use hfs_engine::BlockingEngine;
@@ -248,6 +248,21 @@ impl Context {
         self.resolve(reference, true)
     }
 
+    /// Resolves a reference to a session that may be in the trash.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn session_or_trashed(&self, reference: &str) -> Result<SessionId, CliError> {
+        let is_not_found = |error: &CliError| error.kind() == ErrorKind::NotFound;
+        match self.session(reference) {
+            Err(error) if is_not_found(&error) => match self.trashed_session(reference) {
+                Err(trashed) if is_not_found(&trashed) => Err(error),
+                found => found,
+            },
+            found => found,
+        }
+    }
+
     /// `@` is the newest session of this project or, if the project has none, of all projects.
     fn resolve(&self, reference: &str, trashed: bool) -> Result<SessionId, CliError> {
         let store = self.store()?;
@@ -255,21 +270,42 @@ impl Context {
         if !matches!(parsed, SessionRef::Recent(_)) {
             return Ok(store.resolve_session(&parsed, None, trashed)?);
         }
-        match store.resolve_session(&parsed, Some(self.project().key()), trashed) {
-            Err(StoreError::NotFound { .. }) if !self.project_has_sessions(trashed)? => {
-                let found = store.resolve_session(&parsed, None, trashed)?;
+        let project = self.project().key();
+        match store.resolve_session(&parsed, Some(project), trashed) {
+            Err(StoreError::NotFound { .. }) if self.count_sessions(Some(project), trashed)? == 0 => {
+                let found = match store.resolve_session(&parsed, None, trashed) {
+                    Err(StoreError::NotFound { .. }) => {
+                        let count = self.count_sessions(None, trashed)?;
+                        return Err(no_such_recent(reference, "the store", count, trashed));
+                    }
+                    found => found?,
+                };
                 let name = sanitize::line(&store.get_session(found)?.session.name);
                 self.console.note(&format!("this project has no sessions; {reference} is {name:?}"));
                 Ok(found)
+            }
+            Err(StoreError::NotFound { .. }) => {
+                let count = self.count_sessions(Some(project), trashed)?;
+                Err(no_such_recent(reference, "this project", count, trashed))
             }
             result => Ok(result?),
         }
     }
 
-    fn project_has_sessions(&self, trashed: bool) -> Result<bool, CliError> {
-        let project = Some(self.project().key().to_owned());
-        let filter = SessionFilter { project, trashed, ..SessionFilter::default() };
-        Ok(!self.store()?.list_sessions(&filter, &PageRequest::first(1))?.items.is_empty())
+    /// Number of sessions, of a project or of all projects.
+    fn count_sessions(&self, project: Option<&str>, trashed: bool) -> Result<usize, CliError> {
+        const PAGE: u32 = 1_000;
+        let filter =
+            SessionFilter { project: project.map(str::to_owned), trashed, ..SessionFilter::default() };
+        let (mut count, mut request) = (0, PageRequest::first(PAGE));
+        loop {
+            let page = self.store()?.list_sessions(&filter, &request)?;
+            count += page.items.len();
+            match page.next {
+                Some(next) => request.after = Some(next),
+                None => return Ok(count),
+            }
+        }
     }
 
     /// The origin of a key's value if it overrides the user's file; otherwise `None`.
@@ -326,4 +362,24 @@ impl Context {
             self.console.warn(&sanitize::line(warning));
         }
     }
+}
+
+/// The error of `@-N` among the `count` sessions of a place, which are not enough.
+fn no_such_recent(reference: &str, place: &str, count: usize, trashed: bool) -> CliError {
+    let place = if trashed { "the trash" } else { place };
+    let sessions = match count {
+        0 => "no sessions".to_owned(),
+        1 => "only 1 session, which is @".to_owned(),
+        count => format!("only {count} sessions, @ to @-{}", count - 1),
+    };
+    let hint = match (trashed, count) {
+        (true, _) => "`hfs session list --trash` shows it",
+        (false, 0) => "`hfs chat \"...\"` starts one, `hfs import PATH` imports those of other tools",
+        (false, _) => "`hfs session list --all` shows those of all projects; name one by its short id",
+    };
+    CliError::with_hint(
+        ErrorKind::NotFound,
+        format!("no session {reference:?}: {place} has {sessions}"),
+        hint,
+    )
 }

@@ -57,6 +57,11 @@ impl Home {
         self.root.join("runtimes")
     }
 
+    /// What was written in the app and not sent.
+    pub fn drafts(&self) -> PathBuf {
+        self.root.join("drafts")
+    }
+
     /// The default directory for exports.
     pub fn exports(&self) -> PathBuf {
         self.root.join("exports")

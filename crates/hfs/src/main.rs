@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod connections;
 mod context;
+mod drafts;
 mod environment;
 mod home;
 mod interrupt;

@@ -32,6 +32,7 @@ use crate::commands::import::{ProjectResolver, skipped_files};
 use crate::commands::{handoff, start};
 use crate::config::{AgentName, BUILT_IN, ColorMode, Key, Theme, ValueOrigin, ValueType, set_in_file};
 use crate::context::{Context, SessionChoices};
+use crate::drafts::DraftFiles;
 use crate::environment::Environment;
 use crate::home::{Home, create_private_dir};
 use crate::output::error::{CliError, Outcome};
@@ -130,6 +131,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
                 session_changes: Mutex::default(),
             }),
             plugins,
+            drafts: Arc::new(DraftFiles::new(&context.home, context.project())),
             questions: Some(questions),
         };
         hfs_tui::run(parts).await.map_err(CliError::from)
@@ -140,6 +142,10 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         remaining = importing.join().unwrap_or_default();
     }
     note_remaining(remaining, context);
+    if let Some((text, report)) = exit.lost_draft {
+        context.console.warn(&format!("{}; this was not sent:", sanitize::line(&report.message)));
+        context.console.print_stderr(&format!("{}\n", sanitize::block(&text)));
+    }
     if let Some(session) = exit.session {
         let name = exit.name.map_or_else(String::new, |name| format!("  ({})", sanitize::line(&name)));
         context.console.note(&format!("resume with: hfs resume {}{name}", session.short().shown()));

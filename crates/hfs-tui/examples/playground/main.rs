@@ -142,6 +142,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         transfer: Arc::new(NoFiles),
         configuration: Arc::new(NoFiles),
         plugins: Arc::new(NoPlugins),
+        drafts: Arc::new(NoFiles),
         questions: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use hfs_core::{ErrorKind, Session};
+use hfs_core::{ErrorKind, Session, SessionId};
 use hfs_tui::{
-    ConfigChange, ConfigEntry, Configuration, ErrorReport, ExportFormat, ExportRequest, Exported,
+    ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, ExportFormat, ExportRequest, Exported,
     FoundTranscripts, ImportRequest, Imported, Progress, Transfer,
 };
 
-/// Refuses every import, export and setting.
+/// Refuses every import, export and setting, and keeps no drafts.
 pub struct NoFiles;
 
 fn unsupported<T>() -> Result<T, ErrorReport> {
@@ -34,6 +34,16 @@ impl Transfer for NoFiles {
 
     fn import(&self, _request: &ImportRequest, _progress: &dyn Progress) -> Result<Imported, ErrorReport> {
         unsupported()
+    }
+}
+
+impl Drafts for NoFiles {
+    fn read(&self, _session: Option<SessionId>) -> Result<Option<String>, ErrorReport> {
+        Ok(None)
+    }
+
+    fn write(&self, _session: Option<SessionId>, _text: &str) -> Result<(), ErrorReport> {
+        Ok(())
     }
 }
 

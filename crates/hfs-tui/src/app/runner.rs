@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chat::PathCompletion;
 use crate::ports::{
-    AgentQuestion, AppParts, ConfigChange, Configuration, ErrorReport, PermissionAnswer, PluginHost,
+    AgentQuestion, AppParts, ConfigChange, Configuration, Drafts, ErrorReport, PermissionAnswer, PluginHost,
     Progress, SuggestionWording, Transfer,
 };
 use crate::protocol::{
@@ -78,6 +78,7 @@ pub struct Runner {
     transfer: Arc<dyn Transfer>,
     configuration: Arc<dyn Configuration>,
     plugins: Arc<dyn PluginHost>,
+    drafts: Arc<dyn Drafts>,
     sender: mpsc::UnboundedSender<Msg>,
     /// A new engine after a change of the agent or the model. The next request switches to it.
     next_engine: Arc<Mutex<Option<Engine>>>,
@@ -154,6 +155,7 @@ impl Runner {
             transfer: parts.transfer,
             configuration: parts.configuration,
             plugins: parts.plugins,
+            drafts: parts.drafts,
             sender,
             next_engine: Arc::default(),
             cancel: CancellationToken::new(),
@@ -210,6 +212,18 @@ impl Runner {
                 let result = backend.ui_result(backend.store().read_messages(branch, range));
                 Msg::Messages { page, branch, result }
             }),
+            Request::ReadDraft(session) => {
+                let drafts = Arc::clone(&self.drafts);
+                self.run(move |_| Msg::DraftRead { session, result: drafts.read(session) });
+            }
+            Request::WriteDraft { session, text } => {
+                let (drafts, sender) = (Arc::clone(&self.drafts), self.sender.clone());
+                tokio::task::spawn_blocking(move || {
+                    if let Err(report) = drafts.write(session, &text) {
+                        let _ = sender.send(Msg::Failed(report));
+                    }
+                });
+            }
             Request::ReadHistory { branch, project } => self.run(move |backend| {
                 // The app works without the history, so an error is not shown.
                 Msg::History(read_history(backend.store(), branch, project).unwrap_or_default())
@@ -590,9 +604,24 @@ impl Runner {
         });
     }
 
+    /// Keeps what was written in a conversation and not sent. Another app may have kept a text for the same conversation;
+    /// `replaces` says that it is in this one.
+    pub fn keep_draft(&self, session: Option<SessionId>, text: &str, replaces: bool) -> UiResult<()> {
+        if replaces {
+            return self.drafts.write(session, text);
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        match self.drafts.read(session)? {
+            Some(kept) if kept != text => self.drafts.write(session, &format!("{kept}\n\n{text}")),
+            _ => self.drafts.write(session, text),
+        }
+    }
+
     /// Stops all work, waits until the reply in progress is saved, leaves the conversation, and ends what the agent has
     /// started. Saving and leaving take at most `timeout` each.
-    pub async fn shut_down(mut self, conversation: &Conversation, timeout: Duration) {
+    pub async fn shut_down(&mut self, conversation: &Conversation, timeout: Duration) {
         self.cancel.cancel();
         self.stop_transfer.store(true, Ordering::SeqCst);
         self.stats.1.store(true, Ordering::SeqCst);

@@ -396,6 +396,8 @@ impl Model {
                     exchange.unsaved_text = None;
                     exchange.user = Some(message);
                 }
+                // Of what was kept, at least a part has been sent.
+                return chat.forget_restored_draft();
             }
             Update::ReplyStarted(agent) => {
                 if let Some(exchange) = &mut chat.exchange {
@@ -568,7 +570,7 @@ impl Model {
     }
 
     /// Puts a message that was not sent before the text of the input.
-    fn return_to_input(&mut self, text: &str) {
+    pub(crate) fn return_to_input(&mut self, text: &str) {
         let draft = self.chat.input.take();
         let input = if draft.is_empty() { text.to_owned() } else { format!("{text}\n\n{draft}") };
         self.chat.input.set_folded(&input);

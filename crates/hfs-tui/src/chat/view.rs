@@ -437,11 +437,13 @@ fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
         height: canvas::as_u16(height + 2),
     };
     Clear.render(area, buffer);
-    let hint = if paths.is_empty() { " Tab completes · Enter runs " } else { " Tab or Enter completes " };
-    let hint = Line::from(Span::styled(hint, theme.dim));
+    let hint = if paths.is_empty() { "Tab completes · Enter runs" } else { "Tab or Enter completes" };
+    let place = if height < count { format!(" · {} of {count}", selected + 1) } else { String::new() };
+    let hint = Line::from(Span::styled(format!(" {hint}{place} "), theme.dim));
     let inner = canvas::panel(buffer, area, hint, theme, false);
     let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     let visible = ListSelection { row: selected }.visible_range(count, height);
+    canvas::scroll_mark(buffer, canvas::to_border(inner), &visible, count, theme);
     for (line, index) in visible.enumerate() {
         let (area, is_selected) = (canvas::row(inner, line), index == selected);
         if let Some(row) = rows.get(index) {

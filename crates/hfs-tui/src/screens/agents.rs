@@ -131,6 +131,7 @@ impl Agents {
         let rows = self.rows(cx);
         let list = canvas::below(area, top);
         let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, rows.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(agent) = rows.get(index) else { break };
             let row = canvas::row(list, at);

@@ -176,6 +176,7 @@ impl Screen for Branches {
             canvas::line(buffer, canvas::row(list, 0), &Line::styled("loading ...", theme.dim));
         }
         let visible = self.selection.visible_range(self.rows.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, self.rows.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(row) = self.rows.get(index) else { break };
             let area = canvas::row(list, at);

@@ -270,6 +270,7 @@ impl Screen for Checkpoints {
             return None;
         }
         let visible = self.selection.visible_range(self.checkpoints.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, self.checkpoints.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(checkpoint) = self.checkpoints.get(index) else { break };
             self.draw_row(buffer, canvas::row(list, at), cx.render, index, checkpoint);

@@ -103,6 +103,7 @@ impl Screen for Config {
         let key_width = key_width.min(usize::from(area.width / 2));
         let list = Rect { height: area.height.saturating_sub(4), ..area };
         let visible = self.selection.visible_range(self.entries.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, self.entries.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(entry) = self.entries.get(index) else { break };
             let row = canvas::row(list, at);

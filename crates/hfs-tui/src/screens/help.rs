@@ -92,7 +92,7 @@ impl Screen for Help {
             let skipped = self.scroll.min(right.len().saturating_sub(height));
             canvas::lines(buffer, Rect { width: left_width - 2, ..area }, left.into_iter().skip(skipped));
             let area = Rect { x: area.x + left_width, width: area.width - left_width, ..area };
-            canvas::lines(buffer, area, right.into_iter().skip(skipped));
+            canvas::scrolled_lines(buffer, area, right, skipped, &cx.render.theme);
             return None;
         }
         let width = usize::from(area.width);
@@ -100,7 +100,7 @@ impl Screen for Help {
         all.push(Line::default());
         all.extend(command_lines(cx.render, cx.plugins, width));
         let skipped = self.scroll.min(all.len().saturating_sub(height));
-        canvas::lines(buffer, area, all.into_iter().skip(skipped));
+        canvas::scrolled_lines(buffer, area, all, skipped, &cx.render.theme);
         None
     }
 }

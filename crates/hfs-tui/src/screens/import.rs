@@ -139,8 +139,25 @@ impl Import {
         lines.push(Line::default());
         let top = lines.len();
         canvas::lines(buffer, area, lines);
-        for (index, Candidate { transcripts, is_chosen }) in self.candidates.iter().enumerate() {
-            let row = canvas::row(area, top + index);
+        let duplicates = match self.on_duplicate {
+            OnDuplicate::Auto => "add their new messages (skip hfs exports)",
+            OnDuplicate::Skip => "skip them",
+            OnDuplicate::Copy => "import them again as copies",
+            OnDuplicate::Update => "add their new messages (hfs exports too)",
+        };
+        let text =
+            [Fragment::new("Sessions imported before: ", theme.dim), Fragment::new(duplicates, theme.text)];
+        let foot = wrap(&text, usize::from(area.width));
+        let below = canvas::below(area, top);
+        // A blank row and what follows the list.
+        let room = usize::from(below.height).saturating_sub(foot.len() + 1).max(1);
+        let visible = self.selection.visible_range(self.candidates.len(), room);
+        let list = Rect { height: canvas::as_u16(visible.len()).min(below.height), ..below };
+        canvas::scroll_mark(buffer, list, &visible, self.candidates.len(), theme);
+        canvas::lines(buffer, canvas::below(below, visible.len() + 1), foot);
+        for (at, index) in visible.enumerate() {
+            let Some(Candidate { transcripts, is_chosen }) = self.candidates.get(index) else { break };
+            let row = canvas::row(list, at);
             let (mark, style) = if *is_chosen { ("☑ ", theme.accent) } else { ("☐ ", theme.dim) };
             let files = plural(transcripts.files, "file");
             let size = format!("{files}, {}", format_bytes(transcripts.bytes));
@@ -155,16 +172,6 @@ impl Import {
                 canvas::fill(buffer, row, theme.selected);
             }
         }
-        let duplicates = match self.on_duplicate {
-            OnDuplicate::Auto => "add their new messages (skip hfs exports)",
-            OnDuplicate::Skip => "skip them",
-            OnDuplicate::Copy => "import them again as copies",
-            OnDuplicate::Update => "add their new messages (hfs exports too)",
-        };
-        let text =
-            [Fragment::new("Sessions imported before: ", theme.dim), Fragment::new(duplicates, theme.text)];
-        let below = top + self.candidates.len() + 1;
-        canvas::lines(buffer, canvas::below(area, below), wrap(&text, usize::from(area.width)));
     }
 }
 
@@ -234,7 +241,14 @@ impl Screen for Import {
                 draw_progress(buffer, below, cx.render, progress);
             }
             ImportStep::Done(result) => {
-                canvas::lines(buffer, area, result_lines(result, cx.render, usize::from(area.width)));
+                let mut lines = result_lines(result, cx.render, usize::from(area.width));
+                let room = usize::from(area.height);
+                if lines.len() > room {
+                    let hidden = lines.len() - room + 1;
+                    lines.truncate(room.saturating_sub(1));
+                    lines.push(Line::styled(format!("… {}", plural(hidden, "more line")), theme.dim));
+                }
+                canvas::lines(buffer, area, lines);
             }
         }
         None
@@ -300,6 +314,9 @@ fn result_lines(result: &UiResult<Imported>, render: &RenderContext, width: usiz
                 let format = sanitize_line(&session.format);
                 let text = format!("  {name} · {} messages · {format}", session.messages);
                 add(theme.text, truncate(&text, width));
+            }
+            if let Some(more @ 1..) = done.imported.len().checked_sub(LISTED_SESSIONS) {
+                add(theme.dim, format!("  and {more} more"));
             }
         }
     }

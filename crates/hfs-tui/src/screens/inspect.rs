@@ -412,6 +412,8 @@ fn draw_answers(
     let inner = detail_panel(buffer, page, title, &render.theme, true);
     let lines = answer_lines(answers, snapshot, render, usize::from(inner.width), usize::MAX);
     scroll.set(scroll.get().min(lines.len().saturating_sub(usize::from(inner.height))));
+    let visible = scroll.get()..lines.len().min(scroll.get() + usize::from(inner.height));
+    canvas::scroll_mark(buffer, canvas::to_border(inner), &visible, lines.len(), &render.theme);
     canvas::lines(buffer, inner, lines.into_iter().skip(scroll.get()));
 }
 
@@ -484,6 +486,7 @@ fn draw_agents(
     let (list, detail) = split(page, rows.len());
     let selected = rows.iter().position(|(_, number)| *number == Some(selection.row)).unwrap_or(0);
     let visible = ListSelection { row: selected }.visible_range(rows.len(), usize::from(list.height));
+    canvas::scroll_mark(buffer, list, &visible, rows.len(), theme);
     for (at, index) in visible.enumerate() {
         let Some((line, _)) = rows.get(index) else { break };
         let area = canvas::row(list, at);
@@ -624,9 +627,9 @@ fn draw_negotiation(
         .max()
         .unwrap_or(0)
         .clamp(8, 24);
-    for (at, index) in
-        selection.visible_range(negotiation.sections.len(), usize::from(list.height)).enumerate()
-    {
+    let visible = selection.visible_range(negotiation.sections.len(), usize::from(list.height));
+    canvas::scroll_mark(buffer, list, &visible, negotiation.sections.len(), theme);
+    for (at, index) in visible.enumerate() {
         let Some(section) = negotiation.sections.get(index) else { break };
         let area = canvas::row(list, at);
         let (mark, style) = match section.status {
@@ -747,7 +750,7 @@ fn draw_tokens(
         );
     }
     let skip = selection.row.min(lines.len().saturating_sub(usize::from(page.height)));
-    canvas::lines(buffer, page, lines.into_iter().skip(skip));
+    canvas::scrolled_lines(buffer, page, lines, skip, theme);
 }
 
 fn ending(snapshot: &RunSnapshot) -> String {
@@ -769,17 +772,23 @@ fn token_row(name: &str, count: TokenCount, max: u64, width: usize, theme: &Them
     let total = count.usage.total();
     let bar = canvas::bar(if max == 0 { 0.0 } else { total as f64 / max as f64 }, bar_width);
     let calls = plural(count.calls, "call");
+    let details = match count.total(Usage::total) {
+        TokenTotal::Unknown => calls,
+        TokenTotal::Exact(_) | TokenTotal::AtLeast(_) => {
+            format!("{} · {calls}", tokens_in_and_out(&count, format_tokens))
+        }
+    };
     Line::from(vec![
         Span::styled(format!("  {:<name_width$} ", truncate(&name, name_width)), theme.text),
         Span::styled(format!("{bar:<bar_width$} "), theme.accent),
         Span::styled(format!("{:>7}", count.total(Usage::total).describe(format_tokens)), theme.text),
-        Span::styled(format!("  {} · {calls}", tokens_in_and_out(&count, format_tokens)), theme.dim),
+        Span::styled(format!("  {details}"), theme.dim),
     ])
 }
 
 fn tokens_in_and_out(count: &TokenCount, format: impl Fn(u64) -> String) -> String {
     match count.total(Usage::total) {
-        TokenTotal::Unknown => "unknown".to_owned(),
+        TokenTotal::Unknown => "tokens unknown".to_owned(),
         TokenTotal::Exact(_) | TokenTotal::AtLeast(_) => {
             let part = |part: fn(Usage) -> u64| count.total(part).describe(&format);
             format!(
@@ -846,7 +855,7 @@ fn draw_trace(
         }
     }
     let skip = selection.row.min(lines.len().saturating_sub(usize::from(page.height)));
-    canvas::lines(buffer, page, lines.into_iter().skip(skip));
+    canvas::scrolled_lines(buffer, page, lines, skip, theme);
 }
 
 fn timeline_bar((from, to): (u64, u64), total: u64, width: usize) -> String {

@@ -124,6 +124,7 @@ impl Screen for Models {
         }
         canvas::lines(buffer, list, lines);
         let visible = self.selection.visible_range(matching.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, matching.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(model) = matching.get(index) else { break };
             let row = canvas::row(list, at);

@@ -80,6 +80,7 @@ impl Screen for Plugins {
         }
         let list = Rect { height: area.height.saturating_sub(4), ..area };
         let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, rows.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(row) = rows.get(index) else { break };
             let area = canvas::row(list, at);

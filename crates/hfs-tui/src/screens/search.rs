@@ -204,7 +204,9 @@ impl Screen for Search {
         canvas::line(buffer, canvas::row(area, 1), &self.status_line(cx.render));
         let list = Rect { y: area.y + 3, height: area.height.saturating_sub(3), ..area };
         let count = usize::from(list.height) / HIT_ROWS;
-        for (at, index) in self.selection.visible_range(self.results.hits.len(), count).enumerate() {
+        let visible = self.selection.visible_range(self.results.hits.len(), count);
+        canvas::scroll_mark(buffer, list, &visible, self.results.hits.len(), &cx.render.theme);
+        for (at, index) in visible.enumerate() {
             if let Some(hit) = self.results.hits.get(index) {
                 let y = list.y + canvas::as_u16(at * HIT_ROWS);
                 let area = Rect { y, height: 2, ..list };

@@ -356,6 +356,7 @@ impl Screen for Sessions {
             canvas::line(buffer, canvas::row(list, 0), &self.empty_message(cx.render));
         }
         let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        canvas::scroll_mark(buffer, list, &visible, rows.len(), &cx.render.theme);
         for (at, index) in visible.enumerate() {
             if let Some(row) = rows.get(index) {
                 let is_selected = index == self.selection.row;

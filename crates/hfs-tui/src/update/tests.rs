@@ -1879,3 +1879,183 @@ fn a_session_that_is_opened_is_continued_by_its_agent_and_messages_wait_for_it()
     harness.send(Msg::AgentUsed { for_session: false, result: failed });
     assert_eq!(harness.model.chat.input.text(), "again");
 }
+
+#[test]
+fn what_was_not_sent_contains_what_the_user_wrote_and_nothing_else() {
+    let mut harness = chat();
+    assert_eq!(harness.model.chat.unsent_text(), "");
+    harness.submit("being saved");
+    harness.submit("queued");
+    harness.send(Msg::Paste("a draft".into()));
+    assert_eq!(harness.model.chat.unsent_text(), "being saved\n\nqueued\n\na draft");
+    let user = message(9, Role::User, "being saved");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(user))));
+    assert_eq!(harness.model.chat.unsent_text(), "queued\n\na draft");
+    // An earlier message in the input takes the place of the draft.
+    let mut harness = chat();
+    harness.send(Msg::History(vec!["an earlier message".into()]));
+    harness.send(Msg::Paste("a draft".into()));
+    harness.press(KeyCode::Up, NONE);
+    assert_eq!(harness.model.chat.input.text(), "an earlier message");
+    assert_eq!(harness.model.chat.unsent_text(), "a draft");
+    // A prompt that a rewind offers is in the store.
+    let mut harness = chat();
+    harness.model.chat.input.offer("the old prompt");
+    assert_eq!(harness.model.chat.unsent_text(), "");
+}
+
+#[test]
+fn a_restored_draft_is_kept_until_a_message_is_sent_and_stays_with_its_session() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session();
+    let read = |session, text: &str| Msg::DraftRead { session, result: Ok(Some(text.to_owned())) };
+    harness.send(Msg::Paste("written since".into()));
+    harness.send(read(Some(SessionId::generate()), "of another session"));
+    assert_eq!(harness.model.chat.input.text(), "written since");
+    harness.send(read(session, "kept"));
+    assert_eq!(harness.model.chat.input.text(), "kept\n\nwritten since");
+    assert!(notice(&harness).contains("not sent"));
+    harness.press(KeyCode::Enter, NONE);
+    harness.submit("queued");
+    harness.effects.clear();
+    let sent = |seq| Msg::Exchange(Update::Sent(Arc::new(message(seq, Role::User, "kept"))));
+    harness.send(sent(9));
+    let rest = Request::WriteDraft { session, text: "queued".into() };
+    assert!(harness.requests().any(|request| *request == rest), "what is not sent yet stays kept");
+    end_exchange(&mut harness, Ok(exchange(None)));
+    harness.effects.clear();
+    harness.send(sent(11));
+    let forget = Request::WriteDraft { session, text: String::new() };
+    assert!(harness.requests().any(|request| *request == forget));
+    // A new conversation takes the text along.
+    let mut harness = chat();
+    harness.send(read(session, "kept"));
+    let mut opened = opened_elsewhere();
+    opened.summary.session.name = "elsewhere".into();
+    harness.effects.clear();
+    let other = opened.conversation.session();
+    harness.send(Msg::Opened(Ok(Box::new(opened))));
+    assert!(harness.requests().any(|request| *request == Request::ReadDraft(other)));
+    assert_eq!(harness.model.chat.input.text(), "kept");
+    harness.send(read(other, "of the other"));
+    assert_eq!(harness.model.chat.input.text(), "of the other\n\nkept");
+    let moved = Request::WriteDraft { session, text: String::new() };
+    assert!(harness.requests().any(|request| *request == moved));
+}
+
+/// An event that happened this many seconds before now.
+fn event_before(harness: &Harness, seconds: i64, payload: EventPayload) -> Msg {
+    let at = Timestamp::from_micros(harness.model.render.now.as_micros() - seconds * 1_000_000).unwrap();
+    Msg::Exchange(Update::Event(Arc::new(Event { run: RunId::generate(), number: 1, at, payload })))
+}
+
+#[test]
+fn inspect_says_what_happens_in_a_run_in_progress_and_what_happened_in_a_complete_one() {
+    let mut harness = chat();
+    harness.submit("why?");
+    harness.send(Msg::Exchange(Update::Sent(Arc::new(message(9, Role::User, "why?")))));
+    let (agent, model) = ("backend-worker-1".to_owned(), None);
+    let started = EventPayload::AgentStarted {
+        agent: agent.clone(),
+        role: "worker".into(),
+        triad: Some("backend".into()),
+        preset: None,
+        model: model.clone(),
+    };
+    let used = |phase: &str| EventPayload::UsageRecorded {
+        agent: agent.clone(),
+        phase: Some(phase.into()),
+        model: model.clone(),
+        usage: Usage::new(5, 7),
+    };
+    for payload in [
+        EventPayload::RunStarted { agent: "triads".into(), answers: None },
+        EventPayload::PhaseStarted { phase: "planning".into() },
+        started,
+        used("planning"),
+        EventPayload::PhaseStarted { phase: "execution".into() },
+        used("execution"),
+    ] {
+        let event = event_before(&harness, 5, payload);
+        harness.send(event);
+    }
+    harness.press(KeyCode::F(3), NONE);
+    assert!(screen_text(&harness).contains("working for 5"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Char('2'), NONE);
+    assert!(screen_text(&harness).contains("no section is contested so far"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Char('3'), NONE);
+    let tokens = screen_text(&harness);
+    let place = |phase: &str| tokens.find(phase).unwrap_or_else(|| panic!("{phase}: {tokens}"));
+    assert!(place("planning") < place("execution"), "phases are in the order of the run: {tokens}");
+    for payload in [
+        EventPayload::AgentEnded { agent, status: hfs_core::AgentStatus::Complete, duration_ms: 3_000 },
+        EventPayload::RunEnded { duration_ms: 4_000, ending: hfs_core::RunEnding::Completed },
+    ] {
+        let event = event_before(&harness, 2, payload);
+        harness.send(event);
+    }
+    harness.press(KeyCode::Char('2'), NONE);
+    assert!(screen_text(&harness).contains("no section was contested"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Char('1'), NONE);
+    assert!(screen_text(&harness).contains("done after 3"), "{}", screen_text(&harness));
+}
+
+#[test]
+fn a_session_without_checkpoints_says_how_to_rewind_to_a_message() {
+    let mut harness = chat();
+    let session = harness.model.chat.conversation.session().unwrap();
+    harness.press(KeyCode::Char('t'), CONTROL);
+    assert!(screen_text(&harness).contains("loading"));
+    harness.send(Msg::Screen(ScreenMsg::Checkpoints { session, result: Ok(Vec::new()) }));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("no checkpoints yet") && screen.contains("Alt+↑"), "{screen}");
+}
+
+#[test]
+fn a_list_that_is_cut_shows_that_there_is_more() {
+    let marks = |harness: &Harness| screen_text(harness).matches('┃').count();
+    let mut harness = chat();
+    harness.model.size = (80, 24);
+    let before = marks(&harness);
+    harness.send(Msg::Paste("/".into()));
+    let screen = screen_text(&harness);
+    assert!(screen.contains(&format!("1 of {}", COMMANDS.len())), "{screen}");
+    assert!(marks(&harness) > before, "{screen}");
+    harness.press(KeyCode::Down, NONE);
+    assert!(screen_text(&harness).contains("2 of "), "{}", screen_text(&harness));
+    harness.send(Msg::Paste("com".into()));
+    let whole = screen_text(&harness);
+    assert!(whole.contains("/compact") && !whole.contains(" of "), "{whole}");
+    // Paths, models, and the list of commands.
+    let mut harness = empty();
+    harness.model.size = (80, 24);
+    harness.send(Msg::Paste("@".into()));
+    let paths = (0..30).map(|index| format!("file-{index}")).collect();
+    harness.send(Msg::PathsCompleted(PathCompletion { typed: String::new(), paths }));
+    assert!(screen_text(&harness).contains("1 of 30"), "{}", screen_text(&harness));
+    for name in ["palette", "history", "models", "help"] {
+        let mut harness = match name {
+            "models" => {
+                let mut harness = chat();
+                harness.submit("/model");
+                let models = (0..50).map(|index| format!("model-{index}")).collect();
+                harness.send(Msg::Screen(ScreenMsg::Models(Ok(models))));
+                harness
+            }
+            "history" => {
+                let mut harness = chat();
+                harness.send(Msg::History((0..50).map(|index| format!("message {index}")).collect()));
+                harness.press(KeyCode::Char('r'), CONTROL);
+                harness
+            }
+            "palette" => {
+                let mut harness = chat();
+                harness.press(KeyCode::Char('p'), CONTROL);
+                harness
+            }
+            name => set_up(name),
+        };
+        harness.model.size = (80, 24);
+        assert!(marks(&harness) > 0, "{name}: {}", screen_text(&harness));
+    }
+}

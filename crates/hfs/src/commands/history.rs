@@ -1,6 +1,6 @@
 //! `hfs rewind`, `hfs undo`, `hfs redo` and `hfs log`: operations on a session and how to reverse them.
 
-use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId, StoreError};
+use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId};
 use hfs_engine::{Reversed, RewindPlan, RewindTarget, StateAtPlace};
 use serde_json::{Value, json};
 
@@ -184,22 +184,14 @@ fn message_range(first: Seq, last: Seq) -> String {
 
 /// Undoes the newest operation on a session.
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let reversed = context.engine()?.undo(session_or_trashed(&args.session, context)?)?;
+    let reversed = context.engine()?.undo(context.session_or_trashed(&args.session)?)?;
     report_reversal("undone", &reversed, context)
 }
 
 /// Redoes the operation that was undone last.
 pub fn redo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let reversed = context.engine()?.redo(session_or_trashed(&args.session, context)?)?;
+    let reversed = context.engine()?.redo(context.session_or_trashed(&args.session)?)?;
     report_reversal("redone", &reversed, context)
-}
-
-/// Also finds sessions in the trash, because a deletion can be undone.
-fn session_or_trashed(reference: &str, context: &Context) -> Result<SessionId, CliError> {
-    match context.session(reference) {
-        Err(CliError::Store(StoreError::NotFound { .. })) => context.trashed_session(reference),
-        result => result,
-    }
 }
 
 /// Reports an undo or redo. Messages that it takes out of view stay on their branch.

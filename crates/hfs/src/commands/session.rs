@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
-    SessionSummary, ShortId, Store, StoreError, Timestamp,
+    SessionSummary, ShortId, Store, Timestamp,
 };
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::json;
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::handoff::shell_quote;
 use crate::args::limit_parser;
 use crate::context::Context;
+use crate::drafts::KeptDrafts;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{BranchJson, MessageJson, SessionJson, SessionListJson, SessionShowJson};
 use crate::output::message::{self, Detail};
@@ -423,15 +424,14 @@ fn rename(reference: &str, name: &str, context: &Context) -> Result<(), CliError
 fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     // The session may be in the trash already.
-    let id = match context.session(reference) {
-        Err(CliError::Store(StoreError::NotFound { .. })) => context.trashed_session(reference)?,
-        result => result?,
-    };
+    let id = context.session_or_trashed(reference)?;
     let name = sanitize::line(&store.get_session(id)?.session.name);
     context.console.confirm_irreversible(&format!("{name:?} is deleted permanently"))?;
     let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
+    let drafts = KeptDrafts::of_store(&context.home, store.as_ref())?;
     let purged = store.purge_session(id)?;
     transcripts.remove_of_purged(store.as_ref())?;
+    drafts.remove_of_purged(store.as_ref())?;
     warn_of_remaining_text(purged, context);
     if context.console.options.json {
         let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
@@ -481,8 +481,10 @@ pub fn purge_expired_trash(context: &Context) -> Result<u64, CliError> {
     let before = Timestamp::from_micros(context.now().as_micros().saturating_sub(retention));
     let store = context.store()?;
     let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
+    let drafts = KeptDrafts::of_store(&context.home, store.as_ref())?;
     let purged = store.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?;
     transcripts.remove_of_purged(store.as_ref())?;
+    drafts.remove_of_purged(store.as_ref())?;
     warn_of_remaining_text(purged, context);
     Ok(purged.sessions)
 }

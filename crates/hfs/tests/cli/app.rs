@@ -789,3 +789,76 @@ fn an_error_of_the_model_is_shown_once() {
     assert_eq!(screen.matches("the model does not exist").count(), 1, "{screen}");
     let _ = leave(terminal);
 }
+
+/// The files of drafts.
+fn drafts(hfs: &Hfs) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(hfs.hfs_home().join("drafts")) else { return Vec::new() };
+    entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+fn what_was_not_sent_is_in_the_input_when_the_session_is_opened_again() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let server = ModelServer::start();
+        server.then(Script::chunks(["the first half"]).then_hang());
+        server.otherwise(|_| Script::text("well"));
+        let hfs = hfs_with(&server);
+        let terminal = app(&hfs, &[]);
+        send(&terminal, "tell me");
+        terminal.wait_for("the first half");
+        send(&terminal, "a queued message");
+        terminal.wait_for("↳ a queued message");
+        terminal.paste("a draft");
+        terminal.wait_for("❯ a draft");
+        terminal.signal(signal);
+        terminal.wait_for_end();
+        drop(terminal);
+        assert_eq!(drafts(&hfs), ["a queued message\n\na draft"], "{signal:?}");
+
+        let terminal = app(&hfs, &["-c"]);
+        terminal.wait_for("what you had not sent is back in the input");
+        terminal.wait_until("both texts", |screen| {
+            screen.contents().contains("❯ a queued message") && screen.contents().contains("a draft")
+        });
+        // It is kept until it is sent.
+        terminal.signal(Signal::KILL);
+        terminal.wait_for_exit();
+        assert_eq!(drafts(&hfs), ["a queued message\n\na draft"], "{signal:?}");
+        let terminal = app(&hfs, &["-c"]);
+        terminal.wait_for("❯ a queued message");
+        terminal.press(Key::Enter);
+        terminal.wait_for("   well");
+        let _ = leave(terminal);
+        assert_eq!(drafts(&hfs), [""; 0], "{signal:?}");
+        let messages = shown(&hfs, "@")["messages"].as_array().unwrap().clone();
+        assert_eq!(text(&messages[2]), "a queued message\n\na draft", "{signal:?}");
+    }
+}
+
+#[test]
+fn the_draft_of_a_new_conversation_returns_in_its_project_and_a_purge_removes_that_of_a_session() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    terminal.paste("half a thought");
+    terminal.wait_for("❯ half a thought");
+    terminal.signal(Signal::HUP);
+    terminal.wait_for_end();
+    drop(terminal);
+    let elsewhere = hfs.home().join("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let other = hfs.command(&[]).in_folder(&elsewhere).in_terminal(36, 110);
+    other.wait_for("❯ Type a message");
+    let _ = leave(other);
+    let terminal = app(&hfs, &[]);
+    terminal.wait_for("❯ half a thought");
+    terminal.press(Key::Enter);
+    terminal.wait_until("a saved message", |screen| screen.contents().contains("✓ saved"));
+    terminal.paste("never to be seen");
+    terminal.wait_for("❯ never to be seen");
+    terminal.terminate();
+    terminal.wait_for_end();
+    drop(terminal);
+    assert_eq!(drafts(&hfs), ["never to be seen"]);
+    let _ = hfs.run(&["session", "delete", "@", "--purge"]).ok();
+    assert_eq!(drafts(&hfs), [""; 0]);
+}

@@ -1,6 +1,6 @@
 //! `hfs session`
 
-use crate::{fields, hfs, scrubbed, shown};
+use crate::{fields, hfs, scrubbed, shown, text};
 
 #[test]
 fn a_list_shows_this_projects_sessions_and_counts_others() {
@@ -203,4 +203,31 @@ fn the_list_shows_projects_and_tools_and_is_filtered_by_both() {
     assert_eq!(names(&["--project", "gateway", "--tool", "hfs"]), [""; 0]);
     let table = hfs.run(&["session", "list", "--all"]).ok().stdout;
     assert!(table.contains("claude-code") && table.contains("/srv/Gateway"), "{table}");
+}
+
+#[test]
+fn a_recent_session_that_does_not_exist_is_an_error_that_says_how_many_there_are() {
+    let hfs = hfs();
+    let empty = hfs.run(&["session", "show", "@"]).fails_with(3);
+    assert!(empty.stderr.contains("the store has no sessions"), "{}", empty.describe());
+    assert!(empty.stderr.contains("hfs chat"), "{}", empty.describe());
+    for words in ["one", "two", "three"] {
+        let _ = hfs.run(&["chat", words]).ok();
+    }
+    let first = shown(&hfs, "@-2");
+    assert_eq!(text(&first["messages"][0]), "one");
+    let output = hfs.run(&["session", "show", "@-3"]).fails_with(3);
+    assert!(output.stderr.contains("this project has only 3 sessions, @ to @-2"), "{}", output.describe());
+    assert!(output.stderr.contains("hfs session list --all"), "{}", output.describe());
+    let trash = hfs.run(&["session", "restore", "@"]).fails_with(3);
+    assert!(trash.stderr.contains("the trash has no sessions"), "{}", trash.describe());
+    // The app resumes the same sessions, and says the same.
+    let resumed = hfs.command(&["resume", "@-2"]).in_terminal(36, 110);
+    resumed.wait_for("❯ Type a message");
+    resumed.wait_for("one");
+    resumed.terminate();
+    let _ = resumed.wait_for_end();
+    let none = hfs.command(&["resume", "@-3"]).in_terminal(36, 110);
+    let said = none.wait_for_end().contents();
+    assert!(said.contains("this project has only 3 sessions, @ to @-2"), "{said}");
 }

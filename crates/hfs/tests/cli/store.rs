@@ -154,3 +154,61 @@ fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
     let output = hfs.run(&["doctor"]).fails_with(6);
     assert!(output.stdout.contains("config.yaml:2: output_mode is \"loud\""), "{}", output.describe());
 }
+
+#[test]
+fn every_command_says_that_a_store_is_a_folder_or_a_device_and_creates_nothing_beside_it() {
+    let hfs = hfs();
+    let folder = hfs.home().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    let url = format!("sqlite:{}", folder.display());
+    for command in [
+        &["session", "list"][..],
+        &["chat", "hi"],
+        &["search", "x"],
+        &["import", "."],
+        &["store", "info"],
+        &["store", "verify"],
+        &["store", "repair"],
+        &["store", "backup", "copy.db"],
+        &["doctor"],
+        &[],
+    ] {
+        let output = hfs.run(&[&["--store", url.as_str()], command].concat());
+        let said = format!("{}{}", output.stdout, output.stderr);
+        for words in [folder.to_str().unwrap(), "is a folder", "hfs.db"] {
+            assert!(said.contains(words), "{command:?}: {}", output.describe());
+        }
+        assert!(!said.contains("I/O error"), "{command:?}: {}", output.describe());
+    }
+    let _ = hfs.run(&["--store", &url, "session", "list"]).fails_with(6);
+    let entries = std::fs::read_dir(hfs.home()).unwrap().map(|entry| entry.unwrap().file_name());
+    let beside: Vec<_> = entries.filter(|name| name.to_string_lossy().starts_with("data")).collect();
+    assert_eq!(beside, ["data"]);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    let device = hfs.run(&["--store", "sqlite:/dev/null", "session", "list"]).fails_with(6);
+    assert!(device.stderr.contains("/dev/null is a device"), "{}", device.describe());
+    assert!(!std::path::Path::new("/dev/null-live").exists());
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_is_refused_with_what_to_do() {
+    let hfs = hfs();
+    // Of /proc, not even root can write to a folder.
+    let output = hfs.run(&["--store", "sqlite:/proc/self/fd/store.db", "session", "list"]);
+    assert!(
+        output.stderr.contains("/proc/self/fd/store.db") || output.stderr.contains("/fd/store.db"),
+        "{}",
+        output.describe()
+    );
+    let file = hfs.home().join("words.txt");
+    std::fs::write(&file, "only words, no database").unwrap();
+    let text = hfs.run(&["--store", file.to_str().unwrap(), "session", "list"]).fails_with(7);
+    assert!(text.stderr.contains("words.txt is not a database of hfs"), "{}", text.describe());
+    let below = file.join("store.db");
+    let output = hfs.run(&["--store", below.to_str().unwrap(), "session", "list"]).fails_with(8);
+    assert!(output.stderr.contains("not a directory"), "{}", output.describe());
+    // The folders of a new store are created.
+    let missing = hfs.home().join("a/b/store.db");
+    let _ = hfs.run(&["--store", missing.to_str().unwrap(), "session", "list"]).ok();
+    assert!(missing.is_file());
+}

@@ -75,6 +75,16 @@ impl Transfer for FakeFiles {
     }
 }
 
+impl Drafts for FakeFiles {
+    fn read(&self, _session: Option<SessionId>) -> Result<Option<String>, ErrorReport> {
+        Ok(None)
+    }
+
+    fn write(&self, _session: Option<SessionId>, _text: &str) -> Result<(), ErrorReport> {
+        Ok(())
+    }
+}
+
 impl Configuration for FakeFiles {
     fn entries(&self) -> Vec<ConfigEntry> {
         Vec::new()
@@ -122,6 +132,7 @@ impl Harness {
             transfer: Arc::new(FakeFiles),
             configuration: Arc::new(FakeFiles),
             plugins: Arc::new(NoPlugins),
+            drafts: Arc::new(FakeFiles),
             questions: None,
         };
         let describe = parts.engine.agent().describe();
