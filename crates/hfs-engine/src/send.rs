@@ -35,6 +35,8 @@ pub struct OutgoingMessage {
     pub text: String,
     /// Files that are attached to it.
     pub attachments: Vec<OutgoingAttachment>,
+    /// What a session that begins with this message is named after, if it is not the text.
+    pub title: Option<String>,
 }
 
 /// A file that is attached to a message.
@@ -56,7 +58,7 @@ impl From<&str> for OutgoingMessage {
 
 impl From<String> for OutgoingMessage {
     fn from(text: String) -> Self {
-        Self { text, attachments: Vec::new() }
+        Self { text, attachments: Vec::new(), title: None }
     }
 }
 
@@ -75,10 +77,18 @@ impl OutgoingMessage {
 
     /// What a session that begins with this message is named after, if `text` is its saved text.
     fn title(&self, text: String) -> String {
+        // A guard may have removed a secret from the text. It may be in the title, too.
+        if let Some(title) = self.title.as_ref().filter(|_| text == self.text) {
+            return title.clone();
+        }
         if !text.trim().is_empty() {
             return text;
         }
-        self.attachments.iter().map(|attachment| attachment.name.as_str()).collect::<Vec<_>>().join(" ")
+        let names = self.attachments.iter().map(|file| match file.media_type.split_once('/') {
+            Some(("image", _)) => format!("picture {}", file.name),
+            _ => file.name.clone(),
+        });
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 

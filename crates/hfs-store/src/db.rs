@@ -54,6 +54,7 @@ impl Database {
     /// Opens the database at `path`. Creates it if it does not exist and migrates it if it is old.
     pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
         let mut paths = Paths::new(path)?;
+        paths.check_kind()?;
         if !paths.repaired().exists() {
             paths = identity::check_file(paths)?;
         }

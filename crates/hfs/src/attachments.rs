@@ -34,25 +34,35 @@ const PICTURES: [(&str, &[u8]); 4] = [
 /// `NotAttached` for the first file that cannot be attached.
 pub fn attach(text: &str, names: &[String], environment: &Environment) -> Result<OutgoingMessage, SendError> {
     let mut message = OutgoingMessage::from(text);
+    let mut files = Vec::new();
     let not_attached = |name: &str, reason| SendError::NotAttached { name: name.to_owned(), reason };
     if let Some(name) = names.get(MAX_FILES) {
         return Err(not_attached(name, format!("a message carries at most {MAX_FILES} files")));
     }
     for name in names {
         let path = resolve(name, environment);
+        let file_name = file_name(name);
         match read(&path).map_err(|reason| not_attached(name, reason))? {
             Content::Text(content) => {
+                files.push(file_name);
                 let separator = if message.text.is_empty() { "" } else { "\n\n" };
                 let _ = write!(message.text, "{separator}{}", quoted(name, &path, &content));
             }
             Content::Picture(media_type, bytes) => {
-                let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                let name = file_name.unwrap_or_else(|| name.clone());
-                message.attachments.push(attached(name, media_type.to_owned(), bytes));
+                files.push(format!("picture {file_name}"));
+                message.attachments.push(attached(file_name, media_type.to_owned(), bytes));
             }
         }
     }
+    let has_words = !text.trim().is_empty();
+    message.title = (!files.is_empty()).then(|| if has_words { text.to_owned() } else { files.join(", ") });
     Ok(message)
+}
+
+/// The last part of a path that the user wrote.
+fn file_name(name: &str) -> String {
+    let last = Path::new(name).file_name();
+    last.map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned())
 }
 
 /// Bytes as the attachment of a message.
@@ -68,18 +78,39 @@ pub fn attached(name: String, media_type: String, bytes: Vec<u8>) -> OutgoingAtt
 /// `NotAttached` for the first file that cannot be attached.
 pub fn attach_mentioned(text: &str, environment: &Environment) -> Result<OutgoingMessage, SendError> {
     let mut names: Vec<String> = Vec::new();
+    let mut written = Vec::new();
     for mention in mentions(text) {
-        let name = match mention {
-            Mention::Quoted(name) => Some(name),
-            Mention::Word(word) => existing_file(word, environment),
+        let (name, mention) = match mention {
+            Mention::Quoted(name) => (name, format!("@\"{name}\"")),
+            Mention::Word(word) => match existing_file(word, environment) {
+                Some(name) => (name, format!("@{name}")),
+                None => continue,
+            },
         };
-        if let Some(name) = name
-            && !names.iter().any(|other| other == name)
-        {
+        if !names.iter().any(|other| other == name) {
             names.push(name.to_owned());
+            written.push(mention);
         }
     }
-    attach(text, &names, environment)
+    let mut message = attach(text, &names, environment)?;
+    if !names.is_empty() {
+        let words = without_paths(text, &written, &names);
+        message.title = if words.is_empty() { attach("", &names, environment)?.title } else { Some(words) };
+    }
+    Ok(message)
+}
+
+/// The words of a text: mentions at its beginning are left out, and the others are the names of their files.
+fn without_paths(text: &str, written: &[String], names: &[String]) -> String {
+    let mut words = text.trim_start();
+    while let Some(rest) = written.iter().find_map(|mention| words.strip_prefix(mention.as_str())) {
+        words = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':'));
+    }
+    let mut words = words.trim_end().to_owned();
+    for (mention, name) in written.iter().zip(names) {
+        words = words.replace(mention.as_str(), &file_name(name));
+    }
+    words
 }
 
 /// The paths that complete what the user has typed after `@`, folders with a slash at their end. Hidden files only if
@@ -234,6 +265,23 @@ mod tests {
         assert_eq!(message.text, format!("{text}\n\na.rs:\n\n`````rs\nfn a() {{}}\n// ````\n`````"));
         let [picture] = message.attachments.as_slice() else { panic!() };
         assert_eq!((picture.name.as_str(), picture.media_type.as_str()), ("My shot.png", "image/png"));
+        assert_eq!(message.title.as_deref(), Some("look at a.rs, @unknown and My shot.png; again a.rs"));
+        for (text, title) in [
+            ("@a.rs what is this?", Some("what is this?")),
+            ("@\"My shot.png\", @a.rs: compare them", Some("compare them")),
+            ("@\"My shot.png\"", Some("picture My shot.png")),
+            ("@a.rs @\"My shot.png\"", Some("a.rs, picture My shot.png")),
+            ("no mention of @anything", None),
+        ] {
+            let title_of = |text: &str| attach_mentioned(text, &environment).unwrap().title;
+            assert_eq!(title_of(text).as_deref(), title, "{text}");
+            let path = folder.path().join("My shot.png");
+            let absolute = text.replace("My shot.png", path.to_str().unwrap());
+            assert_eq!(title_of(&absolute).as_deref(), title, "{absolute}");
+        }
+        let by_option = |text: &str| attach(text, &["My shot.png".to_owned()], &environment).unwrap().title;
+        assert_eq!(by_option("").as_deref(), Some("picture My shot.png"));
+        assert_eq!(by_option("what is this?").as_deref(), Some("what is this?"));
         // Without a mention, nothing is read.
         assert_eq!(attach_mentioned("mail me@a.rs", &environment).unwrap().text, "mail me@a.rs");
     }

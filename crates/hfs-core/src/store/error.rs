@@ -132,13 +132,13 @@ impl ErrorExt for StoreError {
             Self::HeadMismatch { .. } => Some(Suggestion::ReloadOrFork),
             Self::Locked { .. } => Some(Suggestion::WaitOrFork),
             Self::Corrupt { .. } => Some(Suggestion::RepairStore),
+            Self::Denied { .. } => Some(Suggestion::NameWritableStore),
             Self::Newer { may_be_damage: true, .. } => Some(Suggestion::UpdateOrRepairStore),
             Self::Newer { may_be_damage: false, .. } => Some(Suggestion::UpdateForStore),
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Invalid { .. }
             | Self::Unsupported { .. }
-            | Self::Denied { .. }
             | Self::Unavailable { .. }
             | Self::Internal { .. } => None,
         }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use hfs_core::StoreError;
 use hfs_files::{create_private_folders, private_options};
 
 use crate::error::{Result, conflict};
@@ -29,6 +30,23 @@ impl Paths {
         let database = canonical(database)?;
         let locks = with_suffix(&database, "-live");
         Ok(Self { database, locks })
+    }
+
+    /// Returns an error if something other than a file is at the path. SQLite would report an I/O error, after files were created
+    /// beside it.
+    pub(crate) fn check_kind(&self) -> Result<()> {
+        let Ok(metadata) = fs::metadata(&self.database) else { return Ok(()) };
+        let shown = self.database.display();
+        if metadata.is_dir() {
+            let file = self.database.join("hfs.db");
+            let message = format!("{shown} is a folder; a store is a file, such as {}", file.display());
+            return Err(StoreError::Invalid { message }.into());
+        }
+        if !metadata.is_file() {
+            let message = format!("{shown} is a device or a pipe; a store is a regular file");
+            return Err(StoreError::Invalid { message }.into());
+        }
+        Ok(())
     }
 
     /// Creates the directories of the database and of the lock files, readable by their owner only.

@@ -37,6 +37,7 @@ const ACTION: &str = "repair the store";
 pub(crate) fn repair_file(path: &Path, options: &SqliteOptions) -> StoreResult<Vec<Problem>> {
     let store_error = |error: Error| error.into_store_error(ACTION, path);
     let paths = Paths::new(path).map_err(|error| store_error(error.into()))?;
+    paths.check_kind().map_err(store_error)?;
     // Of a file that cannot be read, only the given name is known.
     let paths = match identity::check_file(paths.clone()) {
         Err(Error::Rejected(newer @ StoreError::Newer { may_be_damage: false, .. })) => return Err(newer),
