@@ -4,12 +4,8 @@
 //! memory. wasmtime's own cache is not used for two reasons: it writes in the background, so a short-lived process may
 //! end before the write, and it compresses entries, so loading an interpreter of 25 MB takes 0.1 s.
 //!
-//! Loading machine code is `unsafe`, because wasmtime runs the content of the file without checking it, and so is
-//! [`release_own_code`]. This is a crate of its own so that all other crates can forbid `unsafe` code.
-
-mod own_code;
-
-pub use own_code::release_own_code;
+//! Loading machine code is `unsafe`, because wasmtime runs the content of the file without checking it. This is a crate
+//! of its own so that all other crates can forbid `unsafe` code.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hfs_core::{Clock as _, Store, StoreResult, SystemClock};
-use hfs_machine_code::release_own_code;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{ChangedPaths, Changes, WatchError, WatchedFolders};
@@ -48,8 +47,6 @@ const POLL_PAUSE_FACTOR: u32 = 30;
 const COMPARE_TIME: Duration = Duration::from_secs(600);
 /// Folders are looked for that were mounted where others are watched this often.
 const MOUNT_TIME: Duration = Duration::from_secs(15);
-/// Memory that only imports need is released this time after the last one.
-const RELEASE_TIME: Duration = Duration::from_secs(1);
 /// What was seen is saved this time after a change.
 const SAVE_TIME: Duration = Duration::from_secs(20);
 /// The report is saved at most this often.
@@ -86,7 +83,6 @@ pub struct Watcher<'a> {
     /// Whether messages are not in the search index yet.
     has_unindexed: bool,
     save_at: Option<Instant>,
-    release_at: Option<Instant>,
     store_failure: Option<StoreFailure>,
     /// Files that cannot be read, with the error that was reported.
     failed: BTreeMap<PathBuf, String>,
@@ -151,7 +147,6 @@ impl<'a> Watcher<'a> {
             next_mount_check: Instant::now() + MOUNT_TIME,
             has_unindexed: true,
             save_at: None,
-            release_at: None,
             store_failure: None,
             failed: BTreeMap::new(),
             place_errors: BTreeSet::new(),
@@ -215,12 +210,6 @@ impl<'a> Watcher<'a> {
                 }
             }
             self.save_report(false);
-            if self.release_at.is_some_and(|at| at <= now) {
-                self.release_at = None;
-                if let Err(error) = release_own_code() {
-                    tracing::debug!(%error, "the code of imports stays in memory");
-                }
-            }
             let next = self.next_deadline();
             self.changes.wait(next.saturating_duration_since(Instant::now()));
         }
@@ -236,7 +225,7 @@ impl<'a> Watcher<'a> {
         let due = due.min().map(|at| retry_at.map_or(at, |retry| at.max(retry)));
         let report = self.report_saved_at.filter(|_| self.has_new_report).map(|at| at + REPORT_TIME);
         let searches = self.searches.values().map(|due| due.at).min();
-        let others = [due, self.save_at, report, searches, Some(self.next_mount_check), self.release_at];
+        let others = [due, self.save_at, report, searches, Some(self.next_mount_check)];
         others.into_iter().flatten().fold(self.next_comparison, Instant::min)
     }
 
@@ -315,7 +304,6 @@ impl<'a> Watcher<'a> {
 
     /// Compares all places with what was seen in them.
     fn compare_all(&mut self) {
-        self.release_at = Some(Instant::now() + RELEASE_TIME);
         let start = Instant::now();
         let places: Vec<usize> = (0..self.follower.places.len()).collect();
         self.search(&places);
@@ -514,7 +502,6 @@ impl<'a> Watcher<'a> {
             self.store_failed(&error);
         }
         self.save_at.get_or_insert(now + SAVE_TIME);
-        self.release_at = Some(now + RELEASE_TIME);
         self.has_new_report = true;
         self.save_report(false);
         Ok(())
