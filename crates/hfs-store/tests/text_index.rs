@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hfs_core::{
-    Clock, Maintenance, MessageDraft, SearchIndex, SearchQuery, SessionStore, Store, SystemClock,
+    Clock, ImportStore, Maintenance, MessageDraft, MessageStore, Part, SearchIndex, SearchQuery,
+    SessionStore, Source, Store, SystemClock,
 };
 use hfs_store::{MemoryStore, SqliteOptions, SqliteStore};
 use proptest::collection::vec;
@@ -197,4 +198,37 @@ fn a_purge_before_an_older_store_is_indexed_again_leaves_nothing() {
         bytes.windows(11).any(|window| window == b"zebrafinche" || window == b"rafinches h")
     };
     assert!(!contains(&path));
+}
+
+#[test]
+fn a_message_that_is_replaced_between_two_vacuums_leaves_an_intact_index() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let make = Drafts::new(1);
+    let text = |number: usize| {
+        let lines =
+            (0..40).map(|line| format!("line {} of the build log: größer\n", line * (number + 7) % 9973));
+        format!("message{number} {}", lines.collect::<String>())
+    };
+    let imported = |number: usize| MessageDraft {
+        source: Some(Source { format: "claude-code".into(), id: format!("s{number}") }),
+        ..make.user(&text(number))
+    };
+    let store = open(&path);
+    let session = store.create_session(&make.session("imported")).unwrap();
+    let drafts: Vec<MessageDraft> = (0..100).map(imported).collect();
+    store.append(at(session.current_branch, 0), &drafts).unwrap();
+    store.vacuum().unwrap();
+    assert_eq!(search(&store, "message50").len(), 1);
+    let newer = MessageDraft { parts: vec![Part::text("zebrafinch instead")], ..drafts[50].clone() };
+    store.update_imported_messages(std::slice::from_ref(&newer)).unwrap();
+    assert_eq!((search(&store, "zebrafinch").len(), search(&store, "message50").len()), (1, 0));
+    for _ in 0..3 {
+        store.vacuum().unwrap();
+        let problems = open(&path).verify().unwrap().problems;
+        assert!(problems.is_empty(), "by another process: {problems:#?}");
+        let problems = store.verify().unwrap().problems;
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+    assert_eq!(search(&store, "zebrafinch").len(), 1);
 }
