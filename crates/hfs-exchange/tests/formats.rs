@@ -712,6 +712,6 @@ fn utf_16_is_read_like_utf_8() {
         texts(&open_line(&claude)),
         [(Role::User, "utf sixteen rook".into()), (Role::Assistant, "ok é 漢字".into())]
     );
-    let array = import_fixture("utf16/export.json", Format::Hfs).remove(0);
+    let array = import_fixture("utf16/export.json", Format::OpenAiMessages).remove(0);
     assert_eq!(open_line(&array)[0].text(), "ps redirect ruff");
 }

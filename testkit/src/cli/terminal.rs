@@ -205,15 +205,16 @@ impl Terminal {
     /// Panics if the program ends before the condition holds, or on timeout.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Screen) -> bool) -> Screen {
-        let found = self.wait(|display| condition(display.parser.screen()) || display.has_ended);
-        let screen = self.screen();
-        assert!(
-            found && condition(&screen),
-            "waited for {what}, but the screen of {} was\n{}",
-            self.command,
-            self.contents()
-        );
-        screen
+        // The screen may change again as soon as the display is released.
+        let mut found = None;
+        self.wait(|display| {
+            let screen = display.parser.screen();
+            found = condition(screen).then(|| screen.clone());
+            found.is_some() || display.has_ended
+        });
+        found.unwrap_or_else(|| {
+            panic!("waited for {what}, but the screen of {} was\n{}", self.command, self.contents())
+        })
     }
 
     /// Process id.
