@@ -21,7 +21,9 @@ pub use detect::{
     AvailableProviders, DetectedModel, can_chat, detect_model, first_listed_model, probe_ollama,
 };
 pub use model::MAX_IMAGE_BYTES;
-pub use model_config::{ApiKey, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts};
+pub use model_config::{
+    ApiKey, CertificatePaths, ModelConfig, ModelName, ParseProviderError, Provider, RetryPolicy, Timeouts,
+};
 pub use provider::{ServerModels, is_base_url, is_header_name, list_models, server_label};
 pub use recall::Recall;
 pub use triads::{

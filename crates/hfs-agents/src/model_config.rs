@@ -1,6 +1,7 @@
 //! Configuration of a model: provider, API key, timeouts, retries and sampling.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,6 +270,16 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// What the variables name that replace the system's trusted certificates. The TLS library reads them by itself; they are here so that
+/// an error can name them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificatePaths {
+    /// `SSL_CERT_FILE`: a PEM file.
+    pub file: Option<PathBuf>,
+    /// `SSL_CERT_DIR`: a directory of PEM files.
+    pub directory: Option<PathBuf>,
+}
+
 /// A model and everything needed to send requests to it.
 ///
 /// `Debug` omits the base URL and the headers, which may contain a password.
@@ -296,6 +307,8 @@ pub struct ModelConfig {
     pub context_tokens: Option<u32>,
     /// System prompt, sent before the conversation.
     pub system_prompt: Option<String>,
+    /// The trusted certificates, unless they are those of the system.
+    pub certificates: CertificatePaths,
     /// Timeouts of a request.
     pub timeouts: Timeouts,
     /// When to repeat a failed request.
@@ -328,6 +341,7 @@ impl ModelConfig {
             num_ctx: None,
             context_tokens: None,
             system_prompt: None,
+            certificates: CertificatePaths::default(),
             timeouts: Timeouts::default(),
             retries: RetryPolicy::default(),
         }

@@ -38,7 +38,7 @@ use serde_json::Value;
 
 use crate::model::{ChatPart, Model, ModelReply, ModelRequest, StreamEvent, StreamHandler};
 use crate::model_config::split_provider;
-use crate::{ModelConfig, Provider, RetryPolicy};
+use crate::{CertificatePaths, ModelConfig, Provider, RetryPolicy};
 
 use body::{ACCEPTED_ENCODING, Body};
 use error_mapper::{AttemptError, ProviderErrorMapper};
@@ -99,7 +99,10 @@ pub(crate) struct ProviderModel {
 ///
 /// # Errors
 /// If no trusted certificate can be loaded.
-fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, tls::TlsError> {
+fn client_builder(
+    url: &Url,
+    certificates: &CertificatePaths,
+) -> Result<reqwest::ClientBuilder, tls::TlsError> {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")));
@@ -110,7 +113,7 @@ fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, tls::TlsError> {
     // A proxy cannot reach servers on this machine.
     let builder = if is_loopback { builder.no_proxy() } else { builder };
     let uses_tls = !is_loopback || url.scheme() == "https";
-    let tls = if uses_tls { tls::client_config()? } else { tls::without_certificates()? };
+    let tls = if uses_tls { tls::client_config(certificates)? } else { tls::without_certificates()? };
     Ok(builder.tls_backend_preconfigured(tls))
 }
 
@@ -118,7 +121,7 @@ fn client_builder(url: &Url) -> Result<reqwest::ClientBuilder, tls::TlsError> {
 /// success.
 pub(crate) async fn ollama_models(base_url: &str) -> Option<Vec<String>> {
     let url = endpoint::models_urls(Provider::Ollama, &endpoint::parse_base(base_url)?).into_iter().next()?;
-    let client = client_builder(&url).ok()?.build().ok()?;
+    let client = client_builder(&url, &CertificatePaths::default()).ok()?.build().ok()?;
     let response = client.get(url).send().await.ok()?.error_for_status().ok()?;
     models::read_names(response).await
 }
@@ -160,7 +163,8 @@ impl ProviderModel {
     fn client(&self) -> Result<&reqwest::Client, AttemptError> {
         let url = self.base_url()?;
         let client = self.client.get_or_init(|| {
-            let builder = client_builder(url).map_err(|error| error.to_string())?;
+            let builder =
+                client_builder(url, &self.config.certificates).map_err(|error| error.to_string())?;
             let builder = builder.connect_timeout(self.config.timeouts.connect).tcp_nodelay(true);
             builder
                 .build()

@@ -12,7 +12,9 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// Variables that name the trusted certificates instead of the system: a file, and directories of files.
+use crate::model_config::CertificatePaths;
+
+/// The variables of [`CertificatePaths`].
 const FILE_VARIABLE: &str = "SSL_CERT_FILE";
 const DIRECTORY_VARIABLE: &str = "SSL_CERT_DIR";
 
@@ -29,16 +31,16 @@ pub(super) enum TlsError {
 ///
 /// # Errors
 /// If no trusted certificate can be loaded.
-pub(super) fn client_config() -> Result<ClientConfig, TlsError> {
-    if let Some(file) = std::env::var_os(FILE_VARIABLE) {
-        check_file(Path::new(&file))?;
+pub(super) fn client_config(certificates: &CertificatePaths) -> Result<ClientConfig, TlsError> {
+    if let Some(file) = &certificates.file {
+        check_file(file)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let system = Verifier::new(Arc::clone(&provider)).map_err(|error| {
-        let variable = std::env::var_os(DIRECTORY_VARIABLE).filter(|path| !path.is_empty());
-        variable.map_or(TlsError::Other(error), |path| TlsError::Variable {
+        let directory = certificates.directory.clone().filter(|path| !path.as_os_str().is_empty());
+        directory.map_or(TlsError::Other(error), |path| TlsError::Variable {
             variable: DIRECTORY_VARIABLE,
-            path: path.into(),
+            path,
             problem: "which has no certificate in PEM format".to_owned(),
             expected: "a directory of PEM files with the certificates to trust",
         })

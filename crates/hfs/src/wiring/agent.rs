@@ -4,13 +4,15 @@
 //! environment, an Ollama server on this machine, or the offline agent, which searches saved sessions.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hfs_acp::{AcpAgent, PermissionPolicy};
 use hfs_agents::{
-    ApiKey, Assistant, AvailableProviders, ModelConfig, ModelName, Provider, Recall, TriadModel, TriadModels,
-    Triads, TriadsConfig, detect_model, first_listed_model, list_models, probe_ollama, server_label,
+    ApiKey, Assistant, AvailableProviders, CertificatePaths, ModelConfig, ModelName, Provider, Recall,
+    TriadModel, TriadModels, Triads, TriadsConfig, detect_model, first_listed_model, list_models,
+    probe_ollama, server_label,
 };
 use hfs_core::{Agent, ErrorExt as _, ErrorKind, Suggestion};
 
@@ -424,6 +426,10 @@ pub fn model_config(
         num_ctx: settings.num_ctx,
         context_tokens: settings.context_tokens,
         system_prompt: settings.system_prompt.clone(),
+        certificates: CertificatePaths {
+            file: environment.get("SSL_CERT_FILE").map(PathBuf::from),
+            directory: environment.get("SSL_CERT_DIR").map(PathBuf::from),
+        },
         timeouts: settings.timeouts,
         ..ModelConfig::new(provider, name, key)
     })
