@@ -659,7 +659,7 @@ impl Model {
             Ok(_) => return Vec::new(),
             Err(report) => return self.notify_error(&report),
         };
-        // A text that was restored in another session is in the input, and goes on with it.
+        // A text that was restored in another session is in the input, so that session does not keep it any more.
         let mut effects = match self.chat.restored_draft.take() {
             Some(RestoredDraft { session }) => {
                 vec![Request::WriteDraft { session, text: String::new() }.into()]

@@ -440,7 +440,7 @@ impl Runner {
             let filter = SessionFilter { project, ..SessionFilter::default() };
             let groupings = &StatsGrouping::ALL;
             let query = StatsQuery { since, filter, groupings, zone, prices, progress: &mut progress };
-            // Nobody waits for statistics that were stopped.
+            // Statistics that were stopped have no result.
             if let Some(result) = backend.ui_result(collect_stats(backend.store(), query)).transpose() {
                 let result = result.map(Box::new);
                 let _ = sender.send(Msg::Screen(ScreenMsg::Stats { request_id, result }));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
-    SessionSummary, ShortId, Store, Timestamp,
+    SessionSummary, ShortId, Store, StoreResult, Timestamp,
 };
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::json;
@@ -427,12 +427,7 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     let id = context.session_or_trashed(reference)?;
     let name = sanitize::line(&store.get_session(id)?.session.name);
     context.console.confirm_irreversible(&format!("{name:?} is deleted permanently"))?;
-    let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
-    let drafts = KeptDrafts::of_store(&context.home, store.as_ref())?;
-    let purged = store.purge_session(id)?;
-    transcripts.remove_of_purged(store.as_ref())?;
-    drafts.remove_of_purged(store.as_ref())?;
-    warn_of_remaining_text(purged, context);
+    let purged = purge_with_copies(context, |store| store.purge_session(id))?;
     if context.console.options.json {
         let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
         return context.console.print_json(&document);
@@ -443,7 +438,17 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     Ok(())
 }
 
-fn warn_of_remaining_text(purged: Purged, context: &Context) {
+/// Purges sessions, and removes what hfs has written of them outside of the store: transcripts for agents, and drafts.
+fn purge_with_copies(
+    context: &Context,
+    purge: impl FnOnce(&dyn Store) -> StoreResult<Purged>,
+) -> Result<Purged, CliError> {
+    let store = context.store()?.as_ref();
+    let transcripts = WrittenTranscripts::of_store(&context.home, store)?;
+    let drafts = KeptDrafts::of_store(&context.home, store)?;
+    let purged = purge(store)?;
+    transcripts.remove_of_purged(store)?;
+    drafts.remove_of_purged(store)?;
     if purged.text_remains {
         context.console.warn(
             "another hfs, such as an export, is still reading the store as it was before: no command shows the deleted \
@@ -451,6 +456,7 @@ fn warn_of_remaining_text(purged: Purged, context: &Context) {
              next command",
         );
     }
+    Ok(purged)
 }
 
 fn move_to_trash(reference: &str, context: &Context) -> Result<(), CliError> {
@@ -479,14 +485,8 @@ pub fn purge_expired_trash(context: &Context) -> Result<u64, CliError> {
     let Some(days) = context.settings.trash_retention_days else { return Ok(0) };
     let retention = i64::from(days).saturating_mul(MICROS_PER_DAY);
     let before = Timestamp::from_micros(context.now().as_micros().saturating_sub(retention));
-    let store = context.store()?;
-    let transcripts = WrittenTranscripts::of_store(&context.home, store.as_ref())?;
-    let drafts = KeptDrafts::of_store(&context.home, store.as_ref())?;
-    let purged = store.purge_trash(before.unwrap_or(Timestamp::UNIX_EPOCH))?;
-    transcripts.remove_of_purged(store.as_ref())?;
-    drafts.remove_of_purged(store.as_ref())?;
-    warn_of_remaining_text(purged, context);
-    Ok(purged.sessions)
+    let before = before.unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(purge_with_copies(context, |store| store.purge_trash(before))?.sessions)
 }
 
 fn report(id: SessionId, text: &str, context: &Context) -> Result<(), CliError> {

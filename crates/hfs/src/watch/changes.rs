@@ -134,7 +134,7 @@ impl Changes {
         self.watched.get(folder).is_some_and(|watched| folder_id(folder).is_some_and(|id| id != *watched))
     }
 
-    /// Watches the folders at and below `root` anew the next time: a file system that was mounted again has the same identity, and the
+    /// Watches the folders at and below `root` again the next time: a file system that was mounted again has the same identity, and the
     /// watches of the former one are gone.
     pub fn forget(&mut self, root: &Path) {
         let Some(watcher) = &mut self.watcher else { return };
@@ -289,7 +289,7 @@ mod tests {
         fs::write(inner.join("one"), "x").unwrap();
         wait_for(&changes, &inner.join("one"));
         changes.forget(folder.path());
-        assert!(changes.watch(whole(&inner)).unwrap(), "it is watched anew");
+        assert!(changes.watch(whole(&inner)).unwrap(), "it is watched again");
     }
 
     #[test]

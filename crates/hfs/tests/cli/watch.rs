@@ -322,6 +322,15 @@ fn a_restored_session_of_a_database_is_continued_although_another_one_was_import
     assert_eq!((&updated[0]["updated"], &updated[0]["messages"]), (&json!(true), &json!(1)));
 }
 
+/// A transcript with the message `first`, which a running watcher has imported.
+fn watched_transcript(hfs: &Hfs) -> (Transcript, RunningProcess) {
+    let mut transcript = Transcript::new(hfs, 1);
+    transcript.append("first");
+    let running = watch(hfs);
+    wait_until("the first message", || texts(hfs) == ["first"]);
+    (transcript, running)
+}
+
 /// Lets the store fail when it remembers what was imported, until the trigger `refuse` is dropped.
 fn refuse_sources(hfs: &Hfs) -> rusqlite::Connection {
     let store = rusqlite::Connection::open(hfs.hfs_home().join("hfs.db")).unwrap();
@@ -335,10 +344,7 @@ fn refuse_sources(hfs: &Hfs) -> rusqlite::Connection {
 #[test]
 fn what_the_store_did_not_remember_is_imported_again() {
     let hfs = hfs();
-    let mut transcript = Transcript::new(&hfs, 1);
-    transcript.append("first");
-    let running = watch(&hfs);
-    wait_until("the first message", || texts(&hfs) == ["first"]);
+    let (mut transcript, running) = watched_transcript(&hfs);
     let store = refuse_sources(&hfs);
     transcript.append("second");
     wait_until("the failure", || status(&hfs)["waiting"] == 1);
@@ -352,10 +358,7 @@ fn what_the_store_did_not_remember_is_imported_again() {
 #[test]
 fn a_line_without_its_end_is_not_read_all_the_time_while_the_store_fails() {
     let hfs = hfs();
-    let mut transcript = Transcript::new(&hfs, 1);
-    transcript.append("first");
-    let running = watch(&hfs);
-    wait_until("the first message", || texts(&hfs) == ["first"]);
+    let (mut transcript, running) = watched_transcript(&hfs);
     let store = refuse_sources(&hfs);
     let line = transcript.next("second, without a line feed");
     transcript.append_raw(line.trim_end());
