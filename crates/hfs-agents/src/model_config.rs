@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::provider::is_unencrypted;
+
 /// A family of model providers that share a protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
@@ -346,6 +348,14 @@ impl ModelConfig {
             retries: RetryPolicy::default(),
         }
     }
+
+    /// Whether the API key or a header is sent to another machine without encryption, where everyone in between can
+    /// read it.
+    #[must_use]
+    pub fn exposes_secrets(&self) -> bool {
+        let has_secrets = self.key.is_some() || !self.headers.is_empty();
+        has_secrets && self.base_url.as_deref().is_some_and(is_unencrypted)
+    }
 }
 
 #[cfg(test)]
@@ -375,6 +385,30 @@ mod tests {
             assert_eq!(provider.as_str().parse(), Ok(provider));
         }
         assert!("bard".parse::<Provider>().is_err());
+    }
+
+    #[test]
+    fn secrets_are_exposed_to_other_machines_without_tls_only() {
+        let key = || ApiKey::new("sk-key");
+        for (url, key, expected) in [
+            (Some("http://models.example/v1"), key(), true),
+            (Some("models.example:8080"), key(), true),
+            (Some("http://192.168.1.2:8080/v1"), key(), true),
+            (Some("http://models.example/v1"), None, false),
+            (Some("https://models.example/v1"), key(), false),
+            (Some("http://localhost:8080"), key(), false),
+            (Some("http://127.0.0.2:8080"), key(), false),
+            (Some("http://[::1]:8080"), key(), false),
+            (None, key(), false),
+        ] {
+            let config =
+                ModelConfig { base_url: url.map(Into::into), ..ModelConfig::new(Provider::OpenAi, "m", key) };
+            assert_eq!(config.exposes_secrets(), expected, "{url:?}");
+        }
+        let headers = vec![("x-gateway".to_owned(), "secret".to_owned())];
+        let base_url = Some("http://models.example".to_owned());
+        let config = ModelConfig { base_url, headers, ..ModelConfig::new(Provider::OpenAi, "m", None) };
+        assert!(config.exposes_secrets());
     }
 
     #[test]

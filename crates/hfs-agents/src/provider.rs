@@ -70,6 +70,11 @@ pub fn is_base_url(text: &str) -> bool {
     endpoint::parse_base(text).is_some()
 }
 
+/// Whether a base URL is that of a server on another machine, without TLS: everyone in between can read what is sent.
+pub(crate) fn is_unencrypted(base_url: &str) -> bool {
+    endpoint::parse_base(base_url).is_some_and(|url| url.scheme() == "http" && !endpoint::is_loopback(&url))
+}
+
 /// Whether a text is the name of a header.
 #[must_use]
 pub fn is_header_name(text: &str) -> bool {
@@ -106,10 +111,7 @@ fn client_builder(
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("hfs/", env!("CARGO_PKG_VERSION")));
-    let is_loopback = match url.host_str().unwrap_or_default() {
-        "localhost" | "[::1]" => true,
-        host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
-    };
+    let is_loopback = endpoint::is_loopback(url);
     // A proxy cannot reach servers on this machine.
     let builder = if is_loopback { builder.no_proxy() } else { builder };
     let uses_tls = !is_loopback || url.scheme() == "https";

@@ -12,6 +12,14 @@ pub(super) fn parse_base(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
+/// Whether a server is on this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host_str().unwrap_or_default() {
+        "localhost" | "[::1]" => true,
+        host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    }
+}
+
 /// The addresses at which a chat request may be answered, the most likely one first.
 pub(super) fn chat_urls(provider: Provider, base: &Url, model: &str) -> Vec<Url> {
     let path = base.path().trim_end_matches('/');

@@ -99,6 +99,7 @@ fn all_checks(context: &Context) -> Result<Vec<Check>, CliError> {
     let (agent, models) = check_agent(context)?;
     checks.push(agent);
     for model in models {
+        checks.extend(check_encryption(&model));
         checks.push(check_server(model)?);
     }
     checks.push(check_keys(context));
@@ -250,6 +251,16 @@ fn check_agent(context: &Context) -> Result<(Check, Vec<ModelConfig>), CliError>
             };
             (check, models)
         }
+    })
+}
+
+/// Warns if the key of a model can be read on its way to the server.
+fn check_encryption(model: &ModelConfig) -> Option<Check> {
+    model.exposes_secrets().then(|| {
+        let label = server_label(model.provider, model.base_url.as_deref());
+        let detail =
+            format!("keys and messages go to {label} unencrypted, so anyone on the way can read them");
+        Check::warning("encryption", detail, "use an https:// address if the server has one")
     })
 }
 

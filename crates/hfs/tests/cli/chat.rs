@@ -291,6 +291,18 @@ fn the_doctor_asks_the_server_for_its_models() {
 }
 
 #[test]
+fn the_doctor_warns_of_a_key_that_is_sent_unencrypted() {
+    let hfs =
+        Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("OPENAI_API_KEY", "sk-0123456789").env("HFS_MODEL", "m");
+    let remote = hfs.env("OPENAI_BASE_URL", "http://models.invalid/v1");
+    let output = remote.run(&["doctor"]).ok();
+    assert!(output.stdout.contains("unencrypted"), "{}", output.describe());
+    let local = remote.env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");
+    let output = local.run(&["doctor"]).ok();
+    assert!(!output.stdout.contains("unencrypted"), "{}", output.describe());
+}
+
+#[test]
 fn a_server_without_a_configured_model_is_asked_for_one_of_its_own() {
     let server = ModelServer::start();
     server.otherwise(|request| Script::text(format!("from {}", request.model())));
