@@ -20,6 +20,20 @@ const STOP_WORDS: &str = "a about after again against ain all also am an and any
     up upon us ve very was wasn we were weren what when where which while who whom whose why will with won would \
     wouldn you your yours yourself yourselves";
 
+/// Han characters of question words, pronouns and particles in Chinese and Japanese. A pair with one of them says nothing.
+const STOP_HAN: &str =
+    "的了吗嗎呢吧啊呀么麼什怎哪谁誰几幾我你您他她它们們这這那是在和与與及就都也很把被请請给給让讓从從为為何";
+/// Hiragana that are particles. A pair of one of them and a character of another script is the end of a word. Pairs of Hiragana
+/// alone are grammar far more often than not.
+const PARTICLES: &str = "はがをにでともへのかやて";
+/// Pairs of Hangul in endings and question words of Korean.
+const STOP_HANGUL: &str = "어디 디서 디에 에서 언제 누가 누구 무엇 엇을 엇이 뭐가 어떻 떻게 무슨 어느 어떤 얼마 하나 했나 있나 되나 \
+    나요 까요 습니 니까 니다 어요 아요 해요 인가 가요 있는 했어 하는 입니 되었 었나 었습 았나 았습 했습 그것 이것 저것 우리";
+/// Syllables of Hangul that are a question word alone.
+const STOP_SYLLABLES: &str = "왜뭐";
+/// Hangul that are particles at the end of a word.
+const HANGUL_PARTICLES: &str = "은는이가을를에의도로와과서만";
+
 /// Further terms are dropped. In scripts without spaces, a term is a pair of characters.
 const MAX_TERMS: usize = 32;
 
@@ -41,8 +55,39 @@ const MONTHS: [&str; 12] = [
 static STOPS: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| STOP_WORDS.split_ascii_whitespace().collect());
 
+static STOP_PAIRS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| STOP_HANGUL.split_ascii_whitespace().collect());
+
 pub(crate) fn is_stop_word(folded: &str) -> bool {
     STOPS.contains(folded)
+}
+
+/// Whether a pair of characters says nothing about the subject of a question. `is_last` tells whether its run ends with it.
+///
+/// In these scripts, a question has several pairs for each word of grammar. No message has most of them, so they would weigh
+/// more than the words that are asked for.
+fn is_stop_pair(folded: &str, is_last: bool) -> bool {
+    let is_stop_character =
+        |character: char| STOP_HAN.contains(character) || STOP_SYLLABLES.contains(character);
+    let mut characters = folded.chars();
+    let Some(first) = characters.next() else { return false };
+    let Some(second) = characters.next() else { return is_stop_character(first) };
+    let is_particle = |character: char| PARTICLES.contains(character);
+    let is_japanese_grammar = match (is_hiragana(first), is_hiragana(second)) {
+        (true, true) => true,
+        (true, false) => is_particle(first),
+        (false, true) => is_particle(second),
+        (false, false) => false,
+    };
+    STOP_PAIRS.contains(folded)
+        || STOP_HAN.contains(first)
+        || STOP_HAN.contains(second)
+        || is_japanese_grammar
+        || (is_last && HANGUL_PARTICLES.contains(second))
+}
+
+const fn is_hiragana(character: char) -> bool {
+    matches!(character, '\u{3041}'..='\u{309f}')
 }
 
 /// A question as terms to look for.
@@ -71,8 +116,11 @@ impl Question {
     pub fn parse(text: &str) -> Self {
         let words = words::words(text);
         let mut question = Self::default();
-        let is_meaningful = |index: usize, word: &Word| {
-            !is_stop_word(&word.folded) || (word.folded == "may" && is_beside_a_number(&words, index))
+        let is_meaningful = |index: usize, word: &Word| match word.kind {
+            WordKind::Spaced => {
+                !is_stop_word(&word.folded) || (word.folded == "may" && is_beside_a_number(&words, index))
+            }
+            WordKind::Pair => !is_stop_pair(&word.folded, is_last_pair(&words, index)),
         };
         for (index, word) in words.iter().enumerate().filter(|(index, word)| is_meaningful(*index, word)) {
             question.add(text, &words, index, word);
@@ -105,6 +153,17 @@ impl Question {
 fn is_term(words: &[Word], index: usize) -> bool {
     let end = |index: usize| words.get(index).map(|word| word.range.end);
     index.checked_sub(1).and_then(end) != end(index)
+}
+
+/// Whether the run of a pair ends with it, and has other pairs: the word after it is the last character of the run.
+fn is_last_pair(words: &[Word], index: usize) -> bool {
+    let Some(word) = words.get(index) else { return false };
+    let follows = |index: usize| words.get(index).is_some_and(|next| next.range.end == word.range.end);
+    let has_others = index
+        .checked_sub(1)
+        .and_then(|index| words.get(index))
+        .is_some_and(|before| before.kind == WordKind::Pair && before.range.end > word.range.start);
+    has_others && follows(index + 1)
 }
 
 fn is_beside_a_number(words: &[Word], index: usize) -> bool {
@@ -144,8 +203,16 @@ mod tests {
 
     #[test]
     fn scripts_without_spaces_become_pairs() {
-        assert_eq!(keys("会议在哪"), ["会议", "议在", "在哪"]);
+        assert_eq!(keys("会议记录"), ["会议", "议记", "记录"]);
         assert_eq!(keys("字"), ["字"]);
+    }
+
+    #[test]
+    fn pairs_of_grammar_are_dropped_unless_there_are_no_others() {
+        assert_eq!(keys("我们现在用的是什么缓存？"), ["缓存"]);
+        assert_eq!(keys("ログインはどこでしたか"), ["ログ", "グイ", "イン"]);
+        assert_eq!(keys("배포가 왜 실패했나요?"), ["배포", "실패", "패했"]);
+        assert_eq!(keys("どこ"), ["どこ"]);
     }
 
     #[test]

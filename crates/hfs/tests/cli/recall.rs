@@ -32,6 +32,33 @@ fn a_question_finds_the_session_and_the_passage_that_answer_it() {
 }
 
 #[test]
+fn questions_in_scripts_without_spaces_are_answered() {
+    let hfs = hfs();
+    for text in [
+        "缓存换成了 Redis，原来的内存缓存在重启后会丢失。过期时间设为十分钟。",
+        "検索が遅いのでインデックスを追加しました。応答は三百ミリ秒から二十ミリ秒になりました。",
+        "배포는 금요일 오후에 실패했습니다. 인증서가 만료되어 서버가 시작되지 않았습니다.",
+    ] {
+        let _ = hfs.run(&["chat", text]).ok();
+    }
+    for (question, answer) in [
+        ("我们现在用的是什么缓存？", "Redis"),
+        ("缓存的过期时间是多少？", "十分钟"),
+        ("検索はどうして遅かったのですか？", "インデックス"),
+        ("배포가 왜 실패했나요?", "인증서"),
+        ("인증서는 언제 만료되었나요?", "금요일"),
+    ] {
+        let found = hfs.run(&["recall", question, "--json"]).ok().json();
+        assert_eq!(found["abstained"], false, "{question}");
+        assert!(found["passages"][0]["text"].as_str().unwrap().contains(answer), "{question}: {found}");
+    }
+    for question in ["我们什么时候去北京旅行？", "午餐は何を食べましたか？", "고양이는 무엇을 좋아하나요?"]
+    {
+        assert_eq!(hfs.run(&["recall", question, "--json"]).ok().json()["abstained"], true, "{question}");
+    }
+}
+
+#[test]
 fn a_question_that_nothing_answers_gets_no_passages() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "We chose SQLite for the ledger because it is one file."]).ok();
