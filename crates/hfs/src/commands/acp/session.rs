@@ -349,7 +349,7 @@ impl EditorSession {
             plugins.take_notices().iter().for_each(|notice| self.view.note(notice));
         }
         match result {
-            Ok(exchange) => ended(exchange),
+            Ok(exchange) => ended(exchange, turn.cancel.is_cancelled()),
             Err(SendError::Rejected { plugin, reason }) => {
                 self.view.answer(&format!("The plugin {plugin} rejected the message: {reason}"));
                 Ok(PromptResponse::new(StopReason::Refusal))
@@ -510,9 +510,11 @@ fn outgoing(content: PromptContent) -> Result<OutgoingMessage, SendError> {
     Ok(message)
 }
 
-/// How a turn ended, in the words of the protocol. What the agent said before is saved in any case.
-fn ended(exchange: Exchange) -> Result<PromptResponse, RpcError> {
+/// How a turn ended, in the words of the protocol. What the agent said before is saved in any case. A turn that the editor has
+/// cancelled is cancelled for it, even if the agent was faster.
+fn ended(exchange: Exchange, is_cancelled: bool) -> Result<PromptResponse, RpcError> {
     let reason = match exchange.failure {
+        _ if is_cancelled => StopReason::Cancelled,
         None => StopReason::EndTurn,
         Some(AgentError::Cancelled) => StopReason::Cancelled,
         Some(AgentError::Incomplete(incomplete)) => match incomplete.reason {
