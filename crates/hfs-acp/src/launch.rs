@@ -39,16 +39,8 @@ const PASSED_VARIABLES: &[&str] = &[
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
-    // Windows.
-    "APPDATA",
-    "COMSPEC",
-    "LOCALAPPDATA",
-    "PATHEXT",
-    "PROGRAMDATA",
-    "SYSTEMROOT",
     "TEMP",
     "TMP",
-    "USERPROFILE",
 ];
 
 /// The environment of an agent: the variables that every agent gets and those of these names, each with its value if it is

@@ -28,7 +28,6 @@ mod process;
 mod prompt;
 mod replay;
 mod rpc;
-#[cfg(unix)]
 mod supervisor;
 mod tool_call;
 mod turn;
@@ -47,6 +46,5 @@ pub use permission::{
 pub use prompt::{PromptContent, PromptFile, PromptPicture, read_prompt};
 pub use replay::{Replay, answer_update, delta_update, note_update};
 pub use rpc::{RpcError, RpcErrorCode, RpcMessage as EditorMessage};
-#[cfg(unix)]
 pub use supervisor::supervise;
 pub use turn::TurnLimits;

@@ -61,18 +61,14 @@ impl AgentProcess {
 }
 
 fn command(launch: &Launch) -> Result<Command, String> {
-    #[cfg(unix)]
-    let mut command = {
-        let [program, arguments @ ..] = launch.supervisor.as_slice() else {
-            return Err("no supervisor is configured".into());
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).arg(std::process::id().to_string()).arg(&launch.program);
-        command
+    let [program, arguments @ ..] = launch.supervisor.as_slice() else {
+        return Err("no supervisor is configured".into());
     };
-    #[cfg(not(unix))]
-    let mut command = Command::new(&launch.program);
+    let mut command = Command::new(program);
     command
+        .args(arguments)
+        .arg(std::process::id().to_string())
+        .arg(&launch.program)
         .args(&launch.arguments)
         .env_clear()
         .envs(launch.environment.iter().map(|(name, value)| (name, value)))
@@ -80,8 +76,6 @@ fn command(launch: &Launch) -> Result<Command, String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    #[cfg(not(unix))]
-    command.kill_on_drop(true);
     Ok(command)
 }
 
@@ -113,16 +107,13 @@ async fn watch_process(
 
 /// Says how a process ended. A supervisor reports a signal as a shell does.
 fn describe(status: ExitStatus) -> String {
-    #[cfg(unix)]
-    {
-        use crate::supervisor::{CANNOT_START, SIGNALLED};
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        if code == Some(CANNOT_START) {
-            return "its program cannot be run".into();
-        }
-        if let Some(signal) = code.and_then(|code| code.checked_sub(SIGNALLED)).filter(|signal| *signal > 0) {
-            return format!("signal {signal}");
-        }
+    use crate::supervisor::{CANNOT_START, SIGNALLED};
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    if code == Some(CANNOT_START) {
+        return "its program cannot be run".into();
+    }
+    if let Some(signal) = code.and_then(|code| code.checked_sub(SIGNALLED)).filter(|signal| *signal > 0) {
+        return format!("signal {signal}");
     }
     match status.code() {
         Some(code) => format!("exit code {code}"),
@@ -135,18 +126,11 @@ struct RunningChild(Child);
 
 impl RunningChild {
     fn terminate(&mut self) {
-        #[cfg(unix)]
-        {
-            use rustix::process::{Pid, Signal, kill_process};
-            // The id is `None` after the process was waited for, so it is never that of another process.
-            let id = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-            if let Some(id) = id {
-                let _ = kill_process(id, Signal::TERM);
-            }
-        }
-        #[cfg(not(unix))]
-        {
-            let _ = self.0.start_kill();
+        use rustix::process::{Pid, Signal, kill_process};
+        // The id is `None` after the process was waited for, so it is never that of another process.
+        let id = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(id) = id {
+            let _ = kill_process(id, Signal::TERM);
         }
     }
 }

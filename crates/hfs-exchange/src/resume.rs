@@ -87,13 +87,10 @@ impl FileState {
         }
         file.seek(SeekFrom::Start(length.saturating_sub(COMPARED_BYTES)))?;
         file.take(COMPARED_BYTES.min(length)).read_to_end(&mut compared)?;
-        #[cfg(unix)]
         let identity = {
             use std::os::unix::fs::MetadataExt as _;
             (metadata.dev(), metadata.ino())
         };
-        #[cfg(not(unix))]
-        let identity = (0, 0);
         Ok(Some(Self { identity, length, hash: *blake3::hash(&compared).as_bytes() }))
     }
 }
@@ -194,7 +191,6 @@ mod tests {
             assert!(!is_continued(&path, &point), "{what}");
             assert_eq!(reader_of(&Source::file(&path), &point), None, "{what}");
         }
-        #[cfg(unix)]
         {
             let other = folder.path().join("b.jsonl");
             std::fs::write(&other, &early).unwrap();

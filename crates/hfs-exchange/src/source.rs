@@ -413,23 +413,16 @@ const TAIL_BYTES: u64 = 4096;
 const MAX_DEPTH: usize = 16;
 
 fn hash_metadata(hasher: &mut blake3::Hasher, path: &Path, metadata: &Metadata) {
+    use std::os::unix::fs::MetadataExt as _;
+
     let name = path.as_os_str().as_encoded_bytes();
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(&metadata.len().to_le_bytes());
     let modified = metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     hasher.update(&modified.map_or(0, |since| since.as_nanos()).to_le_bytes());
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-
-        let identity = [
-            metadata.dev().cast_signed(),
-            metadata.ino().cast_signed(),
-            metadata.ctime(),
-            metadata.ctime_nsec(),
-        ];
-        for number in identity {
-            hasher.update(&number.to_le_bytes());
-        }
+    let identity =
+        [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()];
+    for number in identity {
+        hasher.update(&number.to_le_bytes());
     }
 }
 
@@ -562,6 +555,10 @@ const PSEUDO_FILE_SYSTEMS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Opens a regular file. Never opens anything else: opening a FIFO or a device can block or have effects.
 pub(crate) fn open_file(path: &Path, links: Links) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use rustix::fs::OFlags;
+
     let rejected = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let check = |metadata: &Metadata| {
         if metadata.is_symlink() {
@@ -582,23 +579,13 @@ pub(crate) fn open_file(path: &Path, links: Links) -> io::Result<File> {
     if PSEUDO_FILE_SYSTEMS.iter().any(|root| real.starts_with(root)) {
         return Err(rejected("it is not a file on a disk"));
     }
-    let mut options = OpenOptions::new();
-    options.read(true);
     // The path may have been replaced since the check: the flags keep the call from blocking, and the file that was opened is
     // checked again.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-
-        use rustix::fs::OFlags;
-
-        let flags = match links {
-            Links::Follow => OFlags::NONBLOCK,
-            Links::Reject => OFlags::NONBLOCK | OFlags::NOFOLLOW,
-        };
-        options.custom_flags(flags.bits().cast_signed());
-    }
-    let file = options.open(path)?;
+    let flags = match links {
+        Links::Follow => OFlags::NONBLOCK,
+        Links::Reject => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+    };
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     check(&file.metadata()?)?;
     Ok(file)
 }
@@ -633,10 +620,7 @@ impl<'a> SpooledReader<'a> {
 
 impl Read for SpooledReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.position)?;
-        #[cfg(windows)]
-        let read = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.position)?;
         self.position += read as u64;
         Ok(read)
     }
@@ -686,7 +670,6 @@ mod tests {
         let bytes = vec![b'x'; usize::try_from(SPOOL_IN_MEMORY).unwrap() + 5];
         let source = Source::stream(&bytes[..]).unwrap();
         let Data::Spooled(file) = &source.data else { panic!("it is in memory") };
-        #[cfg(unix)]
         assert_eq!(std::os::unix::fs::MetadataExt::nlink(&file.metadata().unwrap()), 0);
         let (mut one, mut other) = (SpooledReader::new(file), SpooledReader::new(file));
         one.seek(SeekFrom::End(-3)).unwrap();
@@ -749,7 +732,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_link_changes_with_the_file_that_is_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -795,7 +777,6 @@ mod tests {
         assert_ne!(tree(), before);
     }
 
-    #[cfg(unix)]
     #[test]
     fn only_regular_files_are_opened() {
         use rustix::fs::{CWD, FileType, Mode, mknodat};

@@ -879,7 +879,6 @@ fn every_agent_below_the_folder_of_a_session_belongs_to_it() {
     assert_eq!(session.branches[1].name.as_deref(), Some("agent-b"));
 }
 
-#[cfg(unix)]
 #[test]
 fn links_and_special_files_in_a_folder_are_listed_and_never_followed() {
     let outside = tempfile::tempdir().unwrap();
@@ -935,7 +934,6 @@ fn links_and_special_files_in_a_folder_are_listed_and_never_followed() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_storage_folder_leads_to_no_file_outside_of_it() {
     let outside = tempfile::tempdir().unwrap();

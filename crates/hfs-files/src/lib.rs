@@ -110,7 +110,6 @@ impl TemporaryFolder {
         remove_abandoned_once(parent);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX);
-        #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
         for _ in 0..ATTEMPTS {
             let folder = builder.tempdir_in(parent)?;
@@ -155,7 +154,6 @@ impl TemporaryFolder {
     /// If the operating system refuses to pass on the lock.
     pub fn share_with_children(&self) -> io::Result<()> {
         // Each process that inherits the open folder holds its lock.
-        #[cfg(unix)]
         rustix::io::fcntl_setfd(&self.lock, rustix::io::FdFlags::empty())?;
         Ok(())
     }
@@ -195,15 +193,8 @@ pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<
     }
 }
 
-#[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// Waits for the lock of a file among processes, and holds it until the returned file is dropped. The lock is on a separate
@@ -224,7 +215,6 @@ pub fn lock_for_replacing(path: &Path) -> io::Result<File> {
 #[must_use]
 pub fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
@@ -236,7 +226,6 @@ pub fn private_options() -> OpenOptions {
 pub fn create_private_folders(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
 }
@@ -311,41 +300,22 @@ fn wait_for_lock(handle: &File) -> io::Result<()> {
 }
 
 /// Opens a file or folder whatever it is: without following a link, and without waiting for the writer of a pipe.
-#[cfg(unix)]
 fn open_to_lock(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(open(path, flags, Mode::empty())?.into())
 }
 
-#[cfg(not(unix))]
-fn open_to_lock(path: &Path) -> io::Result<File> {
-    File::open(path)
-}
-
 /// Whether a file belongs to the user of this process.
-#[cfg(unix)]
 fn is_own(metadata: &Metadata) -> bool {
     std::os::unix::fs::MetadataExt::uid(metadata) == rustix::process::geteuid().as_raw()
 }
 
-#[cfg(not(unix))]
-fn is_own(_: &Metadata) -> bool {
-    true
-}
-
 /// Whether a path leads to the file with this metadata.
-#[cfg(unix)]
 fn is_at(metadata: &Metadata, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::symlink_metadata(path)
         .is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()))
-}
-
-/// On other systems an open file cannot be removed.
-#[cfg(not(unix))]
-fn is_at(_: &Metadata, path: &Path) -> bool {
-    path.exists()
 }
 
 /// The parent of a relative path of one component is the empty path.
@@ -443,7 +413,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
-    #[cfg(unix)]
     #[test]
     fn only_the_user_can_access_them_and_links_and_pipes_are_left_alone() {
         use std::os::unix::fs::PermissionsExt;
@@ -467,7 +436,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_folder_that_a_child_uses_stays_after_its_process() {
         let parent = tempfile::tempdir().unwrap();

@@ -449,7 +449,6 @@ mod tests {
         assert_eq!(approvals.read().unwrap()["a"], expected);
         approvals.update("a", |_| None).unwrap();
         assert_eq!(approvals.read().unwrap().keys().collect::<Vec<_>>(), ["b"]);
-        #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(&approvals.path).unwrap().permissions().mode();

@@ -1,5 +1,4 @@
 //! The app on a real terminal, with fake ports.
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../examples/playground/no_files.rs"]

@@ -87,7 +87,6 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(path) {
         // Another process has created it at the same time.

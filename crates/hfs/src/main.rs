@@ -44,7 +44,6 @@ use crate::environment::Environment;
 use crate::output::console::{Console, OutputOptions};
 use crate::output::error::{CliError, EXIT_USAGE, ErrorDocument, Outcome};
 use crate::output::sanitize;
-#[cfg(unix)]
 use crate::wiring::programs::SUPERVISE;
 
 // Use mimalloc: parts of transcripts, events and rendered screens are allocated on one thread and freed on another, and
@@ -53,7 +52,6 @@ use crate::wiring::programs::SUPERVISE;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    #[cfg(unix)]
     if std::env::args_os().nth(1).is_some_and(|argument| argument == SUPERVISE) {
         return hfs_acp::supervise(std::env::args_os().skip(2));
     }

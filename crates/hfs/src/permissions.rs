@@ -575,7 +575,6 @@ mod tests {
         assert_eq!(silent.decide(&edit(&inside)).await.by, DecidedBy::Remembered);
         let mut outside =
             vec![PathBuf::from("/etc/hosts"), project.path().join("../x"), home.path().join("y")];
-        #[cfg(unix)]
         {
             std::os::unix::fs::symlink(home.path(), project.path().join("link")).unwrap();
             outside.push(project.path().join("link/z"));
@@ -629,7 +628,6 @@ mod tests {
         assert_eq!(permissions.remove(|index, _| index == 0).unwrap().len(), 1);
         assert_eq!(permissions.remove(|_, _| true).unwrap().len(), 2);
         assert_eq!(permissions.read().unwrap(), []);
-        #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = std::fs::metadata(&permissions.path).unwrap().permissions().mode();

@@ -133,7 +133,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn a_fifo_in_place_of_a_git_file_is_not_opened() {
         let make_fifo = |path: &Path| {
             assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());

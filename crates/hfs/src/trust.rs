@@ -513,7 +513,6 @@ mod tests {
         assert_ne!(folder.content_hash().unwrap(), before);
     }
 
-    #[cfg(unix)]
     #[test]
     fn links_are_not_followed_and_special_files_are_not_opened() {
         let (directory, folder, _) = folder();
@@ -527,7 +526,6 @@ mod tests {
         drop(socket);
     }
 
-    #[cfg(unix)]
     #[test]
     fn links_bring_neither_settings_nor_plugins() {
         let (directory, folder, _) = folder();

@@ -252,13 +252,11 @@ fn tool_results_folder(case: &Case) {
     let folder = case.folder.join("9e8061f6-8fe5-fe35-af31-538c37020605/tool-results");
     let secret = case.hfs.home().join("secret.txt");
     fs::write(&secret, "secretpipit").unwrap();
-    #[cfg(unix)]
     std::os::unix::fs::symlink(&secret, folder.join("tuP.txt")).unwrap();
     let shown = case.only_session();
     assert_eq!((case.found("hobbyfalcon"), case.found("secretpipit")), (1, 0));
     assert_calls_have_results(&shown);
     fs::remove_file(folder.join("b7x.txt")).unwrap();
-    #[cfg(unix)]
     std::os::unix::fs::symlink(&secret, folder.join("b7x.txt")).unwrap();
     let _ = case.hfs.run(&["import", "--full", &case.path("")]).ok();
     assert_eq!(case.found("secretpipit"), 0, "a link is not followed");

@@ -2,7 +2,6 @@
 //!
 //! `cargo xtask agents` installs them into target/agents and runs these tests with `HFS_REAL_AGENTS`. Without it they are
 //! skipped. `HFS_REAL_AGENT_REWINDS` is the number of rewinds for each agent.
-#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

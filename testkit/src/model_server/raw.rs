@@ -229,16 +229,10 @@ fn serve(
     Ok(())
 }
 
-#[cfg(unix)]
 fn reset(stream: &TcpStream) -> std::io::Result<()> {
     // With a linger time of zero, closing the socket resets the connection.
     rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?;
     Ok(())
-}
-
-#[cfg(not(unix))]
-fn reset(stream: &TcpStream) -> std::io::Result<()> {
-    stream.shutdown(Shutdown::Both)
 }
 
 pub(super) fn read_request(stream: &mut impl Read) -> std::io::Result<Option<RawRequest>> {

@@ -25,6 +25,10 @@ const FORBIDDEN_IN_CORE: &[&str] = &[
 /// APIs that only the binary may use: it alone reads the environment.
 const ONLY_IN_BINARY: &[&str] = &["env::var", "env::vars", "env::var_os", "env::vars_os", "env::home_dir"];
 
+/// Conditions for systems that hfs does not support: it needs the signals, permissions and terminals of Unix.
+const UNSUPPORTED_SYSTEMS: &[&str] =
+    &["cfg(unix", "cfg(windows", "cfg(not(unix", "cfg!(unix", "cfg!(windows", "std::os::windows"];
+
 /// Crates that contain unsafe code and so cannot inherit the workspace's lints, which forbid it.
 const CRATES_WITH_UNSAFE: &[&str] = &["hfs-machine-code"];
 
@@ -48,7 +52,7 @@ pub fn violations(workspace: &Workspace) -> Result<Vec<String>> {
 }
 
 /// The Rust files below `folder`, sorted. Skips build output and hidden folders.
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -79,6 +83,10 @@ fn in_file(path: &Path, text: &str) -> Vec<String> {
     }
     if VAGUE_NAMES.contains(&stem.as_ref()) {
         violations.push(format!("{shown}: the file name does not describe the content"));
+    }
+    if path.starts_with("crates") || path.starts_with("testkit") {
+        let conditions = UNSUPPORTED_SYSTEMS.iter().filter(|condition| text.contains(**condition));
+        violations.extend(conditions.map(|condition| format!("{shown}: {condition}: hfs is for Unix only")));
     }
     if let Some(name) = shipped_crate(path) {
         violations.extend(forbidden_uses(path, text, &forbidden_apis(name)));
@@ -145,6 +153,12 @@ mod tests {
         assert_eq!(count("crates/hfs-store/src/sqlite/mod.rs", ""), 1);
         assert_eq!(count("crates/hfs-store/src/utils.rs", ""), 1);
         assert_eq!(count("crates/hfs-store/src/sqlite.rs", ""), 0);
+    }
+
+    #[test]
+    fn code_for_systems_that_are_not_supported_is_rejected() {
+        assert_eq!(count("crates/hfs-store/src/db.rs", "#[cfg(windows)]\nfn lock() {}\n"), 1);
+        assert_eq!(count("crates/hfs-store/src/db.rs", "#[cfg(target_os = \"macos\")]\nfn lock() {}\n"), 0);
     }
 
     #[test]

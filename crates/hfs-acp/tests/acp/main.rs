@@ -1,6 +1,5 @@
 //! Integration tests of agents over the Agent Client Protocol, with a scripted agent in a process of its own.
 
-#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -125,12 +125,8 @@ fn open_folder(path: &Path) -> HostResult<Dir> {
 
 /// Opens without blocking. Opening a named pipe would otherwise wait for a process at its other end.
 fn non_blocking(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    {
-        use cap_std::fs::OpenOptionsExt;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
-    options
+    use cap_std::fs::OpenOptionsExt;
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
 }
 
 fn require_regular(file: File) -> HostResult<File> {
@@ -227,7 +223,6 @@ impl Host for InstanceState {
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs;

@@ -157,7 +157,6 @@ fn canonical(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs;

@@ -236,7 +236,6 @@ fn entry_points_and_links_outside_the_folder_are_refused() {
         let reason = invalid_reason(&[], &format!("entry_point: \"{entry}\"\n{HOOKS}"));
         assert!(reason.contains("entry_point"), "{entry}: {reason}");
     }
-    #[cfg(unix)]
     {
         let folder = home.add("linked", HOOKS, &[]);
         fs::remove_file(folder.join("plugin.wasm")).unwrap();
@@ -272,7 +271,6 @@ async fn an_export_with_wrong_types_is_refused() {
     assert_eq!(on_user_message(&plugins, "a").await, Verdict::Pass);
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn compiled_code_is_cached_in_a_private_folder() {
     use std::os::unix::fs::PermissionsExt;

@@ -252,7 +252,6 @@ mod tests {
         assert_eq!(open(&old).unwrap().paths.database, fs::canonicalize(&old).unwrap());
     }
 
-    #[cfg(unix)]
     #[test]
     fn another_name_of_the_file_leads_to_the_same_store() {
         let directory = tempfile::tempdir().unwrap();

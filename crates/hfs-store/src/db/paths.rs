@@ -76,7 +76,6 @@ impl Paths {
     /// Returns an error if the database is a hard link to a store that is used under another name. SQLite names the
     /// write-ahead log after the path, so two names of one file have two logs, each of which lacks the other's commits.
     pub(crate) fn check_links(&self) -> Result<()> {
-        #[cfg(unix)]
         if let Ok(metadata) = fs::metadata(&self.database)
             && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1
             && metadata.len() > 0
@@ -150,7 +149,7 @@ impl Paths {
     }
 
     pub(crate) fn file_id(&self) -> io::Result<FileId> {
-        file_id(&fs::metadata(&self.database)?)
+        Ok(file_id(&fs::metadata(&self.database)?))
     }
 
     /// The first of `<database><suffix>`, `<database><suffix>.1`, ... that does not exist.
@@ -192,7 +191,7 @@ pub(crate) fn directory_of(file: &Path) -> &Path {
 
 /// Makes the directory entry of a file durable.
 pub(crate) fn sync_directory_of(file: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(directory_of(file))?.sync_all() } else { Ok(()) }
+    File::open(directory_of(file))?.sync_all()
 }
 
 /// Deletes a file. Does nothing if there is none.
@@ -208,25 +207,15 @@ pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
     private_options().read(true).write(true).create_new(true).open(path)
 }
 
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
-fn file_id(metadata: &fs::Metadata) -> io::Result<FileId> {
+fn file_id(metadata: &fs::Metadata) -> FileId {
     use std::os::unix::fs::MetadataExt;
-    Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
-}
-
-/// On other systems an open file cannot be replaced, so no identity is needed.
-#[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "the signature is the same on all systems")]
-fn file_id(_: &fs::Metadata) -> io::Result<FileId> {
-    Ok(FileId { device: 0, inode: 0 })
+    FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn a_store_has_one_path_whatever_link_leads_to_it() {
         let directory = tempfile::tempdir().unwrap();

@@ -77,7 +77,6 @@ impl Input {
     }
 }
 
-#[cfg(unix)]
 mod source {
     use std::fs::File;
     use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -192,48 +191,6 @@ mod source {
             if sender.send(chunk).is_err() || is_last {
                 return;
             }
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod source {
-    use std::io;
-
-    use crossterm::event::{Event, KeyEventKind, read};
-    use tokio::sync::mpsc;
-
-    use super::parser::InputEvent;
-
-    /// Reads the console's events on a thread of its own. The system delivers them complete.
-    pub struct Source {
-        events: mpsc::UnboundedReceiver<io::Result<Event>>,
-    }
-
-    impl Source {
-        pub fn open(_kept: Vec<u8>, _typed_ahead: usize) -> io::Result<Self> {
-            let (sender, events) = mpsc::unbounded_channel();
-            std::thread::spawn(move || while sender.send(read()).is_ok() {});
-            Ok(Self { events })
-        }
-
-        /// Does nothing: the console cannot be shared with another program.
-        pub fn pause(&mut self) {}
-
-        pub fn resume(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        pub async fn read(&mut self) -> io::Result<Option<Vec<InputEvent>>> {
-            let Some(event) = self.events.recv().await else { return Ok(None) };
-            Ok(Some(match event? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => vec![InputEvent::Key(key)],
-                Event::Paste(text) => vec![InputEvent::Paste(text)],
-                Event::Mouse(mouse) => vec![InputEvent::Mouse(mouse)],
-                Event::FocusGained => vec![InputEvent::FocusGained],
-                Event::FocusLost => vec![InputEvent::FocusLost],
-                Event::Key(_) | Event::Resize(..) => Vec::new(),
-            }))
         }
     }
 }

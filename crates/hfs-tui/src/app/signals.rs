@@ -1,7 +1,6 @@
 //! Unix signals that the app handles.
 
 use super::job_control::StopSignal;
-#[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The effect of a signal on the app.
@@ -27,13 +26,11 @@ pub enum RedrawReason {
 /// Receives the signals that the app handles.
 pub struct Signals {
     stop: StopSignal,
-    #[cfg(unix)]
     others: Vec<(Signal, SignalAction)>,
 }
 
 impl Signals {
     /// Installs the signal handlers. A signal whose handler cannot be installed keeps its default behaviour.
-    #[cfg(unix)]
     pub fn listen() -> Self {
         use signal_hook::consts::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
         let terminating = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGABRT];
@@ -46,14 +43,7 @@ impl Signals {
         Self { stop: StopSignal::listen(), others: actions.filter_map(listen).collect() }
     }
 
-    /// Returns a value that never receives a signal.
-    #[cfg(not(unix))]
-    pub fn listen() -> Self {
-        Self { stop: StopSignal::listen() }
-    }
-
     /// Waits for the next signal.
-    #[cfg(unix)]
     pub async fn next(&mut self) -> SignalAction {
         let receivers = self.others.iter_mut().map(|(signal, action)| {
             Box::pin(async move {
@@ -72,13 +62,6 @@ impl Signals {
         }
     }
 
-    /// Waits for the next signal.
-    #[cfg(not(unix))]
-    pub async fn next(&mut self) -> SignalAction {
-        self.stop.next().await;
-        SignalAction::Stop
-    }
-
     /// Stops the process until it continues; see [`StopSignal::stop`].
     pub fn stop_process(&self) {
         self.stop.stop();
@@ -86,11 +69,6 @@ impl Signals {
 }
 
 /// Ends the process by a signal, so that the exit status shows it. Returns if the signal does not end processes.
-#[cfg(unix)]
 pub fn die_by_signal(number: i32) {
     let _ = signal_hook::low_level::emulate_default_handler(number);
 }
-
-/// Does nothing: other systems have no such signals.
-#[cfg(not(unix))]
-pub fn die_by_signal(_number: i32) {}

@@ -61,7 +61,6 @@ static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Keeps what the user has typed so far, including an incomplete line, as input of the app, so that it does not answer a
 /// question that hfs asks before the app starts. Returns whether anything was typed.
-#[cfg(unix)]
 pub fn keep_typed_ahead() -> bool {
     use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
     let stdin = stdin();
@@ -84,27 +83,14 @@ pub fn keep_typed_ahead() -> bool {
     kept.len() > before
 }
 
-/// Returns `false`: the console has no line mode to leave.
-#[cfg(not(unix))]
-pub fn keep_typed_ahead() -> bool {
-    false
-}
-
 /// Returns what [`keep_typed_ahead`] has kept.
 pub fn take_kept() -> Vec<u8> {
     std::mem::take(&mut *lock_unpoisoned(&KEPT))
 }
 
 /// Returns the number of bytes that the user has typed so far. Only complete lines are counted.
-#[cfg(unix)]
 pub fn typed_ahead() -> usize {
     rustix::io::ioctl_fionread(stdin()).ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
-}
-
-/// Returns 0: the console has no line mode to leave.
-#[cfg(not(unix))]
-pub fn typed_ahead() -> usize {
-    0
 }
 
 /// Checks that the app can run on the standard streams; `kind` is the kind of terminal, if it is known.

@@ -114,15 +114,10 @@ const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// Whether standard input is a pipe or a file. A terminal or another device has nothing to read, and a socket belongs to a
 /// supervisor such as systemd.
 fn is_piped_in() -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::fs::{FileType, fstat};
-        fstat(io::stdin()).is_ok_and(|stat| {
-            matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile)
-        })
-    }
-    #[cfg(not(unix))]
-    !io::stdin().is_terminal()
+    use rustix::fs::{FileType, fstat};
+    fstat(io::stdin()).is_ok_and(|stat| {
+        matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile)
+    })
 }
 
 /// Reads a text from standard input.

@@ -128,15 +128,9 @@ fn check_home(context: &Context) -> Check {
     Check::ok(NAME, root.display().to_string())
 }
 
-#[cfg(unix)]
 fn is_accessible_to_others(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_accessible_to_others(_path: &Path) -> bool {
-    false
 }
 
 fn check_config(context: &Context) -> Vec<Check> {

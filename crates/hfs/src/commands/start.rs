@@ -93,15 +93,9 @@ fn wants_app(context: &Context) -> bool {
 }
 
 /// Whether standard input can only be written: nohup replaces a terminal by such a file.
-#[cfg(unix)]
 fn was_started_by_nohup() -> bool {
     use rustix::fs::{OFlags, fcntl_getfl};
     fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::WRONLY)
-}
-
-#[cfg(not(unix))]
-fn was_started_by_nohup() -> bool {
-    false
 }
 
 fn next_steps(has_project_sessions: bool, has_sessions: bool) -> String {

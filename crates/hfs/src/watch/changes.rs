@@ -205,15 +205,9 @@ impl From<&notify::Error> for WatchError {
 }
 
 /// Whether the system refuses more watchers ("too many open files") or more watched folders ("no space").
-#[cfg(unix)]
 fn is_limit(error: &io::Error) -> bool {
     let limits = [rustix::io::Errno::NOSPC, rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     limits.iter().any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
-}
-
-#[cfg(not(unix))]
-const fn is_limit(_: &io::Error) -> bool {
-    false
 }
 
 fn is_about_folder(error: &notify::Error) -> bool {
@@ -230,17 +224,9 @@ fn is_about_folder(error: &notify::Error) -> bool {
 }
 
 fn folder_id(path: &Path) -> Option<FolderId> {
+    use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        Some((metadata.dev(), metadata.ino()))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = metadata;
-        Some((0, 0))
-    }
+    Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

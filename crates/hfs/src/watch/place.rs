@@ -481,7 +481,6 @@ mod tests {
         assert_eq!(import_all(&mut load([1; 32])).len(), 1);
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_new_folder_that_is_not_written_is_searched_once() {
         let folder = tempfile::tempdir().unwrap();

@@ -113,7 +113,6 @@ fn read_lines(source: impl Read + Send + 'static, sender: Sender<String>) {
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use std::cell::RefCell;
     use std::os::unix::fs::PermissionsExt as _;

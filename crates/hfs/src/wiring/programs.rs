@@ -390,25 +390,13 @@ pub fn find_program(command: &str, environment: &Environment) -> Option<PathBuf>
         return is_program(&path).then_some(path);
     }
     let folders = environment.get("PATH")?;
-    let names: &[String] = &if cfg!(windows) {
-        ["", ".exe", ".cmd"].map(|end| format!("{command}{end}")).to_vec()
-    } else {
-        vec![command.to_owned()]
-    };
-    let candidates = std::env::split_paths(folders)
-        .filter(|folder| folder.is_absolute())
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)));
-    candidates.into_iter().find(|path| is_program(path))
+    let folders = std::env::split_paths(folders).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(command)).find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    }
-    #[cfg(not(unix))]
-    path.is_file()
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// How to start an agent in the working directory.
@@ -563,7 +551,6 @@ mod tests {
         let path = format!(".:{}", folder.path().display());
         let environment = Environment::with_variables([("PATH", path.as_str())]);
         assert_eq!(find_program("agent", &environment), None);
-        #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -572,7 +559,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_tool_without_its_adapter_is_distinguished_from_one_that_is_missing() {
         use std::os::unix::fs::PermissionsExt;

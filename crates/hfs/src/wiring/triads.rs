@@ -404,7 +404,6 @@ mod tests {
         assert_eq!(config.model, None);
     }
 
-    #[cfg(unix)]
     #[test]
     fn mixed_triads_use_the_agents_that_are_installed() {
         use std::os::unix::fs::PermissionsExt;

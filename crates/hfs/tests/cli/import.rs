@@ -223,7 +223,6 @@ fn a_quiet_import_prints_nothing() {
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
 }
 
-#[cfg(unix)]
 #[test]
 fn special_files_are_refused_without_waiting() {
     let hfs = hfs();

@@ -206,7 +206,6 @@ fn a_plugin_of_scripts_is_installed_with_all_its_sources() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn installed_files_are_private_whatever_the_umask_and_the_permissions_of_the_source() {
     use std::os::unix::fs::PermissionsExt;

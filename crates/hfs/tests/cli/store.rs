@@ -91,7 +91,6 @@ fn a_file_that_is_no_store_is_refused_by_a_repair() {
     assert_eq!(std::fs::read_to_string(hfs.project().join("notes.txt")).unwrap(), "my notes");
 }
 
-#[cfg(unix)]
 #[test]
 fn every_created_file_is_private_to_the_user() {
     use std::os::unix::fs::PermissionsExt;

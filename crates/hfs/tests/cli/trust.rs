@@ -77,7 +77,6 @@ fn a_broken_project_configuration_is_reported_and_blocks_nothing() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn special_files_in_a_projects_folder_stop_no_command() {
     let hfs = hfs();
