@@ -32,9 +32,15 @@ Examples:
 
 A session is given as its name, its short id or a prefix of it, or @ for the newest, @-1 for the one before.";
 
+/// The version, in optimized builds with the commit and its date; see `build.rs`.
+const VERSION: &str = match option_env!("HFS_BUILD_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Save, search and continue conversations with LLM agents.
 #[derive(Debug, Parser)]
-#[command(name = "hfs", version, about, after_help = EXAMPLES, arg_required_else_help = false)]
+#[command(name = "hfs", version = VERSION, about, after_help = EXAMPLES, arg_required_else_help = false)]
 #[command(subcommand_value_name = "COMMAND", disable_help_subcommand = true, max_term_width = MAX_HELP_WIDTH)]
 pub struct Cli {
     /// Continue this project's newest session
