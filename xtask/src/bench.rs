@@ -1,8 +1,11 @@
 //! `cargo xtask bench` and `cargo xtask bench-smoke`.
 
+mod page;
+
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -22,6 +25,12 @@ pub struct Options {
     /// Print the rows as JSON lines instead of a table
     #[arg(long)]
     json: bool,
+    /// Also write docs/performance.md and its chart
+    #[arg(long)]
+    page: bool,
+    /// Do not run anything, but read the rows that `--json` printed before
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
     /// A folder with the conversations of LoCoMo, for the benchmark `recall`
     #[arg(long, value_name = "DIR")]
     locomo: Option<PathBuf>,
@@ -42,13 +51,22 @@ struct Row {
 
 /// Runs the benchmarks and prints their rows.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let names = selected_benchmarks(workspace, &options.names)?;
-    let mut command = cargo_bench(workspace, &names);
-    if let Some(folder) = &options.locomo {
-        let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
-        command.env("HFS_LOCOMO", folder);
+    let lines = match &options.rows {
+        Some(file) => rows_in(file)?,
+        None => {
+            let names = selected_benchmarks(workspace, &options.names)?;
+            let mut command = cargo_bench(workspace, &names);
+            if let Some(folder) = &options.locomo {
+                let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+                command.env("HFS_LOCOMO", folder);
+            }
+            run_and_collect_rows(command.args(["--", "--json"]), &names)?
+        }
+    };
+    if options.page {
+        let rows: Vec<&Row> = lines.iter().map(|(_, row)| row).collect();
+        page::write(workspace, &rows, &selected_benchmarks(workspace, &[])?, options.rows.as_deref())?;
     }
-    let lines = run_and_collect_rows(command.args(["--", "--json"]), &names)?;
     if options.json {
         lines.iter().for_each(|(line, _)| println!("{line}"));
     } else {
@@ -57,9 +75,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         let cells = lines.iter().map(|(_, row)| row.cells());
         print!("{}", aligned_table(&std::iter::once(header).chain(cells).collect::<Vec<_>>()));
     }
-    let missed = lines.iter().filter(|(_, row)| row.verdict.starts_with("MISSED")).count();
+    let missed = lines.iter().filter(|(_, row)| row.is_missed()).count();
     eprintln!("{} of {} targets missed", missed, lines.len());
     Ok(if options.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The rows of an earlier run, with their lines. Other lines are ignored.
+fn rows_in(file: &Path) -> Result<Vec<(String, Row)>> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let rows = text.lines().filter_map(|line| Some((line.to_owned(), serde_json::from_str(line).ok()?)));
+    Ok(rows.collect())
 }
 
 /// Runs every benchmark on tiny data, in the profile of the tests so that nothing is built twice.
@@ -119,6 +144,10 @@ fn run_and_collect_rows(command: &mut Command, names: &BTreeSet<String>) -> Resu
 }
 
 impl Row {
+    fn is_missed(&self) -> bool {
+        self.verdict.starts_with("MISSED")
+    }
+
     fn cells(&self) -> [String; 6] {
         let name = format!("{}: {}", self.bench, self.name);
         let ratio = self.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));

@@ -1,20 +1,40 @@
-//! `cargo xtask check`: source rules, the directions of dependencies between crates, formatting, lints and docs.
+//! `cargo xtask check`: source rules, dependencies, pages, formatting, lints and docs.
 
 mod source_rules;
 
+use std::fs;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::shell;
 use crate::workspace::{Package, Workspace};
+use crate::{book, pages, shell};
 
-/// Returns whether the workspace passes. Prints the reasons if it does not.
-type Step = fn(&Workspace) -> Result<bool>;
+pub use source_rules::rust_files;
+
+/// How a step ended. It has printed the reasons of a failure.
+#[derive(Debug)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// A program that the step needs is not installed.
+    LeftOut(String),
+}
+
+impl From<bool> for Outcome {
+    fn from(has_passed: bool) -> Self {
+        if has_passed { Self::Passed } else { Self::Failed }
+    }
+}
+
+type Step = fn(&Workspace) -> Result<Outcome>;
 
 const STEPS: &[(&str, Step)] = &[
     ("source rules", source_rules),
     ("dependencies", dependencies),
+    ("licenses and sources", licenses),
+    ("pages", check_pages),
+    ("book", build_book),
     ("formatting", formatting),
     ("lints", lints),
     ("docs", docs),
@@ -24,10 +44,16 @@ const STEPS: &[(&str, Step)] = &[
 pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     ensure_components()?;
     let mut failed = Vec::new();
+    let mut left_out = Vec::new();
     for (name, step) in STEPS {
-        if !step(workspace)? {
-            failed.push(*name);
+        match step(workspace)? {
+            Outcome::Passed => {}
+            Outcome::Failed => failed.push(*name),
+            Outcome::LeftOut(why) => left_out.push(format!("left out: {name}: {why}")),
         }
+    }
+    for line in left_out {
+        println!("{line}");
     }
     if failed.is_empty() {
         println!("check: ok");
@@ -49,35 +75,74 @@ fn ensure_components() -> Result<()> {
     Ok(())
 }
 
-fn source_rules(workspace: &Workspace) -> Result<bool> {
-    let violations = source_rules::violations(workspace)?;
-    for violation in &violations {
-        eprintln!("source rule: {violation}");
+/// Prints violations, and passes if there are none.
+fn report(kind: &str, violations: &[String]) -> Outcome {
+    for violation in violations {
+        eprintln!("{kind}: {violation}");
     }
-    Ok(violations.is_empty())
+    violations.is_empty().into()
 }
 
-fn dependencies(workspace: &Workspace) -> Result<bool> {
-    let violations = dependency_violations(&workspace.packages);
-    for violation in &violations {
-        eprintln!("dependency: {violation}");
+fn source_rules(workspace: &Workspace) -> Result<Outcome> {
+    Ok(report("source rule", &source_rules::violations(workspace)?))
+}
+
+fn dependencies(workspace: &Workspace) -> Result<Outcome> {
+    let mut violations = dependency_violations(&workspace.packages);
+    let path = workspace.root.join("Cargo.lock");
+    let lock = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    violations.extend(too_many_crates(&lock));
+    Ok(report("dependency", &violations))
+}
+
+/// `cargo deny`, if it is installed. It needs no network for these checks.
+fn licenses(workspace: &Workspace) -> Result<Outcome> {
+    if !shell::is_available(Command::new("cargo-deny").arg("--version")) {
+        return Ok(Outcome::LeftOut(
+            "cargo-deny is not installed; `cargo install cargo-deny --locked` installs it".into(),
+        ));
     }
-    Ok(violations.is_empty())
+    let arguments = ["deny", "--log-level", "error", "check", "licenses", "bans", "sources"];
+    Ok(shell::succeeds(shell::cargo(&workspace.root).args(arguments))?.into())
 }
 
-fn formatting(workspace: &Workspace) -> Result<bool> {
-    shell::succeeds(shell::cargo(&workspace.root).args(["fmt", "--all", "--check"]))
+fn check_pages(workspace: &Workspace) -> Result<Outcome> {
+    Ok(report("page", &pages::violations(workspace)?))
 }
 
-fn lints(workspace: &Workspace) -> Result<bool> {
+fn build_book(workspace: &Workspace) -> Result<Outcome> {
+    Ok(match book::build(workspace) {
+        Ok(Ok(_)) => Outcome::Passed,
+        Ok(Err(missing)) => Outcome::LeftOut(missing),
+        Err(error) => report("book", &[format!("{error:#}")]),
+    })
+}
+
+fn formatting(workspace: &Workspace) -> Result<Outcome> {
+    Ok(shell::succeeds(shell::cargo(&workspace.root).args(["fmt", "--all", "--check"]))?.into())
+}
+
+fn lints(workspace: &Workspace) -> Result<Outcome> {
     let arguments =
         ["clippy", "--workspace", "--all-targets", "--quiet", "--keep-going", "--", "-D", "warnings"];
-    shell::succeeds(shell::cargo(&workspace.root).args(arguments))
+    Ok(shell::succeeds(shell::cargo(&workspace.root).args(arguments))?.into())
 }
 
-fn docs(workspace: &Workspace) -> Result<bool> {
+fn docs(workspace: &Workspace) -> Result<Outcome> {
     let arguments = ["doc", "--workspace", "--no-deps", "--quiet", "--keep-going"];
-    shell::succeeds(shell::cargo(&workspace.root).args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
+    let mut doc = shell::cargo(&workspace.root);
+    Ok(shell::succeeds(doc.args(arguments).env("RUSTDOCFLAGS", "-D warnings"))?.into())
+}
+
+/// The number of crates in Cargo.lock may not grow beyond this without a decision. Each costs build time and trust, on every
+/// platform and also in tests.
+const MAX_CRATES: usize = 560;
+
+fn too_many_crates(lock: &str) -> Option<String> {
+    let count = lock.lines().filter(|line| *line == "[[package]]").count();
+    (count > MAX_CRATES).then(|| {
+        format!("Cargo.lock has {count} crates, more than {MAX_CRATES}: leave some out, or raise the number in {}", file!())
+    })
 }
 
 /// The libraries under `crates/`, each with the crates of this workspace that it may depend on. The binary may depend on
@@ -181,6 +246,13 @@ mod tests {
     fn no_shipped_crate_depends_on_the_testkit() {
         let binary = package("hfs", &[("hfs-store", None), ("testkit", None)]);
         assert_eq!(dependency_violations(&[binary]), ["hfs depends on testkit, which is for tests only"]);
+    }
+
+    #[test]
+    fn the_number_of_crates_is_limited() {
+        let lock = |count: usize| "[[package]]\nname = \"x\"\n".repeat(count);
+        assert_eq!(too_many_crates(&lock(MAX_CRATES)), None);
+        assert!(too_many_crates(&lock(MAX_CRATES + 1)).is_some());
     }
 
     #[test]

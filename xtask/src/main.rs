@@ -3,6 +3,7 @@
 
 mod agents;
 mod bench;
+mod book;
 mod check;
 mod crash;
 mod dist;
@@ -10,6 +11,8 @@ mod fuzz;
 mod guests;
 mod mcp;
 mod page_check;
+mod pages;
+mod reference;
 mod runtimes;
 mod shell;
 mod test;
@@ -32,7 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Check the code without running it: source rules, dependencies, formatting, lints, documentation
+    /// Check the code without running it: source rules, dependencies, pages, formatting, lints, documentation
     Check,
     /// Run all tests including doc tests; at the end, list skipped tests and the reasons
     Test(test::Options),
@@ -58,8 +61,12 @@ enum Task {
     Runtimes(runtimes::Options),
     /// Install the real Claude Code, Codex and opencode from npm, and test hfs with them and a fake model
     Agents(agents::Options),
-    /// Build a release archive with completions and licences in dist/
-    Dist,
+    /// Write the pages in docs/ that are generated from the code
+    Reference,
+    /// Build the pages as a book in target/book, with mdBook
+    Book,
+    /// Build a release archive and a Debian package in dist/, with interpreters, man pages, completions and licenses
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -88,7 +95,9 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Guests(options) => guests::run(&workspace, options),
         Task::Runtimes(options) => runtimes::run(&workspace, options),
         Task::Agents(options) => agents::run(&workspace, options),
-        Task::Dist => dist::run(&workspace),
+        Task::Reference => reference::run(&workspace),
+        Task::Book => book::run(&workspace),
+        Task::Dist(options) => dist::run(&workspace, options),
     }
 }
 

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, ValueOrigin};
 pub use file::{check_argument, list_in_file, read_project, read_text, set_in_file, unset_in_file};
+#[cfg(test)]
+pub use key::KeySpec;
 pub use key::{Key, ProjectPolicy, ValueType};
 pub use programs::{AgentEntry, BUILT_IN, Programs, ToolServerEntry, TranscriptFormat};
 pub use secret::{SecretReason, contains_secret};

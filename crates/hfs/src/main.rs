@@ -19,6 +19,8 @@ mod output;
 mod permissions;
 mod prices;
 mod project;
+#[cfg(test)]
+mod reference;
 mod resolve;
 mod terminal;
 mod trust;

@@ -41,7 +41,7 @@ pub enum TranscriptFormat {
 }
 
 impl TranscriptFormat {
-    const ALL: [Self; 4] = [Self::ClaudeCode, Self::Codex, Self::Opencode, Self::None];
+    pub const ALL: [Self; 4] = [Self::ClaudeCode, Self::Codex, Self::Opencode, Self::None];
 
     pub const fn as_str(self) -> &'static str {
         match self {

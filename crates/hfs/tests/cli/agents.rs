@@ -10,7 +10,7 @@ use testkit::cli::{Hfs, Key, Terminal};
 use super::{shown, text};
 
 /// The test of this binary that becomes the agent.
-const AGENT_TEST: &str = "agents::scripted_agent";
+pub const AGENT_TEST: &str = "agents::scripted_agent";
 
 #[test]
 fn scripted_agent() {

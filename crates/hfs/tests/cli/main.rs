@@ -21,6 +21,7 @@ mod leftovers;
 mod mcp;
 mod mcp_client;
 mod output;
+mod pages;
 mod plugin_authoring;
 #[path = "../../../hfs-plugins/tests/plugins/fixture.rs"]
 #[allow(dead_code, reason = "shared with the tests of hfs-plugins, which use more of it")]
