@@ -5,10 +5,11 @@ use std::time::Instant;
 use agent_client_protocol_schema::v1::{
     ContentBlock, ToolCallContent, ToolCallStatus, ToolCallUpdate, ToolKind,
 };
+use hfs_core::{DiffLine, changed_lines};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use crate::permission::ActionKind;
+use crate::permission::{ActionKind, FileChange, shown_content};
 
 /// Fields of a call whose content a message has as a part.
 const INPUT: &str = "rawInput";
@@ -18,6 +19,9 @@ const CONTENT: &str = "content";
 /// Where tools put the text of their output, if it is an object: the best form first.
 const OUTPUT_FIELDS: [&str; 6] =
     ["formatted_output", "aggregated_output", "output", "stdout", "text", "error"];
+
+/// Equal lines that are kept around the change of a file.
+const CONTEXT_LINES: usize = 3;
 
 /// A tool call as far as it is known.
 #[derive(Debug)]
@@ -128,10 +132,43 @@ impl ToolCallState {
         self.fields.get(INPUT).filter(|input| !is_empty(input))
     }
 
-    /// The arguments for the message: if the agent sends none, its description of the call.
+    /// The arguments for the message: if the agent sends none, its description of the call, and the changes of files in its
+    /// content.
     pub fn shown_input(&self) -> Value {
-        let described = || Value::Object(Map::from_iter([("title".to_owned(), self.title().into())]));
+        let described = || {
+            let title = ("title".to_owned(), self.title().into());
+            Value::Object(std::iter::once(title).chain(self.changes()).collect())
+        };
         self.input().cloned().unwrap_or_else(described)
+    }
+
+    /// The changes of files in the content, as the arguments of a tool that edits files: what changes, with the lines around it.
+    /// `rest` keeps the whole texts.
+    fn changes(&self) -> Vec<(String, Value)> {
+        let (changes, _) = shown_content(&self.content());
+        let named = |name: &str, value: String| (name.to_owned(), Value::String(value));
+        match changes.as_slice() {
+            [] => Vec::new(),
+            [FileChange { path, old: None, new }] => {
+                vec![named("path", path.display().to_string()), named("content", new.clone())]
+            }
+            [FileChange { path, old: Some(old), new }] => {
+                let lines = changed_lines(old, new, CONTEXT_LINES);
+                let text = |is_shown: fn(&DiffLine<'_>) -> bool| {
+                    let lines = lines.iter().filter(|line| is_shown(line)).map(line_text);
+                    lines.collect::<Vec<_>>().join("\n")
+                };
+                vec![
+                    named("path", path.display().to_string()),
+                    named("oldText", text(|line| !matches!(line, DiffLine::Added(_)))),
+                    named("newText", text(|line| !matches!(line, DiffLine::Removed(_)))),
+                ]
+            }
+            several => {
+                let files: String = several.iter().map(patch_of_file).collect();
+                vec![named("patch", format!("*** Begin Patch\n{files}*** End Patch"))]
+            }
+        }
     }
 
     /// The output as text.
@@ -199,6 +236,30 @@ impl ToolCallState {
     }
 }
 
+fn line_text<'a>(line: &DiffLine<'a>) -> &'a str {
+    match line {
+        DiffLine::Same(text) | DiffLine::Removed(text) | DiffLine::Added(text) => text,
+    }
+}
+
+/// The change of a file as a section of a patch.
+fn patch_of_file(change: &FileChange) -> String {
+    let FileChange { path, old, new } = change;
+    let verb = if old.is_some() { "Update" } else { "Add" };
+    let mut patch = format!("*** {verb} File: {}\n", path.display());
+    for line in changed_lines(old.as_deref().unwrap_or_default(), new, CONTEXT_LINES) {
+        let mark = match line {
+            DiffLine::Same(_) => ' ',
+            DiffLine::Removed(_) => '-',
+            DiffLine::Added(_) => '+',
+        };
+        patch.push(mark);
+        patch.push_str(line_text(&line));
+        patch.push('\n');
+    }
+    patch
+}
+
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -246,6 +307,7 @@ fn raw_output_text(raw: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use hfs_core::ToolInput;
     use serde_json::json;
 
     use super::*;
@@ -285,6 +347,31 @@ mod tests {
         ] {
             assert_eq!(call(&[update]).output(), output);
         }
+    }
+
+    #[test]
+    fn a_change_that_is_only_in_the_content_is_an_argument_of_the_call() {
+        let shown = |content: Value| {
+            call(&[json!({"toolCallId": "1", "title": "Edit a.rs", "content": content})]).shown_input()
+        };
+        let old: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        let change = json!({"type": "diff", "path": "/p/a.rs", "oldText": old,
+            "newText": old.replace("line 50\n", "line fifty\n")});
+        let input = shown(json!([change.clone()]));
+        let edit = (
+            "line 47\nline 48\nline 49\nline 50\nline 51\nline 52\nline 53",
+            "line 47\nline 48\nline 49\nline fifty\nline 51\nline 52\nline 53",
+        );
+        assert_eq!(ToolInput::of(&input), ToolInput::Edits { path: Some("/p/a.rs"), edits: vec![edit] });
+        let created = json!({"type": "diff", "path": "/p/b.rs", "oldText": null, "newText": "x"});
+        let input = shown(json!([created.clone()]));
+        assert_eq!(ToolInput::of(&input), ToolInput::File { path: "/p/b.rs", content: "x" });
+        let input = shown(json!([change.clone(), created]));
+        assert_eq!(ToolInput::of(&input).changed_files(), ["/p/a.rs", "/p/b.rs"]);
+        assert!(input["patch"].as_str().unwrap().contains("-line 50\n+line fifty\n"), "{input}");
+        // Arguments that the agent sends are not changed.
+        let update = json!({"toolCallId": "1", "rawInput": {"a": 1}, "content": [change]});
+        assert_eq!(call(&[update]).shown_input(), json!({"a": 1}));
     }
 
     #[test]
