@@ -113,7 +113,11 @@ fn render_hit(hit: &SearchHit, context: &Context) -> String {
         },
         palette,
     );
-    let snippet = sanitize::line(&hit.snippet)
+    // Text with many spaces, such as formatted JSON, would fill several rows.
+    let line = sanitize::line(&hit.snippet);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let snippet = words
+        .join(" ")
         .replace(SearchHit::MARK_START, &strong.render().to_string())
         .replace(SearchHit::MARK_END, &strong.render_reset().to_string());
     format!("{heading}\n  {snippet}\n")

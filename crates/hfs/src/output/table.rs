@@ -19,7 +19,8 @@ const MIN_FLEXIBLE_WIDTH: usize = 16;
 
 impl Table {
     /// An empty table. A heading that starts with `>` aligns its column to the right. The column with index `flexible`
-    /// is shortened if the table does not fit the terminal.
+    /// is shortened if the table does not fit the terminal. If that is not enough, the last columns are left out, and a line below
+    /// the table names them.
     pub fn new(headings: &[&'static str], flexible: usize) -> Self {
         Self {
             headings: headings.iter().map(|heading| heading.trim_start_matches('>')).collect(),
@@ -29,7 +30,7 @@ impl Table {
         }
     }
 
-    /// Adds a row of sanitized cells.
+    /// Adds a row of sanitized cells. A row of one cell is a title, which may be wider than its column.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
@@ -40,36 +41,61 @@ impl Table {
         let headings: Vec<String> = self.headings.iter().map(|heading| (*heading).to_owned()).collect();
         let mut out = format!("{0}{1}{0:#}\n", palette.heading, self.line(&headings, &widths));
         for row in &self.rows {
-            out.push_str(&self.line(row, &widths));
+            let line = match row.as_slice() {
+                [title] => width.map_or_else(|| title.clone(), |width| shorten(title, width)),
+                cells => self.line(cells, &widths),
+            };
+            out.push_str(&line);
             out.push('\n');
+        }
+        let left_out = self.headings.iter().zip(&widths).filter(|(_, width)| width.is_none());
+        let left_out: Vec<&str> = left_out.map(|(heading, _)| *heading).collect();
+        if !left_out.is_empty() {
+            out.push_str(&format!("too narrow for {}; --json prints everything\n", left_out.join(", ")));
         }
         out
     }
 
-    fn widths(&self, available: Option<usize>) -> Vec<usize> {
+    /// The width of each column; `None` for those that are left out.
+    fn widths(&self, available: Option<usize>) -> Vec<Option<usize>> {
         let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.width()).collect();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| row.len() > 1) {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.width());
             }
         }
-        if let Some(available) = available {
-            let total = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
-            let excess = total.saturating_sub(available);
-            if let Some(width) = widths.get_mut(self.flexible) {
-                *width = width.saturating_sub(excess).max(MIN_FLEXIBLE_WIDTH.min(*width));
+        let mut widths: Vec<Option<usize>> = widths.into_iter().map(Some).collect();
+        let Some(available) = available else { return widths };
+        let excess = |widths: &[Option<usize>]| {
+            let shown = widths.iter().flatten();
+            let total = shown.clone().sum::<usize>() + GAP.len() * shown.count().saturating_sub(1);
+            total.saturating_sub(available)
+        };
+        let flexible = widths.get(self.flexible).copied().flatten().unwrap_or(0);
+        let reserve = flexible.saturating_sub(MIN_FLEXIBLE_WIDTH);
+        for index in (1..widths.len()).rev().filter(|index| *index != self.flexible) {
+            if excess(&widths) <= reserve {
+                break;
             }
+            if let Some(width) = widths.get_mut(index) {
+                *width = None;
+            }
+        }
+        let excess = excess(&widths).min(reserve);
+        if let Some(Some(width)) = widths.get_mut(self.flexible) {
+            *width -= excess;
         }
         widths
     }
 
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
+    fn line(&self, cells: &[String], widths: &[Option<usize>]) -> String {
         let columns = cells.iter().zip(widths).zip(&self.right_aligned);
         let cells: Vec<String> = columns
-            .map(|((cell, width), right_aligned)| {
-                let cell = shorten(cell, *width);
+            .filter_map(|((cell, width), right_aligned)| {
+                let width = (*width)?;
+                let cell = shorten(cell, width);
                 let padding = " ".repeat(width.saturating_sub(cell.width()));
-                if *right_aligned { padding + &cell } else { cell + &padding }
+                Some(if *right_aligned { padding + &cell } else { cell + &padding })
             })
             .collect();
         cells.join(GAP).trim_end().to_owned()
@@ -106,6 +132,25 @@ mod tests {
             table.render(&Palette::default(), None),
             "ID   NAME      COUNT\na    日本語        7\nbcd  x       1234567\n"
         );
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out_and_named() {
+        let mut table = Table::new(&["NAME", ">CALLS", ">FILES", ">TIME"], 0);
+        table.row(vec!["a name that is long".into(), "1,234".into(), "5".into(), "6 min".into()]);
+        table.row(vec!["a title that is longer than any of the names".into()]);
+        let render = |width| table.render(&Palette::default(), Some(width));
+        assert_eq!(
+            render(50),
+            "NAME                 CALLS  FILES   TIME\na name that is long  1,234      5  6 min\n\
+             a title that is longer than any of the names\n"
+        );
+        assert_eq!(
+            render(30),
+            "NAME              CALLS  FILES\na name that is …  1,234      5\na title that is longer than a…\n\
+             too narrow for TIME; --json prints everything\n"
+        );
+        assert!(render(10).contains("too narrow for CALLS, FILES, TIME"), "{}", render(10));
     }
 
     #[test]

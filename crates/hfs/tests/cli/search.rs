@@ -34,6 +34,15 @@ fn messages_are_found_with_their_session_branch_and_seq() {
 }
 
 #[test]
+fn a_passage_with_many_spaces_takes_no_more_room_than_its_words() {
+    let hfs = hfs();
+    let message = format!("{{{0}\"zebra\":{0}[1],{0}\"ostrich\": 2 }}", " ".repeat(30));
+    let _ = hfs.run(&["chat", &message]).ok();
+    let found = hfs.run(&["search", "zebra", "--role", "user"]).ok().stdout;
+    assert!(found.contains(r#"{ "zebra": [1], "ostrich": 2 }"#), "{found}");
+}
+
+#[test]
 fn a_search_can_be_limited_to_a_project_and_a_tool() {
     let hfs = hfs();
     let _ = hfs.run(&["chat", "the zebra crossed the road"]).ok();

@@ -292,16 +292,16 @@ fn a_run_is_listed_and_shown_with_agents_negotiation_tokens_and_time() {
     cost        0 tokens in 13 calls
 
     Agents
-    AGENT                  ROLE          STATUS    CALLS  IN  OUT  TOKENS  MODEL
+    AGENT           ROLE          STATUS    CALLS  IN  OUT  TOKENS  MODEL
     makers (hierarchical)
-      orchestrator         orchestrator  complete      4   0    0       0  recall
-      worker-1             worker        complete      1   0    0       0  recall
-      worker-2             worker        complete      1   0    0       0  recall
+      orchestrator  orchestrator  complete      4   0    0       0  recall
+      worker-1      worker        complete      1   0    0       0  recall
+      worker-2      worker        complete      1   0    0       0  recall
     testers (dialectic)
-      proposer             proposer      complete      2   0    0       0  recall
-      critic               critic        complete      1   0    0       0  recall
-      synthesizer          synthesizer   complete      3   0    0       0  recall
-    integrator             integrator    complete      1   0    0       0  recall
+      proposer      proposer      complete      2   0    0       0  recall
+      critic        critic        complete      1   0    0       0  recall
+      synthesizer   synthesizer   complete      3   0    0       0  recall
+    integrator      integrator    complete      1   0    0       0  recall
 
     Answers  in full with -v
     AGENT                ANSWER                    TEXT
