@@ -21,8 +21,9 @@ use self::signals::{RedrawReason, SignalAction, Signals};
 use self::terminal::{AppTerminal, TerminalModes};
 use crate::chat::ExchangeInProgress;
 use crate::model::Model;
-use crate::ports::{AppParts, ErrorReport, Exit};
+use crate::ports::{AppParts, ErrorReport, Exit, Tone};
 use crate::protocol::{CopyOutcome, Effect, Msg, TerminalCommand};
+use crate::text::sanitize_line;
 use crate::theme::{Background, ColorDepth};
 use crate::update::{start, update};
 use crate::view::{selected_text, view};
@@ -39,6 +40,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKGROUND_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub use job_control::hold_stop_signal;
+pub use runner::is_store_empty;
 pub use signals::die_by_signal;
 pub use terminal::{keep_typed_ahead, require_terminal};
 
@@ -108,6 +110,8 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
         parts.suggestion_wording,
     );
     let session_list = parts.session_list;
+    let warnings =
+        parts.warnings.iter().map(|warning| sanitize_line(warning)).collect::<Vec<_>>().join(" · ");
     let (sender, receiver) = mpsc::unbounded_channel();
     let runner = Runner::new(parts, sender);
     let signals = Signals::listen();
@@ -137,7 +141,10 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
         is_finished: false,
     };
     app.read_size();
-    let effects = start(&mut app.model, session_list);
+    let mut effects = start(&mut app.model, session_list);
+    if !warnings.is_empty() {
+        effects.extend(app.model.notify(Tone::Warn, warnings));
+    }
     app.perform(effects).await?;
     // Fails if the terminal was closed. What was written is kept all the same.
     let ended = app.run_event_loop().await;

@@ -103,11 +103,20 @@ impl Editor {
 
     /// Replaces the fold before the cursor by its text. Returns `false` if there is none, or if its text must be folded.
     pub fn unfold(&mut self) -> bool {
-        let before = self.text().get(..self.cursor()).and_then(|before| before.chars().next_back());
-        let folded = before.and_then(|c| self.folds.get(c)).filter(|text| !fold::must_be_folded(text));
-        let Some(text) = folded.map(str::to_owned) else { return false };
+        let Some(text) = self.unfoldable().map(str::to_owned) else { return false };
         self.replace_before(&text);
         true
+    }
+
+    /// Whether [`unfold`](Self::unfold) would have an effect.
+    #[must_use]
+    pub fn can_unfold(&self) -> bool {
+        self.unfoldable().is_some()
+    }
+
+    fn unfoldable(&self) -> Option<&str> {
+        let before = self.text().get(..self.cursor())?.chars().next_back()?;
+        self.folds.get(before).filter(|text| !fold::must_be_folded(text))
     }
 
     /// Whether the whole text is selected.

@@ -27,12 +27,15 @@ mod transcript;
 mod update;
 mod view;
 
-pub use app::{TuiError, die_by_signal, hold_stop_signal, keep_typed_ahead, require_terminal, run};
+pub use app::{
+    TuiError, die_by_signal, hold_stop_signal, is_store_empty, keep_typed_ahead, require_terminal, run,
+};
 pub use hfs_engine::OnDuplicate;
 pub use ports::{
     AgentEntry, AgentQuestion, AgentState, AgentsView, AppParts, AppSettings, ApprovalRequest, Background,
     ColorDepth, ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, Exit, ExportFormat,
-    ExportRequest, Exported, FileChange, FoundTranscripts, ImportRequest, Imported, KeyMode, NoPlugins, Node,
-    OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision, PluginHost, PluginRow,
-    PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone, Transfer, Widget,
+    ExportRequest, Exported, FileChange, FoundPaths, FoundTranscripts, ImportRequest, Imported, KeyMode,
+    NoPlugins, Node, OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision,
+    PluginHost, PluginRow, PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone,
+    Transfer, Widget,
 };

@@ -436,7 +436,7 @@ fn draw_prompt(buffer: &mut Buffer, screen: Rect, render: &RenderContext, prompt
     let title = Line::styled(format!(" {} ", sanitize_line(&prompt.title)), theme.title());
     let hint = wrap(&[Fragment::new(sanitize_line(&prompt.hint), theme.dim)], width);
     let inner = canvas::window(buffer, screen, title, theme, (width, hint.len() + 3));
-    let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", &prompt.input);
+    let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", &prompt.input, "");
     canvas::lines(buffer, canvas::below(inner, 1), hint);
     let keys = canvas::hints(&[("Enter", "accept"), ("Esc", "cancel")], theme, width);
     canvas::line(buffer, last_row(inner), &keys);
@@ -450,6 +450,7 @@ pub fn draw_field(
     render: &RenderContext,
     prompt: &str,
     input: &Editor,
+    hint: &str,
 ) -> (u16, u16) {
     let before = sanitize(input.text().get(..input.cursor()).unwrap_or_default()).replace('\n', " ");
     let after = sanitize(input.text().get(input.cursor()..).unwrap_or_default()).replace('\n', " ");
@@ -461,6 +462,7 @@ pub fn draw_field(
         Span::styled(prompt.to_owned(), render.theme.accent),
         Span::styled(visible.to_owned(), render.theme.text),
         Span::styled(after, render.theme.text),
+        Span::styled(if input.is_empty() { hint.to_owned() } else { String::new() }, render.theme.dim),
     ]);
     canvas::line(buffer, area, &line);
     (area.x + canvas::as_u16(column).min(area.width.saturating_sub(1)), area.y)
@@ -479,7 +481,14 @@ fn draw_palette(
     let height = usize::from(screen.height).saturating_sub(8).min(14);
     let title = Line::styled(" Commands ", theme.title());
     let inner = canvas::window(buffer, screen, title, theme, (width, height + 2));
-    let cursor = draw_field(buffer, canvas::row(inner, 0), render, "❯ ", query);
+    let cursor = draw_field(
+        buffer,
+        canvas::row(inner, 0),
+        render,
+        "❯ ",
+        query,
+        "a command, or a word of its description",
+    );
     if rows.is_empty() {
         canvas::line(buffer, canvas::row(inner, 2), &Line::styled("no command matches", theme.dim));
     }
@@ -550,7 +559,7 @@ fn draw_history(
         let text = truncate(&sanitize_line(text), usize::from(inner.width));
         canvas::line(buffer, area, &Line::styled(text, style));
     }
-    draw_field(buffer, canvas::row(inner, height + 1), render, "search ❯ ", query)
+    draw_field(buffer, canvas::row(inner, height + 1), render, "search ❯ ", query, "")
 }
 
 /// Returns the lines of an approval above its choices.

@@ -72,6 +72,8 @@ pub struct Model {
     pub last_text_key: Option<Timestamp>,
     /// Whether the open modal has received no key yet.
     pub modal_is_new: bool,
+    /// Whether the last key wrote into the input although a question is open.
+    pub is_writing_below_modal: bool,
     /// Text that is selected with the mouse.
     pub mouse_selection: Option<MouseSelection>,
     /// Whether a long message is being laid out in the background.
@@ -170,6 +172,7 @@ impl Model {
             closing_esc_at: None,
             last_text_key: None,
             modal_is_new: true,
+            is_writing_below_modal: false,
             mouse_selection: None,
             is_laying_out: false,
             spinner_frame: 0,

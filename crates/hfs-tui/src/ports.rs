@@ -48,6 +48,8 @@ pub struct AppParts {
     pub drafts: Arc<dyn Drafts>,
     /// What agents ask while they work; `None` if no agent asks.
     pub questions: Option<mpsc::UnboundedReceiver<AgentQuestion>>,
+    /// What the user should know from the start. What was printed before the app drew its first frame is out of sight.
+    pub warnings: Vec<String>,
 }
 
 /// A question of an agent, or the number of those that wait for it.
@@ -324,9 +326,18 @@ pub trait Transfer: Send + Sync {
     }
 
     /// Lists the paths that begin with the typed text.
-    fn complete_path(&self, _typed: &str) -> Vec<String> {
-        Vec::new()
+    fn complete_path(&self, _typed: &str) -> FoundPaths {
+        FoundPaths::default()
     }
+}
+
+/// Paths that begin with a typed text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundPaths {
+    /// The paths; those of folders end with a slash.
+    pub paths: Vec<String>,
+    /// Number of further paths, which are not listed.
+    pub left_out: usize,
 }
 
 /// Keeps what the user has written and not sent when the app ends, until the conversation is opened again. `None` stands for a

@@ -292,6 +292,8 @@ impl Preview {
         let theme = &render.theme;
         let title = Line::styled(format!(" {title} "), theme.dim);
         let inner = canvas::panel(buffer, area, title, theme, false);
+        // Messages of the user begin with a bar, which would touch the border.
+        let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         if let Some(error) = &self.error {
             let lines = wrap_text(&sanitize_line(error), theme.bad, usize::from(inner.width));
             canvas::lines(buffer, inner, lines);

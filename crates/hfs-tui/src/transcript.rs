@@ -339,7 +339,8 @@ impl Transcript {
         }
         let Some((seq, _)) = self.block(index, layout, tail) else { return };
         self.scroll = Scroll::At { seq, line };
-        if self.top(layout, tail, height).2 && self.at_end && rows > 0 {
+        // The end is also still visible if there is nothing above to scroll to.
+        if self.top(layout, tail, height).2 && self.at_end {
             self.scroll = Scroll::Follow;
         }
     }

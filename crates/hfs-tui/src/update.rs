@@ -257,7 +257,9 @@ impl Model {
             // A question that appears while the user is typing gets no key until the user pauses: its first letter would
             // answer it.
             let is_typed = is_text_key(key) || matches!(key.code, KeyCode::Enter | KeyCode::Backspace);
-            let outcome = if modal.appears_by_itself() && is_typing && is_typed && self.modal_is_new {
+            let is_written =
+                (is_typed && self.modal_is_new) || (is_text_key(key) && self.is_writing_below_modal);
+            let outcome = if modal.appears_by_itself() && is_typing && is_written {
                 ModalOutcome::NotForModal
             } else {
                 self.modal_is_new = false;
@@ -265,10 +267,13 @@ impl Model {
             };
             self.modals.push(modal);
             if matches!(outcome, ModalOutcome::NotForModal) {
+                // The next letters are not answers either, until a pause.
+                self.is_writing_below_modal = is_text_key(key);
                 return self.handle_key_below_modals(key);
             }
             // The key did not insert its character.
             self.last_text_key = None;
+            self.is_writing_below_modal = false;
             if key.code == KeyCode::Esc {
                 if matches!(outcome, ModalOutcome::StopTurn)
                     && let Some(effects) = self.ignore_repeated_esc()
@@ -326,6 +331,8 @@ impl Model {
             ModalOutcome::SendOnFork(conversation, text) => self.send_on_fork(conversation, text),
             ModalOutcome::Postponed(plugin) => {
                 self.postponed_plugins.push(plugin);
+                // The user is answering such questions now, and not later in the middle of something else.
+                self.ask_for_approval();
                 Vec::new()
             }
             ModalOutcome::Permission(id, answer) => vec![Request::AnswerPermission { id, answer }.into()],

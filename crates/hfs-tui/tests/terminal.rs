@@ -71,6 +71,7 @@ fn run(agent: Arc<dyn Agent>, clock: Arc<dyn Clock>, plugins: Arc<dyn PluginHost
         plugins,
         drafts: Arc::new(NoFiles),
         questions: None,
+        warnings: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(hfs_tui::run(parts)).unwrap();

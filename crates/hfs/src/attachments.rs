@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hfs_agents::MAX_IMAGE_BYTES;
 use hfs_core::{Attachment, ContentHash, plain_reason};
 use hfs_engine::{OutgoingAttachment, OutgoingMessage, SendError};
+use hfs_tui::FoundPaths;
 
 use crate::environment::Environment;
 
@@ -115,7 +116,7 @@ fn without_paths(text: &str, written: &[String], names: &[String]) -> String {
 
 /// The paths that complete what the user has typed after `@`, folders with a slash at their end. Hidden files only if
 /// the typed name begins with a dot.
-pub fn complete(typed: &str, environment: &Environment) -> Vec<String> {
+pub fn complete(typed: &str, environment: &Environment) -> FoundPaths {
     let (folder, prefix) = typed.rfind('/').map_or(("", typed), |slash| typed.split_at(slash + 1));
     let listed = std::fs::read_dir(resolve(folder, environment));
     let mut found: Vec<(bool, String)> = Vec::new();
@@ -131,8 +132,9 @@ pub fn complete(typed: &str, environment: &Environment) -> Vec<String> {
     }
     // Folders first, then by name.
     found.sort();
+    let left_out = found.len().saturating_sub(MAX_COMPLETIONS);
     found.truncate(MAX_COMPLETIONS);
-    found.into_iter().map(|(_, path)| path).collect()
+    FoundPaths { paths: found.into_iter().map(|(_, path)| path).collect(), left_out }
 }
 
 /// Resolves a path that the user wrote; `file://` introduces an absolute path.
@@ -319,10 +321,16 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let environment = environment(folder.path());
-        assert_eq!(complete("", &environment), ["src/", "README", "setup.py"]);
-        assert_eq!(complete("S", &environment), ["src/", "setup.py"]);
-        assert_eq!(complete("src/", &environment), ["src/main.rs"]);
-        assert_eq!(complete(".", &environment), [".env"]);
-        assert_eq!(complete("none/x", &environment), [] as [&str; 0]);
+        assert_eq!(complete("", &environment).paths, ["src/", "README", "setup.py"]);
+        assert_eq!(complete("S", &environment).paths, ["src/", "setup.py"]);
+        assert_eq!(complete("src/", &environment).paths, ["src/main.rs"]);
+        assert_eq!(complete(".", &environment).paths, [".env"]);
+        assert_eq!(complete("none/x", &environment).paths, [] as [&str; 0]);
+        assert_eq!(complete("", &environment).left_out, 0);
+        for index in 0..MAX_COMPLETIONS {
+            std::fs::write(folder.path().join(format!("more-{index}")), "").unwrap();
+        }
+        let found = complete("", &environment);
+        assert_eq!((found.paths.len(), found.left_out), (MAX_COMPLETIONS, 3));
     }
 }

@@ -20,8 +20,8 @@ use hfs_exchange::{
 use hfs_tui::{
     AgentEntry, AgentState, AgentsView, AppParts, AppSettings, Background, ColorDepth, ConfigChange,
     ConfigEntry, Configuration, ErrorReport, ExportFormat as ExportFormatEntry, ExportRequest, Exported,
-    FoundTranscripts, ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress, SessionScope,
-    Transfer,
+    FoundPaths, FoundTranscripts, ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress,
+    SessionScope, Transfer,
 };
 
 use crate::args::GlobalArgs;
@@ -83,7 +83,9 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
         .build()
         .map_err(|error| CliError::io("start the asynchronous runtime", error))?;
     let store = Arc::clone(context.store()?);
-    let importing = import_in_background(context, Arc::clone(&store));
+    // With a list of sessions there is nothing to ask.
+    let asks_first = matches!(start_screen, StartScreen::NewSession);
+    let importing = import_in_background(context, Arc::clone(&store), asks_first);
     let mut remaining = 0;
     let mut importing = match start_screen {
         // What is new may be the session to open, or has to be in the list.
@@ -133,6 +135,7 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
             plugins,
             drafts: Arc::new(DraftFiles::new(&context.home, context.project())),
             questions: Some(questions),
+            warnings,
         };
         hfs_tui::run(parts).await.map_err(CliError::from)
     })?;
@@ -154,10 +157,14 @@ pub fn run(start_screen: StartScreen, context: &Context) -> Result<Outcome, CliE
 }
 
 /// Imports what other tools have written on another thread, so that the first screen does not wait for it. Returns the number of
-/// transcripts that remain.
-fn import_in_background(context: &Context, store: Arc<dyn Store>) -> JoinHandle<usize> {
+/// transcripts that remain. With `asks_first`, nothing is imported into an empty store: the app offers to, and a faster import would
+/// leave it nothing to offer.
+fn import_in_background(context: &Context, store: Arc<dyn Store>, asks_first: bool) -> JoinHandle<usize> {
     let (global, environment) = (context.global.clone(), context.environment.clone());
     std::thread::spawn(move || {
+        if asks_first && hfs_tui::is_store_empty(store.as_ref()) {
+            return 0;
+        }
         let context = Context::new(global, environment, false);
         context.map_or(0, |context| import_for_a_moment(&context.with_store(store)))
     })
@@ -617,7 +624,7 @@ impl Transfer for FileTransfer {
         attachments::attach_mentioned(text, &self.environment)
     }
 
-    fn complete_path(&self, typed: &str) -> Vec<String> {
+    fn complete_path(&self, typed: &str) -> FoundPaths {
         attachments::complete(typed, &self.environment)
     }
 

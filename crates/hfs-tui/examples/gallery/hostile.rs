@@ -53,7 +53,7 @@ impl HostileText {
                 recent.sessions.iter_mut().for_each(|row| self.insert_into_summary(row));
                 self.insert_all(recent.last_words.iter_mut().map(|(_, text)| text));
             }
-            Msg::PathsCompleted(completion) => self.insert_all(&mut completion.paths),
+            Msg::PathsCompleted(completion) => self.insert_all(&mut completion.found.paths),
             Msg::PicturesNotSeen { names } => self.insert_all(names),
             Msg::ExportPrepared { result: Ok(choices), .. } => {
                 for (format, path) in choices {

@@ -144,6 +144,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plugins: Arc::new(NoPlugins),
         drafts: Arc::new(NoFiles),
         questions: None,
+        warnings: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(hfs_tui::run(parts))?;

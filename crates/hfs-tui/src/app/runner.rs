@@ -246,8 +246,8 @@ impl Runner {
             Request::CompletePath(typed) => {
                 let transfer = Arc::clone(&self.transfer);
                 self.run(move |_| {
-                    let paths = transfer.complete_path(&typed);
-                    Msg::PathsCompleted(PathCompletion { typed, paths })
+                    let found = transfer.complete_path(&typed);
+                    Msg::PathsCompleted(PathCompletion { typed, found })
                 });
             }
             Request::ReadPreview { source, request_id } => {
@@ -774,8 +774,9 @@ fn shorten_for_preview(message: &mut Message) {
     }
 }
 
-/// Whether the store has no sessions, neither active nor in the trash.
-fn is_store_empty(store: &dyn Store) -> bool {
+/// Whether the store has no sessions, neither active nor in the trash. The app then offers to import transcripts that it finds.
+#[must_use]
+pub fn is_store_empty(store: &dyn Store) -> bool {
     let page = PageRequest::first(1);
     let has_none = |trashed| {
         let filter = SessionFilter { trashed, ..SessionFilter::default() };

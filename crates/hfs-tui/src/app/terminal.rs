@@ -10,7 +10,7 @@ use base64::Engine as _;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::style::Print;
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+    self, BeginSynchronizedUpdate, Clear, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
     disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{cursor, execute, queue};
@@ -290,10 +290,21 @@ fn set_up(modes: TerminalModes) -> std::io::Result<()> {
     let was_acquired = ACQUIRED.swap(true, Ordering::SeqCst);
     // If the terminal is set up already, as after SIGCONT, the flags must not be pushed twice.
     let push_keys = modes.extended_keys && !EXTENDED_KEYS.swap(modes.extended_keys, Ordering::SeqCst);
+    enter(&mut stdout(), modes, !was_acquired, push_keys)
+}
+
+fn enter(
+    output: &mut impl Write,
+    modes: TerminalModes,
+    save_title: bool,
+    push_keys: bool,
+) -> std::io::Result<()> {
     execute!(
-        stdout(),
-        Print(if was_acquired { "" } else { SAVE_TITLE }),
+        output,
+        Print(if save_title { SAVE_TITLE } else { "" }),
         EnterAlternateScreen,
+        // A terminal may have no alternate screen, as the Linux console, and frames do not write blank cells.
+        Clear(terminal::ClearType::All),
         EnableBracketedPaste,
         Print(FOCUS_ON),
         Print(if push_keys { EXTENDED_KEYS_ON } else { "" }),
@@ -339,4 +350,21 @@ fn install_panic_hook() -> Arc<PanicHook> {
 fn restore_panic_hook(previous: &Arc<PanicHook>) {
     let previous = Arc::clone(previous);
     panic::set_hook(Box::new(move |info| previous(info)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_is_drawn_on_a_blank_screen_also_without_an_alternate_screen() {
+        let mut bytes = Vec::new();
+        enter(&mut bytes, TerminalModes { mouse: true, extended_keys: true }, true, true).unwrap();
+        let sequences = String::from_utf8(bytes).unwrap();
+        assert!(sequences.contains("\x1b[?1049h"), "{sequences:?}");
+        let mut terminal = vt100::Parser::new(4.try_into().unwrap(), 40.try_into().unwrap(), 0);
+        terminal.process(b"$ make\r\nwarning: unused\r\n$ hfs");
+        terminal.process(sequences.replace("\x1b[?1049h", "").as_bytes());
+        assert_eq!(terminal.screen().contents().trim(), "");
+    }
 }

@@ -312,8 +312,9 @@ impl Model {
         result: Result<Compaction, CompactError>,
     ) -> Vec<Effect> {
         self.chat.conversation = conversation;
-        self.chat.exchange = None;
-        if result.is_err() {
+        let is_stopped = self.chat.exchange.take().is_some_and(|exchange| exchange.is_stopping)
+            && matches!(result, Err(CompactError::Agent(AgentError::Cancelled)));
+        if result.is_err() && !is_stopped {
             self.move_queue_to_input();
         }
         let mut effects = match result {
@@ -334,10 +335,13 @@ impl Model {
         effects
     }
 
+    /// Stops the exchange. What was queued for the end of the reply returns to the input at once: what is submitted from now
+    /// on is meant to be sent, however long the agent takes to stop.
     pub(crate) fn interrupt(&mut self) -> Vec<Effect> {
         match &mut self.chat.exchange {
             Some(exchange) if !exchange.is_stopping => {
                 exchange.is_stopping = true;
+                self.move_queue_to_input();
                 vec![Request::Interrupt.into()]
             }
             _ => Vec::new(),
@@ -517,7 +521,10 @@ impl Model {
         let mut exchange = self.chat.exchange.take();
         let started_at = exchange.as_ref().map_or(self.render.now, |exchange| exchange.reply.started_at);
         let is_complete = matches!(&outcome, Ok(done) if done.failure.is_none());
-        if !is_complete {
+        // What is still in the queue was submitted after the user stopped the reply.
+        let is_stopped = exchange.as_ref().is_some_and(|exchange| exchange.is_stopping)
+            && matches!(&outcome, Ok(Exchange { failure: Some(AgentError::Cancelled), .. }));
+        if !is_complete && !is_stopped {
             self.move_queue_to_input();
         }
         let mut effects = match outcome {

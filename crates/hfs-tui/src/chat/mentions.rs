@@ -2,6 +2,7 @@
 //! files are attached when the message is sent.
 
 use crate::model::Model;
+use crate::ports::FoundPaths;
 use crate::protocol::{Effect, Request};
 
 /// Pictures whose path becomes a mention when it is pasted, as terminals paste a file that is dropped on them.
@@ -12,8 +13,8 @@ const PICTURE_EXTENSIONS: [&str; 5] = ["png", "jpg", "jpeg", "gif", "webp"];
 pub struct PathCompletion {
     /// What the user had typed after the at sign when they were requested.
     pub typed: String,
-    /// The paths; those of folders end with a slash.
-    pub paths: Vec<String>,
+    /// The paths that were found.
+    pub found: FoundPaths,
 }
 
 impl Model {
@@ -41,9 +42,15 @@ impl Model {
     pub(crate) fn mention_completions(&self) -> &[String] {
         let typed = self.typed_mention().map(|(_, typed)| typed);
         match &self.chat.paths {
-            Some(completion) if Some(completion.typed.as_str()) == typed => &completion.paths,
+            Some(completion) if Some(completion.typed.as_str()) == typed => &completion.found.paths,
             _ => &[],
         }
+    }
+
+    /// Number of paths that complete the mention before the cursor and are not listed.
+    pub(crate) fn left_out_mentions(&self) -> usize {
+        let is_shown = !self.mention_completions().is_empty();
+        self.chat.paths.as_ref().filter(|_| is_shown).map_or(0, |completion| completion.found.left_out)
     }
 
     /// Replaces the mention before the cursor by one of this path. A space follows a file, since it is complete.

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::{ChatLayout, Progress, sidebar};
+use super::{ChatLayout, Progress, SaveState, sidebar};
 use crate::canvas;
 use crate::editor::{KeyMode, VimMode, fold_label};
 use crate::modal::draw_suggestion;
@@ -84,17 +84,25 @@ fn draw_start_screen(model: &Model, buffer: &mut Buffer, area: Rect) {
         key("Ctrl+P", "search all commands"),
         key("Ctrl+S", "your sessions"),
         key("F1", "keys and help"),
-        Line::default(),
     ];
     let found = model.agents.agents.iter().filter(|agent| agent.is_found());
     let found: Vec<String> = found.map(|agent| sanitize_line(&agent.title)).collect();
-    if model.is_unconfigured() && !found.is_empty() {
+    // The list of agents arrives a moment later.
+    let needs_key =
+        model.agent.model.is_none() && (model.agents.agents.is_empty() || model.is_unconfigured());
+    let offers_agents = model.is_unconfigured() && !found.is_empty();
+    if offers_agents || needs_key {
+        lines.push(Line::default());
+    }
+    if offers_agents {
         let meaning = format!("{}: your first message asks who answers", found.join(", "));
         lines.push(key("Found here", &meaning));
-    } else {
+    } else if needs_key {
         lines.push(key("No key", "import, search, rewind, export; replies quote your sessions"));
     }
-    lines.push(key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"));
+    if needs_key {
+        lines.push(key("With a key", "models reply: ANTHROPIC_, OPENAI_, GEMINI_API_KEY; or Ollama"));
+    }
     // In emacs mode, Ctrl+P moves the cursor.
     if model.render.settings.keys == KeyMode::Emacs {
         lines.retain(|line| !line.to_string().starts_with("Ctrl+P"));
@@ -216,6 +224,13 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         keys.spans.insert(0, Span::raw("  "));
         lines.push(keys);
     }
+    // The status bar has room for the beginning of the reason only. At the end of the exchange, the error banner has it.
+    if let (SaveState::NotSaved(reason), true) = (&model.chat.save, model.chat.is_busy()) {
+        let text = format!("✗ not saved: {}", sanitize_line(reason));
+        lines.extend(wrap(&[Fragment::new(text, theme.bad)], width));
+        let text = "  The text stays here, and hfs tries again with each piece of the reply.";
+        lines.extend(wrap(&[Fragment::new(text, theme.dim)], width));
+    }
     if !model.has_sidebar() {
         lines.extend(plan_lines(model, width, PLAN_ROWS));
         lines.extend(sidebar::working_agents(model, width));
@@ -310,7 +325,8 @@ fn shown_text(row: &str) -> String {
     row.graphemes(true).map(|grapheme| fold_label(grapheme).unwrap_or_else(|| grapheme.to_owned())).collect()
 }
 
-/// Returns the text in the upper border of the input: a pending confirmation, a notice, or the exchange in progress.
+/// Returns the text in the upper border of the input: a pending confirmation or a notice, and the exchange in progress. If there
+/// is not enough room for both, how long the exchange takes and how it is stopped remains, or else the first text alone.
 fn input_title(model: &Model, width: usize) -> Line<'static> {
     let theme = &model.render.theme;
     let (text, style) = if let Some((pending, _)) = model.pending_confirmation {
@@ -322,22 +338,41 @@ fn input_title(model: &Model, width: usize) -> Line<'static> {
         (text.to_owned(), theme.warn)
     } else if let Some(notice) = &model.notice {
         (sanitize_line(&notice.text), theme.tone(notice.tone))
-    } else if let Some(exchange) = &model.chat.exchange {
-        let spin = SPINNER.get(model.spinner_frame % SPINNER.len()).copied().unwrap_or_default();
-        let (activity, end) = current_activity(model);
-        let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
-        let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
-        let (before, after) = if model.render.settings.animations {
-            (format!("{spin} "), format!("{end} · {time} · {stop}"))
-        } else {
-            (String::new(), format!("{end} · {stop}"))
-        };
-        let room = width.saturating_sub(2 + display_width(&before) + display_width(&after));
-        (format!("{before}{}{after}", truncate(&activity, room)), theme.accent)
     } else {
-        return Line::default();
+        let progress = exchange_progress(model, width.saturating_sub(2), true);
+        let spans = progress.map(|progress| Span::styled(format!(" {progress} "), theme.accent));
+        return spans.map(Line::from).unwrap_or_default();
     };
-    Line::from(Span::styled(format!(" {} ", truncate(&text, width.saturating_sub(2))), style))
+    let mut spans = vec![Span::styled(format!(" {} ", truncate(&text, width.saturating_sub(2))), style)];
+    let room = width.saturating_sub(display_width(&text) + 5);
+    if let Some(progress) = exchange_progress(model, room, false) {
+        spans.push(Span::styled("─", theme.border));
+        spans.push(Span::styled(format!(" {progress} "), theme.accent));
+    }
+    Line::from(spans)
+}
+
+/// Describes the exchange in progress in at most `width` cells, with what it does if `with_activity`. `None` if there is none, or
+/// no room for how it is stopped.
+fn exchange_progress(model: &Model, width: usize, with_activity: bool) -> Option<String> {
+    let exchange = model.chat.exchange.as_ref()?;
+    let spin = SPINNER.get(model.spinner_frame % SPINNER.len()).copied().unwrap_or_default();
+    let time = format_duration(model.render.now.millis_since(exchange.reply.started_at));
+    let stop = if exchange.is_stopping { "stopping ..." } else { "Esc stops it" };
+    let animations = model.render.settings.animations;
+    if !with_activity {
+        let long = animations.then(|| format!("{spin} {time} · {stop}"));
+        let short = if animations { format!("{spin} {stop}") } else { stop.to_owned() };
+        return long.into_iter().chain([short]).find(|text| display_width(text) <= width);
+    }
+    let (activity, end) = current_activity(model);
+    let (before, after) = if animations {
+        (format!("{spin} "), format!("{end} · {time} · {stop}"))
+    } else {
+        (String::new(), format!("{end} · {stop}"))
+    };
+    let room = width.saturating_sub(display_width(&before) + display_width(&after));
+    Some(format!("{before}{}{after}", truncate(&activity, room)))
 }
 
 /// What the exchange does, and an end of it that is never cut.
@@ -386,8 +421,12 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
     let folds: Vec<String> =
         model.chat.input.folds().map(|(label, text)| describe_fold(&label, text)).collect();
     if !folds.is_empty() {
-        let keys = [("Tab", "unfold"), ("Ctrl+G", "editor")];
-        let mut line = canvas::hints(&keys, theme, width / 2);
+        let keys: &[_] = if model.chat.input.can_unfold() {
+            &[("Tab", "unfold"), ("Ctrl+G", "editor")]
+        } else {
+            &[("Ctrl+G", "editor")]
+        };
+        let mut line = canvas::hints(keys, theme, width / 2);
         let room = width.saturating_sub(line.width() + 2);
         line.spans.insert(0, Span::styled(format!("{}  ", truncate(&folds.join(", "), room)), theme.dim));
         return line;
@@ -404,10 +443,11 @@ fn input_hints(model: &Model, width: usize) -> Line<'static> {
     }
     // During a reply, Esc stops it and Enter sends a message after it.
     if model.chat.is_busy() {
-        let keys: &[_] = if text.is_empty() {
-            &[("/", "commands"), ("F1", "help")]
-        } else {
-            &[("Enter", "send after this reply")]
+        let keys: &[_] = match (text.is_empty(), model.chat.current_phase()) {
+            (false, _) => &[("Enter", "send after this reply")],
+            // The reply begins late, and what the agents write is there to read before.
+            (true, Some(_)) => &[("F3", "what the agents write"), ("/", "commands"), ("F1", "help")],
+            (true, None) => &[("/", "commands"), ("F1", "help")],
         };
         return canvas::hints(keys, theme, width);
     }
@@ -439,6 +479,10 @@ fn draw_completion(model: &Model, buffer: &mut Buffer, areas: &ChatLayout) {
     Clear.render(area, buffer);
     let hint = if paths.is_empty() { "Tab completes · Enter runs" } else { "Tab or Enter completes" };
     let place = if height < count { format!(" · {} of {count}", selected + 1) } else { String::new() };
+    let place = match model.left_out_mentions() {
+        0 => place,
+        more => format!("{place} · {more} more: type on"),
+    };
     let hint = Line::from(Span::styled(format!(" {hint}{place} "), theme.dim));
     let inner = canvas::panel(buffer, area, hint, theme, false);
     let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };

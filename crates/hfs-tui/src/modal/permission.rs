@@ -12,7 +12,7 @@ use super::{ModalContext, ModalOutcome, is_text_key, last_row};
 use crate::canvas;
 use crate::ports::{PermissionAnswer, PermissionRequest};
 use crate::render::RenderContext;
-use crate::text::{Fragment, plural, sanitize, sanitize_line, truncate, wrap, wrap_text};
+use crate::text::{Fragment, display_width, plural, sanitize, sanitize_line, truncate, wrap, wrap_text};
 use crate::transcript::tool_call;
 
 /// A key pressed sooner after the question has appeared was meant for what was there before.
@@ -60,16 +60,29 @@ impl PermissionDialog {
         now.millis_since(self.appeared_at) >= SETTLING_MS
     }
 
+    /// What a lasting answer is about. A long command is not repeated: it is shown whole above the choices.
+    fn covers(&self) -> Option<String> {
+        /// Fits into a row of the narrowest dialog.
+        const WIDTH: usize = 40;
+        let covers = sanitize_line(self.request.always.as_deref()?);
+        match self.request.command.as_deref().map(sanitize_line) {
+            Some(command) if display_width(&covers) > WIDTH => {
+                Some(covers.replacen(&command, "exactly this command", 1))
+            }
+            Some(_) | None => Some(covers),
+        }
+    }
+
     fn choices(&self) -> Vec<Choice> {
         let choice = |key, short, long, answer| Choice { key, short, long, answer };
         let mut choices = vec![choice('y', "once", "Allow once".to_owned(), PermissionAnswer::AllowOnce)];
-        if let Some(covers) = &self.request.always {
-            let long = format!("Always allow here: {}", sanitize_line(covers));
+        if let Some(covers) = self.covers() {
+            let long = format!("Always allow here: {covers}");
             choices.push(choice('a', "always", long, PermissionAnswer::AllowAlways));
         }
         choices.push(choice('n', "reject", "Reject".to_owned(), PermissionAnswer::RejectOnce));
-        if let Some(covers) = &self.request.always {
-            let long = format!("Never allow here: {}", sanitize_line(covers));
+        if let Some(covers) = self.covers() {
+            let long = format!("Never allow here: {covers}");
             choices.push(choice('v', "never", long, PermissionAnswer::RejectAlways));
         }
         choices

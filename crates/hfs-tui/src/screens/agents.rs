@@ -41,25 +41,45 @@ enum Step {
 pub struct Agents {
     /// Whether a message waits for the choice.
     is_offer: bool,
-    selection: ListSelection,
+    /// `None` until the user moves it: until then the current agent is selected, also after the list is read again.
+    selection: Option<ListSelection>,
     step: Step,
 }
 
 impl Agents {
     /// Opens the list of agents.
     pub fn open() -> (Self, Vec<Action>) {
-        let screen = Self { is_offer: false, selection: ListSelection::default(), step: Step::Choosing };
+        let screen = Self { is_offer: false, selection: None, step: Step::Choosing };
         (screen, vec![Action::run(Request::ListAgents)])
     }
 
     /// Opens the list of the agents that were found, because a message waits and nothing is configured.
     pub fn open_offer() -> Self {
-        Self { is_offer: true, selection: ListSelection::default(), step: Step::Choosing }
+        Self { is_offer: true, selection: None, step: Step::Choosing }
     }
 
+    /// The agents; those that can be chosen come first.
     fn rows<'a>(&self, cx: &'a Context<'_>) -> Vec<&'a AgentEntry> {
         let rows = cx.agents.agents.iter();
-        if self.is_offer { rows.filter(|agent| agent.is_offered()).collect() } else { rows.collect() }
+        if self.is_offer {
+            return rows.filter(|agent| agent.is_offered()).collect();
+        }
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|agent| match agent.state {
+            AgentState::Ready => 0,
+            AgentState::NeedsAdapter { .. } => 1,
+            AgentState::NotInstalled { .. } => 2,
+        });
+        rows
+    }
+
+    fn selection(&self, rows: &[&AgentEntry], cx: &Context<'_>) -> ListSelection {
+        // An offer begins with the agents that were found, also if the one without a model is the current one.
+        let is_current = |agent: &&AgentEntry| !self.is_offer && agent.name == cx.agent.name;
+        let initial = || ListSelection { row: rows.iter().position(is_current).unwrap_or(0) };
+        let mut selection = self.selection.unwrap_or_else(initial);
+        selection.clamp(rows.len());
+        selection
     }
 
     /// Chooses an agent: for all sessions if a message waits for the choice, because it would wait again otherwise.
@@ -74,8 +94,10 @@ impl Agents {
 
     fn handle_choosing_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
         let rows = self.rows(cx);
-        let row = rows.get(self.selection.row).copied().cloned();
-        if key.code != KeyCode::Tab && self.selection.handle_key_with_letters(key, rows.len()) {
+        let mut selection = self.selection(&rows, cx);
+        let row = rows.get(selection.row).copied().cloned();
+        if key.code != KeyCode::Tab && selection.handle_key_with_letters(key, rows.len()) {
+            self.selection = Some(selection);
             return Vec::new();
         }
         match (key.code, row) {
@@ -130,7 +152,8 @@ impl Agents {
         canvas::lines(buffer, area, lines);
         let rows = self.rows(cx);
         let list = canvas::below(area, top);
-        let visible = self.selection.visible_range(rows.len(), usize::from(list.height));
+        let selection = self.selection(&rows, cx);
+        let visible = selection.visible_range(rows.len(), usize::from(list.height));
         canvas::scroll_mark(buffer, list, &visible, rows.len(), theme);
         for (at, index) in visible.enumerate() {
             let Some(agent) = rows.get(index) else { break };
@@ -156,7 +179,7 @@ impl Agents {
                 Span::styled(truncate(&about, room), theme.dim),
             ]);
             canvas::line(buffer, row, &line);
-            if index == self.selection.row {
+            if index == selection.row {
                 canvas::fill(buffer, row, theme.selected);
             }
         }
@@ -204,13 +227,10 @@ impl Screen for Agents {
         }
     }
 
-    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
+    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
         match message {
-            ScreenMsg::AgentsListed => {
-                let count = self.rows(cx).len();
-                self.selection.clamp(count);
-                Handled::Yes(Vec::new())
-            }
+            // Drawing reads the list.
+            ScreenMsg::AgentsListed => Handled::Yes(Vec::new()),
             ScreenMsg::InstallOutput(line) => {
                 if let Step::Installing { output, .. } = &mut self.step {
                     output.push(line);

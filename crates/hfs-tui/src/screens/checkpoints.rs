@@ -169,7 +169,10 @@ impl Screen for Checkpoints {
     }
 
     fn subtitle(&self, _cx: &Context<'_>) -> String {
-        format!("{}, newest first", plural(self.checkpoints.len(), "checkpoint"))
+        match self.checkpoints.len() {
+            0 => String::new(),
+            count => format!("{}, newest first", plural(count, "checkpoint")),
+        }
     }
 
     fn key_hints(&self) -> Vec<(&'static str, &'static str)> {

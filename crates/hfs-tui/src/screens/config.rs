@@ -10,7 +10,7 @@ use crate::canvas;
 use crate::modal::{Modal, Prompt, PromptPurpose};
 use crate::ports::ConfigEntry;
 use crate::protocol::{Request, ScreenMsg};
-use crate::text::{Fragment, display_width, sanitize_line, truncate, wrap};
+use crate::text::{Fragment, display_width, fitting_suffix, sanitize_line, truncate, wrap};
 
 #[derive(Debug)]
 pub struct Config {
@@ -113,7 +113,14 @@ impl Screen for Config {
                 (sanitize_line(&entry.value), theme.accent)
             };
             let key = truncate(&sanitize_line(&entry.key), key_width);
-            let origin = truncate(&sanitize_line(&entry.origin), 30);
+            // The end of a path says most.
+            let origin = sanitize_line(&entry.origin);
+            let origin_width = (usize::from(row.width) / 3).max(30);
+            let origin = if display_width(&origin) > origin_width {
+                format!("…{}", fitting_suffix(&origin, origin_width - 1))
+            } else {
+                origin
+            };
             let room = usize::from(row.width).saturating_sub(key_width + 2);
             // A value is worth more than where it was set.
             let room_beside = room.saturating_sub(display_width(&origin) + 1);

@@ -15,7 +15,7 @@ use crate::modal::{Modal, Prompt, PromptPurpose};
 use crate::ports::{ExportFormat, ExportRequest, Exported};
 use crate::protocol::{ExportChoice, Request, ScreenMsg, TerminalCommand, TransferProgress, UiResult};
 use crate::render::RenderContext;
-use crate::text::{Fragment, format_bytes, sanitize_line, wrap};
+use crate::text::{Fragment, format_bytes, sanitize_line, wrap, wrap_text};
 
 #[derive(Debug)]
 enum ExportStep {
@@ -113,15 +113,23 @@ impl Export {
             ("r", "secrets", if self.redact { "masked" } else { "not masked, but counted" }.to_owned()),
             ("b", "branches", if self.all_branches { "all" } else { "the current one" }.to_owned()),
         ];
-        let top = self.choices.len() + 2;
-        for (index, (key, name, value)) in options.into_iter().enumerate() {
-            let line = Line::from(vec![
-                Span::styled(format!("{key}  "), theme.accent),
-                Span::styled(format!("{name:<10}"), theme.dim),
-                Span::styled(value, theme.text),
-            ]);
-            canvas::line(buffer, canvas::row(area, top + index), &line);
+        /// Width of the key and the name of an option.
+        const LABEL_WIDTH: usize = 13;
+        let mut lines = Vec::new();
+        for (key, name, value) in options {
+            // A long path is shown whole.
+            let values = wrap_text(&value, theme.text, usize::from(area.width).saturating_sub(LABEL_WIDTH));
+            for (index, value) in values.into_iter().enumerate() {
+                let (key, name) = if index == 0 { (key, name) } else { ("", "") };
+                let mut spans = vec![
+                    Span::styled(format!("{key:<3}"), theme.accent),
+                    Span::styled(format!("{name:<10}"), theme.dim),
+                ];
+                spans.extend(value.spans);
+                lines.push(Line::from(spans));
+            }
         }
+        canvas::lines(buffer, canvas::below(area, self.choices.len() + 2), lines);
     }
 }
 
@@ -184,8 +192,11 @@ impl Screen for Export {
             ExportStep::Exporting(progress) => draw_progress(buffer, area, cx.render, progress),
             ExportStep::Done(Ok(done)) => {
                 let path = sanitize_line(&done.path.to_string_lossy());
-                let mut text =
-                    vec![Fragment::new(format!("✓ {path} ({})", format_bytes(done.bytes)), theme.good)];
+                let mut text = vec![
+                    Fragment::new(format!("✓ exported, {}", format_bytes(done.bytes)), theme.good),
+                    // A path that is longer than a line would leave the mark alone on the line above it.
+                    Fragment::new(format!("\n{path}"), theme.text),
+                ];
                 for warning in &done.warnings {
                     text.push(Fragment::new(format!("\n! {}", sanitize_line(warning)), theme.warn));
                 }

@@ -154,7 +154,8 @@ impl Import {
         let visible = self.selection.visible_range(self.candidates.len(), room);
         let list = Rect { height: canvas::as_u16(visible.len()).min(below.height), ..below };
         canvas::scroll_mark(buffer, list, &visible, self.candidates.len(), theme);
-        canvas::lines(buffer, canvas::below(below, visible.len() + 1), foot);
+        let gap = usize::from(!visible.is_empty());
+        canvas::lines(buffer, canvas::below(below, visible.len() + gap), foot);
         for (at, index) in visible.enumerate() {
             let Some(Candidate { transcripts, is_chosen }) = self.candidates.get(index) else { break };
             let row = canvas::row(list, at);
@@ -188,6 +189,9 @@ impl Screen for Import {
         match &self.step {
             ImportStep::Importing(_) => vec![("Esc", "stop; sessions already imported are kept")],
             ImportStep::Done(_) => vec![("Enter", "show the sessions"), ("Esc", "back")],
+            ImportStep::Choosing if self.candidates.is_empty() => {
+                vec![("p", "import from a path"), ("d", "known sessions"), ("Esc", "back")]
+            }
             ImportStep::Searching | ImportStep::Choosing => vec![
                 ("Enter", "import"),
                 ("Space", "select"),

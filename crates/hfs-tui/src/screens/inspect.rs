@@ -730,12 +730,17 @@ fn draw_tokens(
     let theme = &render.theme;
     let usage = &snapshot.usage;
     let total = match usage.calls() {
+        0 if snapshot.ending.is_none() => "no request has been answered yet".to_owned(),
         0 => "no tokens were counted".to_owned(),
         _ => usage.total().describe_with_unit(|tokens| tokens.to_string()),
     };
     let mut lines =
         vec![Line::from(vec![Span::styled(total, theme.title()), Span::styled(ending(snapshot), theme.dim)])];
     for (title, counts) in [("By phase", &usage.by_phase), ("By agent", &usage.by_agent)] {
+        // A run without phases has all its tokens under an empty name.
+        if counts.keys().all(String::is_empty) {
+            continue;
+        }
         lines.push(Line::default());
         lines.push(Line::styled(title, theme.title()));
         let max = counts.values().map(|count| count.usage.total()).max().unwrap_or(0);

@@ -87,10 +87,14 @@ impl Screen for Models {
         Vec::new()
     }
 
-    fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
+    fn handle_message(&mut self, message: ScreenMsg, cx: &Context<'_>) -> Handled {
         match message {
             ScreenMsg::Models(models) => {
                 self.models = Some(models);
+                if self.query.is_empty() {
+                    let current = self.matching().iter().position(|model| is_current(model, cx));
+                    self.selection.row = current.unwrap_or(0);
+                }
                 self.selection.clamp(self.matching().len());
                 Handled::Yes(Vec::new())
             }
@@ -100,7 +104,8 @@ impl Screen for Models {
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
         let theme = &cx.render.theme;
-        let cursor = draw_field(buffer, canvas::row(area, 0), cx.render, "❯ ", &self.query);
+        let hint = "a part of a model's name, or all of one that is not listed";
+        let cursor = draw_field(buffer, canvas::row(area, 0), cx.render, "❯ ", &self.query, hint);
         let list = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..area };
         let matching = self.matching();
         let width = usize::from(list.width);
@@ -128,11 +133,19 @@ impl Screen for Models {
         for (at, index) in visible.enumerate() {
             let Some(model) = matching.get(index) else { break };
             let row = canvas::row(list, at);
-            canvas::line(buffer, row, &Line::styled(truncate(&sanitize_line(model), width), theme.text));
+            let (mark, style) = if is_current(model, cx) { ("● ", theme.good) } else { ("  ", theme.text) };
+            let name = truncate(&sanitize_line(model), width.saturating_sub(2));
+            canvas::line(buffer, row, &Line::styled(format!("{mark}{name}"), style));
             if index == self.selection.row {
                 canvas::fill(buffer, row, theme.selected);
             }
         }
         Some(cursor)
     }
+}
+
+/// Whether this model, without the name of its provider, answers now.
+fn is_current(model: &str, cx: &Context<'_>) -> bool {
+    let current = cx.agent.model.as_deref().unwrap_or_default();
+    current == model || current.split_once('/').is_some_and(|(_, name)| name == model)
 }

@@ -200,7 +200,7 @@ impl Screen for Search {
     }
 
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
-        let cursor = draw_field(buffer, canvas::row(area, 0), cx.render, "❯ ", &self.query);
+        let cursor = draw_field(buffer, canvas::row(area, 0), cx.render, "❯ ", &self.query, "");
         canvas::line(buffer, canvas::row(area, 1), &self.status_line(cx.render));
         let list = Rect { y: area.y + 3, height: area.height.saturating_sub(3), ..area };
         let count = usize::from(list.height) / HIT_ROWS;

@@ -179,7 +179,7 @@ impl Sessions {
 
     fn load_preview(&mut self, cx: &Context<'_>) -> Vec<Action> {
         let selected = self.selected().map(|row| row.session.id);
-        if selected == self.previewed {
+        if selected.is_some() && selected == self.previewed {
             return Vec::new();
         }
         self.previewed = selected;
@@ -341,15 +341,8 @@ impl Screen for Sessions {
     fn draw(&self, buffer: &mut Buffer, area: Rect, cx: &Context<'_>) -> Option<(u16, u16)> {
         let (list, preview) = split_for_preview(area);
         let field = canvas::row(list, 0);
-        let cursor = draw_field(buffer, field, cx.render, "❯ ", &self.query);
-        if self.query.is_empty() {
-            let hint = Line::styled("a name, project:TEXT or tool:NAME", cx.render.theme.dim);
-            canvas::line(
-                buffer,
-                Rect { x: field.x + 2, width: field.width.saturating_sub(2), ..field },
-                &hint,
-            );
-        }
+        let hint = "a name, project:TEXT or tool:NAME";
+        let cursor = draw_field(buffer, field, cx.render, "❯ ", &self.query, hint);
         let rows = self.matching_rows();
         let list = Rect { y: list.y + 2, height: list.height.saturating_sub(2), ..list };
         if rows.is_empty() || self.error.is_some() {

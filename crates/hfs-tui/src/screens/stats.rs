@@ -388,8 +388,7 @@ fn split(page: Rect) -> (Rect, Rect) {
 
 /// All numbers of a group, with their names.
 fn figure_lines(group: &GroupStats, theme: &Theme, width: usize) -> Vec<Line<'static>> {
-    /// A space at which no line ends.
-    const NO_BREAK: &str = "\u{a0}";
+    const GAP: &str = " · ";
     let usage = group.known_usage();
     let tokens = |tokens: Option<u64>| tokens.map_or_else(unknown, grouped);
     let cached = |of: fn(Usage) -> Option<u64>| tokens(usage.and_then(of));
@@ -412,18 +411,19 @@ fn figure_lines(group: &GroupStats, theme: &Theme, width: usize) -> Vec<Line<'st
             ("time at work", format_active_time(group.active_ms)),
         ],
     ];
+    // A label stays on the line of its value, and no line begins or ends with a dot.
     let row = |figures: Vec<(&str, String)>| {
-        let mut fragments = Vec::new();
-        for (index, (label, value)) in figures.into_iter().enumerate() {
-            let gap = if index == 0 { "" } else { " · " };
-            // A label stays on the line of its value.
-            let label = format!("{label} ").replace(' ', NO_BREAK);
-            fragments.push(Fragment::new(format!("{gap}{label}"), theme.dim));
-            fragments.push(Fragment::new(value, theme.text));
-        }
-        let mut lines = wrap(&fragments, width);
-        for span in lines.iter_mut().flat_map(|line| &mut line.spans) {
-            span.content = span.content.replace(NO_BREAK, " ").into();
+        let mut lines: Vec<Line<'static>> = Vec::new();
+        for (label, value) in figures {
+            let figure = [Fragment::new(format!("{label} "), theme.dim), Fragment::new(value, theme.text)];
+            let figure_width: usize = figure.iter().map(|part| display_width(&part.text)).sum();
+            match lines.last_mut() {
+                Some(line) if line.width() + display_width(GAP) + figure_width <= width => {
+                    line.push_span(Span::styled(GAP, theme.dim));
+                    line.extend(figure.map(|part| Span::styled(part.text, part.style)));
+                }
+                Some(_) | None => lines.extend(wrap(&figure, width)),
+            }
         }
         lines
     };

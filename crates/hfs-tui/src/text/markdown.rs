@@ -186,7 +186,7 @@ impl StreamedMarkdown {
         match &mut self.open {
             OpenBlock::Fence(fence) => fence.open_line(source, width, text_style),
             OpenBlock::New | OpenBlock::Rest | OpenBlock::Table { .. } => {
-                self.rows(&sanitize(source), width, text_style)
+                self.rows(&sanitize(without_begun_row(source)), width, text_style)
             }
         }
     }
@@ -218,6 +218,14 @@ impl StreamedMarkdown {
     /// The blank line before a block that is not the first.
     fn gap(&self) -> Vec<Line<'static>> {
         if self.complete_lines > 0 { vec![Line::default()] } else { Vec::new() }
+    }
+}
+
+/// Leaves out the first character of a row of a table, which alone would end the table and be shown as text.
+fn without_begun_row(source: &str) -> &str {
+    match source.rsplit_once('\n') {
+        Some((before, last)) if last.trim() == "|" => before,
+        Some(_) | None => source,
     }
 }
 
@@ -971,12 +979,23 @@ mod tests {
         let theme = Theme::dark();
         let text_style = TextStyle { theme: &theme, syntax: Some(Syntax::load()) };
         stream(source, 1, text_style, |source, lines, _| {
-            // A row of spaces shows nothing, whether it is there or not.
-            let is_blank = source.rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
+            // A row of spaces shows nothing, whether it is there or not, and the first character of a row of a table is not
+            // shown yet.
+            let is_blank = source.rsplit('\n').next().is_some_and(|line| ["", "|"].contains(&line.trim()));
             if !is_blank || source.ends_with('\n') {
                 assert_eq!(lines, markdown(source, 40, text_style), "{source:?}");
             }
         });
+    }
+
+    #[test]
+    fn the_first_character_of_a_row_is_not_shown_below_the_table() {
+        let theme = Theme::dark();
+        let text_style = TextStyle { theme: &theme, syntax: None };
+        let table = "| a | b |\n|---|---|\n| 1 | 2 |\n";
+        let rows = |source: &str| StreamedMarkdown::default().advance(source, 40, text_style).lines;
+        assert_eq!(rows(&format!("{table}|")), rows(table));
+        assert!(rows(&format!("{table}| 3")).len() > rows(table).len());
     }
 
     /// Texts whose newest block has `bytes` bytes: code, a table, a list, a paragraph, and lines without spaces.

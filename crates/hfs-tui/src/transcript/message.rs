@@ -348,6 +348,11 @@ fn is_long(context: &str) -> bool {
     context.len() > BYTES || context.lines().nth(LINES).is_some()
 }
 
+/// Whether the message contains nothing but empty text.
+fn is_blank(message: &Message) -> bool {
+    message.content.parts.iter().all(|part| matches!(part, Part::Text { text } if text.trim().is_empty()))
+}
+
 /// Whether the message is a summary of those before it.
 fn is_summary(message: &Message) -> bool {
     message.content.has_flag(MessageFlag::CompactSummary)
@@ -381,7 +386,14 @@ fn message_lines(
         Line::from(spans)
     };
     let mut fold_headers = Vec::new();
-    for part in &message.content.parts {
+    let parts = if is_blank(message) { &[] } else { message.content.parts.as_slice() };
+    if parts.is_empty()
+        && message.content.status == MessageStatus::Complete
+        && let Some(header) = lines.last_mut().filter(|_| message.content.role != Role::Tool)
+    {
+        header.push_span(Span::styled("  no text", theme.dim));
+    }
+    for part in parts {
         let content = match (part, message.content.role) {
             (Part::Text { text }, Role::User) if is_summary(message) => {
                 summary_lines(text, is_open(fold_headers.len()), width, layout)
@@ -666,14 +678,21 @@ pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayou
         Part::ToolResult { output, is_error, .. } => {
             let (mark, style) = if *is_error { ("✗ ", theme.bad) } else { ("✓ ", theme.good) };
             let rows = output.lines().count();
+            let json = json_output(output);
             let summary = match rows {
                 0 => "no output".to_owned(),
-                1 => one_line(output),
+                1 => json.as_ref().map_or_else(
+                    || one_line(output),
+                    |json| tool_call::summary(json, width.saturating_sub(4)),
+                ),
                 rows if *is_error => format!("{} · {rows} lines", one_line(last_line(output))),
                 rows => format!("{rows} lines"),
             };
             let header = vec![Fragment::new(mark, style), Fragment::new(summary, theme.dim)];
-            fold(header, is_open, theme, width, |width| output_lines(output, theme.dim, width))
+            fold(header, is_open, theme, width, |width| match &json {
+                Some(json) => limited_output(tool_call::lines(json, width, layout), theme.dim),
+                None => output_lines(output, theme.dim, width),
+            })
         }
         Part::Attachment { media_type, name, bytes, .. } => {
             let name = name.as_deref().map_or_else(|| "attachment".to_owned(), sanitize_line);
@@ -692,6 +711,30 @@ pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayou
             })
         }
     }
+}
+
+/// Reads the output of a tool as JSON, if it is an object or a list on one line, which is hard to read. `None` also if a number
+/// or a character would be shown in another form than the tool has given it.
+fn json_output(output: &str) -> Option<Value> {
+    /// Reading it delays no key.
+    const MAX_BYTES: usize = 64 << 10;
+    let output = output.trim();
+    let is_container = output.starts_with(['{', '[']);
+    if !is_container || output.len() > MAX_BYTES || output.contains('\n') {
+        return None;
+    }
+    let value: Value = serde_json::from_str(output).ok()?;
+    let without_spaces = |text: &str| text.replace(' ', "");
+    (without_spaces(&value.to_string()) == without_spaces(output)).then_some(value)
+}
+
+fn limited_output(mut rows: Vec<Line<'static>>, style: Style) -> Vec<Line<'static>> {
+    if rows.len() > OUTPUT_ROWS {
+        let more = rows.len() - OUTPUT_ROWS;
+        rows.truncate(OUTPUT_ROWS);
+        rows.push(Line::styled(format!("… {more} more lines"), style));
+    }
+    rows
 }
 
 fn output_lines(output: &str, style: Style, width: usize) -> Vec<Line<'static>> {

@@ -166,6 +166,52 @@ fn rows_of(messages: Vec<Message>) -> Vec<String> {
 }
 
 #[test]
+fn a_view_in_which_everything_is_visible_follows_what_comes() {
+    let mut transcript = Transcript::default();
+    transcript.open(vec![message(1)], 1, None);
+    let theme = Theme::dark();
+    for rows in [-3, -SCREEN.cast_signed(), 5] {
+        transcript.scroll_by(layout(&theme), &None, SCREEN, rows);
+        assert!(transcript.is_following(), "{rows}");
+    }
+    let mut long = Harness::open();
+    long.scroll(-1);
+    assert!(!long.transcript.is_following());
+}
+
+#[test]
+fn a_message_without_text_says_so() {
+    let said = |role, parts: Vec<Part>| {
+        let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+        rows_of(vec![Message { branch: BranchId::generate(), seq: 1, content }])
+    };
+    assert_eq!(said(Role::Assistant, Vec::new()), ["● Assistant  no text"]);
+    assert_eq!(said(Role::System, vec![Part::text(" \n")]), ["○ System  no text"]);
+    let thinking = Part::Thinking { text: String::new(), signature: None };
+    assert_eq!(said(Role::Assistant, vec![thinking]), ["● Assistant", "▸ Thought (hidden by the provider)"]);
+}
+
+#[test]
+fn json_output_is_shown_by_its_fields_if_that_changes_no_value() {
+    let shown = |output: &str| {
+        let part = Part::ToolResult { id: "1".into(), output: output.into(), is_error: false };
+        let content = MessageDraft::new(Role::Tool, vec![part], Timestamp::UNIX_EPOCH);
+        let message = Message { branch: BranchId::generate(), seq: 1, content };
+        let theme = Theme::dark();
+        let layout = MessageLayout { output: OutputMode::Verbose, ..layout(&theme) };
+        text(&MessageView::new(Arc::new(message)).lines(None, layout)).join("\n")
+    };
+    let text = shown(r#"{"type": "text", "value": "one\ntwo \"quoted\""}"#);
+    assert!(text.contains("two \"quoted\"") && !text.contains("\\n"), "{text}");
+    let numbers = r#"{"big": 123456789012345678901234567890, "small": 1.10}"#;
+    // The text is cut in the header, and wrapped below it.
+    let verbatim = shown(numbers).replace(['\n', '│', ' '], "");
+    assert!(verbatim.contains(&numbers.replace(' ', "")), "{verbatim}");
+    let list = format!("[{}]", ["[1, {\"a\": 2}]"; 300].join(","));
+    assert!(shown(&list).contains("more lines"));
+}
+
+#[test]
 fn the_date_is_shown_where_it_changes_and_at_the_first_message_of_another_day() {
     let said = |seq: Seq, at: &str| {
         let content = MessageDraft::new(Role::User, vec![Part::text("x")], at.parse().unwrap());

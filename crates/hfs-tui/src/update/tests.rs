@@ -13,7 +13,7 @@ use crate::chat::PathCompletion;
 use crate::commands::COMMANDS;
 use crate::gallery::{Harness, changed, scenes};
 use crate::modal::Confirm;
-use crate::ports::{AppSettings, KeyMode, OutputMode, PermissionAnswer, PluginDecision};
+use crate::ports::{AppSettings, FoundPaths, KeyMode, OutputMode, PermissionAnswer, PluginDecision};
 
 fn set_up(scene: &str) -> Harness {
     let scene = scenes().into_iter().find(|candidate| candidate.name == scene).unwrap();
@@ -469,13 +469,17 @@ fn ctrl_d_leaves_at_once_unless_something_would_be_lost() {
     assert!(!harness.model.quitting && harness.model.pending_confirmation.is_some());
 }
 
+fn found_paths(typed: &str, paths: Vec<String>, left_out: usize) -> PathCompletion {
+    PathCompletion { typed: typed.to_owned(), found: FoundPaths { paths, left_out } }
+}
+
 #[test]
 fn a_mention_of_a_file_is_completed_at_the_cursor() {
     let mut harness = chat();
     let complete = |harness: &mut Harness, typed: &str, paths: &[&str]| {
         assert!(harness.requests().any(|request| *request == Request::CompletePath(typed.into())), "{typed}");
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        harness.send(Msg::PathsCompleted(PathCompletion { typed: typed.into(), paths }));
+        harness.send(Msg::PathsCompleted(found_paths(typed, paths, 0)));
     };
     for character in "see @s".chars() {
         harness.press(KeyCode::Char(character), NONE);
@@ -506,7 +510,7 @@ fn paths_for_an_older_mention_do_not_replace_those_for_the_newer_one() {
     harness.type_text("@sr");
     for typed in ["sr", "s"] {
         let paths = vec![format!("{typed}/")];
-        harness.send(Msg::PathsCompleted(PathCompletion { typed: typed.into(), paths }));
+        harness.send(Msg::PathsCompleted(found_paths(typed, paths, 0)));
     }
     assert_eq!(harness.model.mention_completions(), ["sr/"]);
 }
@@ -889,6 +893,30 @@ fn after_an_incomplete_reply_queued_messages_return_to_the_input() {
 }
 
 #[test]
+fn a_message_submitted_while_a_reply_stops_is_sent() {
+    let mut harness = chat();
+    harness.submit("one");
+    harness.submit("for the end of the reply");
+    harness.effects.clear();
+    harness.press(KeyCode::Esc, NONE);
+    assert_eq!(harness.model.chat.input.text(), "for the end of the reply");
+    harness.model.chat.input.take();
+    harness.submit("Continue");
+    assert_eq!(take_sent(&mut harness), [""; 0], "the reply has not stopped yet");
+    end_exchange(&mut harness, Ok(exchange(Some(AgentError::Cancelled))));
+    assert_eq!(take_sent(&mut harness), ["Continue"]);
+    assert!(harness.model.chat.input.is_empty());
+
+    harness.press(KeyCode::Esc, NONE);
+    harness.submit("Continue");
+    harness.effects.clear();
+    let failure = AgentError::Malformed { provider: "openai".into(), message: "gone".into() };
+    end_exchange(&mut harness, Ok(exchange(Some(failure))));
+    assert_eq!(take_sent(&mut harness), [""; 0], "the reply has failed");
+    assert_eq!(harness.model.chat.input.text(), "Continue");
+}
+
+#[test]
 fn up_edits_queued_messages_before_the_history() {
     let mut harness = chat();
     harness.submit("one");
@@ -930,6 +958,20 @@ fn a_conflict_keeps_the_text_written_after_the_message() {
             .any(|request| matches!(request, Request::SendOnFork { text, .. } if text == "mine"))
     );
     assert_eq!(harness.model.chat.input.text(), "a draft");
+}
+
+#[test]
+fn no_letter_of_a_text_answers_a_conflict() {
+    let mut harness = set_up("conflict");
+    pass_time(&mut harness, 20_000);
+    harness.effects.clear();
+    harness.type_text("before");
+    assert_eq!(harness.model.chat.input.text(), "before");
+    assert!(matches!(harness.model.modals.last(), Some(Modal::Conflict { .. })));
+    assert!(!harness.requests().any(|request| matches!(request, Request::Open { .. })));
+    pass_time(&mut harness, 5_000);
+    harness.press(KeyCode::Char('r'), NONE);
+    assert!(harness.requests().any(|request| matches!(request, Request::Open { .. })), "after a pause");
 }
 
 #[test]
@@ -2030,9 +2072,11 @@ fn a_list_that_is_cut_shows_that_there_is_more() {
     let mut harness = empty();
     harness.model.size = (80, 24);
     harness.send(Msg::Paste("@".into()));
-    let paths = (0..30).map(|index| format!("file-{index}")).collect();
-    harness.send(Msg::PathsCompleted(PathCompletion { typed: String::new(), paths }));
-    assert!(screen_text(&harness).contains("1 of 30"), "{}", screen_text(&harness));
+    let paths: Vec<String> = (0..30).map(|index| format!("file-{index}")).collect();
+    harness.send(Msg::PathsCompleted(found_paths("", paths.clone(), 0)));
+    assert!(screen_text(&harness).contains("1 of 30 ─"), "{}", screen_text(&harness));
+    harness.send(Msg::PathsCompleted(found_paths("", paths, 12)));
+    assert!(screen_text(&harness).contains("1 of 30 · 12 more: type on"), "{}", screen_text(&harness));
     for name in ["palette", "history", "models", "help"] {
         let mut harness = match name {
             "models" => {
@@ -2058,4 +2102,196 @@ fn a_list_that_is_cut_shows_that_there_is_more() {
         harness.model.size = (80, 24);
         assert!(marks(&harness) > 0, "{name}: {}", screen_text(&harness));
     }
+}
+
+#[test]
+fn a_notice_does_not_hide_the_reply_in_progress() {
+    let mut harness = set_up("chat-streaming");
+    for width in [100, 80] {
+        harness.model.size = (width, 24);
+        harness.model.notify(Tone::Dim, "stopped; the part of the reply that arrived is saved");
+        let screen = screen_text(&harness);
+        assert!(screen.contains("that arrived is saved") && screen.contains("Esc stops it"), "{screen}");
+    }
+    harness.press(KeyCode::Esc, NONE);
+    assert!(screen_text(&harness).contains("stopping ..."), "{}", screen_text(&harness));
+    // A long notice is worth more than the progress.
+    harness.model.size = (50, 24);
+    assert!(screen_text(&harness).contains("stopped; the part"), "{}", screen_text(&harness));
+}
+
+#[test]
+fn only_a_fold_that_a_key_unfolds_has_a_hint() {
+    let mut harness = chat();
+    harness.send(Msg::Paste("one line\n".repeat(60)));
+    assert!(screen_text(&harness).contains("Tab unfold"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Char('x'), NONE);
+    assert!(!screen_text(&harness).contains("Tab unfold"), "the fold is not before the cursor");
+    let mut harness = chat();
+    harness.send(Msg::Paste("one line\n".repeat(6_000)));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("6000 lines") && !screen.contains("Tab unfold"), "{screen}");
+}
+
+#[test]
+fn agents_that_can_be_chosen_come_first_and_the_current_one_is_selected() {
+    let mut harness = chat();
+    harness.submit("/agent");
+    harness.model.agent.name = "recall".into();
+    harness.send(Msg::Agents(crate::gallery::agents(false)));
+    let screen = screen_text(&harness);
+    let place = |text: &str| screen.find(text).unwrap();
+    assert!(place("searches your saved sessions") < place("Claude Code"), "{screen}");
+    assert!(place("Claude Code") < place("Gemini CLI"), "{screen}");
+    harness.effects.clear();
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&Request::UseAgent { agent: Some("recall".into()) }.into()));
+    // The list may arrive again while the user chooses.
+    harness.submit("/agent");
+    harness.press(KeyCode::Home, NONE);
+    harness.send(Msg::Agents(crate::gallery::agents(false)));
+    harness.effects.clear();
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&Request::UseAgent { agent: Some("codex".into()) }.into()));
+}
+
+#[test]
+fn the_model_that_answers_is_marked_and_selected() {
+    let mut harness = chat();
+    harness.model.agent.model = Some("openai/qwen/large".into());
+    harness.submit("/model");
+    let models = ["small", "qwen/large", "large"].map(str::to_owned).to_vec();
+    harness.send(Msg::Screen(ScreenMsg::Models(Ok(models))));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("● qwen/large") && screen.matches('●').count() == 1, "{screen}");
+    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&Request::UseModel { model: Some("qwen/large".into()) }.into()));
+}
+
+#[test]
+fn the_path_of_an_export_is_shown_whole() {
+    let mut harness = set_up("export");
+    harness.model.size = (50, 24);
+    let path = format!("/home/alex/{}/the-end.json", "a-long-name/".repeat(8));
+    harness.press(KeyCode::Char('p'), NONE);
+    for _ in 0..200 {
+        harness.press(KeyCode::Backspace, NONE);
+    }
+    harness.type_text(&path);
+    harness.press(KeyCode::Enter, NONE);
+    let screen = screen_text(&harness);
+    let shown: String = screen.split_whitespace().collect();
+    assert!(shown.contains(&path), "{screen}");
+}
+
+#[test]
+fn an_import_that_has_found_nothing_offers_only_keys_that_do_something() {
+    let mut harness = empty();
+    harness.submit("/import");
+    harness.send(Msg::Screen(ScreenMsg::Transcripts { welcome: false, found: Vec::new() }));
+    let screen = screen_text(&harness);
+    assert!(screen.contains("p import from a path"), "{screen}");
+    assert!(!screen.contains("Enter import") && !screen.contains("Space"), "{screen}");
+}
+
+#[test]
+fn the_tokens_of_a_run_that_has_just_begun_are_not_there_yet() {
+    let mut harness = chat();
+    harness.submit("go");
+    harness.send(event(EventPayload::RunStarted { agent: "assistant".into(), answers: None }));
+    harness.press(KeyCode::F(3), NONE);
+    harness.press(KeyCode::Char('3'), NONE);
+    let screen = screen_text(&harness);
+    assert!(screen.contains("no request has been answered yet"), "{screen}");
+    assert!(!screen.contains("By phase") && !screen.contains("By agent"), "{screen}");
+}
+
+#[test]
+fn postponing_the_approval_of_a_plugin_asks_for_the_next_one_at_once() {
+    let mut harness = chat();
+    let mut view = PluginView::default();
+    for plugin in ["lamp", "meter"] {
+        view.pending.push(crate::ports::ApprovalRequest {
+            plugin: plugin.into(),
+            version: "1.0.0".into(),
+            about: String::new(),
+            permissions: Vec::new(),
+            new_permissions: Vec::new(),
+        });
+    }
+    harness.send(Msg::Plugins(Box::new(view)));
+    assert!(screen_text(&harness).contains("lamp 1.0.0 wants to run"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Esc, NONE);
+    assert!(screen_text(&harness).contains("meter 1.0.0 wants to run"), "{}", screen_text(&harness));
+    harness.press(KeyCode::Esc, NONE);
+    assert!(harness.model.modals.is_empty());
+}
+
+#[test]
+fn an_empty_list_of_sessions_shows_no_messages() {
+    let mut harness = set_up("sessions");
+    let request_id = |harness: &Harness| {
+        let requests: Vec<_> = harness.requests().cloned().collect();
+        let id = requests.iter().rev().find_map(|request| match request {
+            Request::ListSessions { request_id, .. } => Some(*request_id),
+            _ => None,
+        });
+        id.unwrap()
+    };
+    assert!(screen_text(&harness).contains("You"), "{}", screen_text(&harness));
+    harness.effects.clear();
+    harness.press(KeyCode::Tab, NONE);
+    let result = Ok(Page { items: Vec::new(), next: None, unreadable: 0 });
+    let request_id = request_id(&harness);
+    harness.send(Msg::Screen(ScreenMsg::Sessions { request_id, result }));
+    let screen = screen_text(&harness);
+    let preview = screen.split("newest messages").nth(1).unwrap();
+    assert!(!preview.contains("You"), "{screen}");
+}
+
+#[test]
+fn figures_are_separated_within_a_line_only() {
+    let mut harness = set_up("stats-models");
+    for width in [40, 60, 80, 100, 120, 160] {
+        harness.model.size = (width, 40);
+        let (frame, _) = harness.draw();
+        let rows = frame.content.chunks(usize::from(width));
+        let rows: Vec<String> =
+            rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect()).collect();
+        let figures: Vec<&str> = rows.iter().filter_map(|row| row.split('│').nth(1)).map(str::trim).collect();
+        assert!(figures.iter().any(|line| line.contains("read from cache")), "{width}: {rows:#?}");
+        for line in figures {
+            assert!(!line.starts_with('·') && !line.ends_with('·'), "{width}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_reason_is_shown_while_a_reply_cannot_be_saved() {
+    let mut harness = set_up("chat-not-saved");
+    harness.model.size = (60, 24);
+    let screen: Vec<String> = screen_text(&harness).split_whitespace().map(str::to_owned).collect();
+    let screen = screen.join(" ");
+    assert!(screen.contains("not saved: cannot write hfs.db: no space left on device"), "{screen}");
+    assert!(screen.contains("hfs tries again"), "{screen}");
+}
+
+#[test]
+fn a_lasting_answer_to_a_long_command_is_not_cut() {
+    let mut harness = set_up("tool-running");
+    harness.model.size = (80, 24);
+    let command =
+        "cargo test --workspace --all-features -- --nocapture && git commit -am 'Send it'".to_owned();
+    let mut request = crate::gallery::command_permission();
+    request.always = Some(format!("execute {command}"));
+    request.command = Some(command);
+    harness.send(Msg::PermissionAsked { id: 1, request: Box::new(request) });
+    let screen = screen_text(&harness);
+    assert!(screen.contains("Always allow here: execute exactly this command"), "{screen}");
+    // A rule that covers more than the command is shown as it is.
+    let mut request = crate::gallery::command_permission();
+    request.always = Some("execute cargo test --workspace --all-features *".into());
+    request.command = Some("cargo test --workspace --all-features -- --nocapture".into());
+    harness.send(Msg::PermissionAsked { id: 2, request: Box::new(request) });
+    assert!(screen_text(&harness).contains("execute cargo test --workspace --all-features *"));
 }

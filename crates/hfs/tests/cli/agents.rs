@@ -696,6 +696,18 @@ fn a_user_who_has_configured_nothing_chooses_who_answers_the_first_message() {
 }
 
 #[test]
+fn a_warning_of_the_start_is_shown_in_the_app() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with_agent(&script);
+    let _ = hfs.run(&["config", "set", "model", "openai/some-model"]).ok();
+    let terminal = app(&hfs, &["--agent", "scripted"], (24, 100));
+    terminal.wait_until("the warning", |screen| {
+        screen.alternate_screen() && screen.contents().contains("the setting model has no effect")
+    });
+    quit(terminal);
+}
+
+#[test]
 fn another_agent_answers_in_mid_session_and_gets_the_conversation() {
     let script = ScriptedProgram::new(&json!({"session/prompt": [[chunk("From the agent.")]]}));
     let hfs = hfs_with_agent(&script);

@@ -134,6 +134,7 @@ impl Harness {
             plugins: Arc::new(NoPlugins),
             drafts: Arc::new(FakeFiles),
             questions: None,
+            warnings: Vec::new(),
         };
         let describe = parts.engine.agent().describe();
         let model = Model::new(
