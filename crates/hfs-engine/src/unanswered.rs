@@ -7,11 +7,11 @@ use crate::send::ORIGINAL_TEXT;
 use crate::{Conversation, Engine, EngineError};
 
 impl Engine {
-    /// The newest message of the user, if it has this text and its reply is missing: the process ended or the store failed
-    /// before the reply was complete. To send it again would store it twice; call [`ask_again`](Self::ask_again) and
-    /// [`generate_reply`](Self::generate_reply) instead.
+    /// The newest message of the user, if it has this text and its reply is missing: nothing of it arrived, or the process
+    /// ended or the store failed before it was complete. To send it again would store it twice; call
+    /// [`ask_again`](Self::ask_again) and [`generate_reply`](Self::generate_reply) instead.
     ///
-    /// A reply that the agent itself did not complete, or that the user cancelled, is not missing.
+    /// A part of a reply that the agent itself did not complete, or that the user cancelled, is not missing.
     ///
     /// # Errors
     /// Returns the store's error.
@@ -69,10 +69,11 @@ const fn is_of_turn(message: &Message) -> bool {
 }
 
 fn is_missing_reply(message: &Message) -> bool {
-    matches!(message.content.role, Role::Assistant | Role::Tool)
-        && message.content.status == MessageStatus::Interrupted
-        && message.content.source.is_none()
-        && message.content.extra.get(FAILURE).is_none()
+    let content = &message.content;
+    matches!(content.role, Role::Assistant | Role::Tool)
+        && content.status == MessageStatus::Interrupted
+        && content.source.is_none()
+        && (content.extra.get(FAILURE).is_none() || content.parts.is_empty())
 }
 
 /// Whether the user has typed this text alone; a plugin may have changed it.

@@ -439,6 +439,22 @@ async fn a_message_whose_turn_was_cut_off_by_a_crash_is_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_to_which_nothing_was_replied_is_unanswered() {
+    for (steps, is_unanswered) in [
+        (vec![Step::Fail], true),
+        (vec![Step::Say("half"), Step::Fail], false),
+        (vec![Step::Say("whole")], false),
+    ] {
+        let engine = engine(memory_store(), Scripted::new(steps));
+        let mut conversation = Conversation::new(None);
+        send(&engine, &mut conversation, &Arc::new(Recorded::default())).await;
+        let found = engine.find_unanswered(&conversation, "go").await.unwrap();
+        assert_eq!(found.is_some(), is_unanswered);
+        assert!(engine.find_unanswered(&conversation, "other").await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tool_that_repeats_its_output_costs_what_is_new() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hfs.db");

@@ -291,6 +291,22 @@ fn the_doctor_asks_the_server_for_its_models() {
 }
 
 #[test]
+fn a_message_that_no_server_received_is_sent_once_when_it_is_sent_again() {
+    let server = ModelServer::start();
+    server.otherwise(|_| Script::text("yes"));
+    let hfs =
+        Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("OPENAI_API_KEY", "sk-0123456789").env("HFS_MODEL", "m");
+    let down = hfs.env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");
+    let _ = down.run(&["chat", "remember 42"]).fails_with(8);
+    let up = down.env("OPENAI_BASE_URL", &server.url(Protocol::OpenAi));
+    let output = up.run(&["chat", "-c", "remember 42"]).ok();
+    assert!(output.stderr.contains("asking again"), "{}", output.describe());
+    assert_eq!(shown(&up, "@")["messages"].as_array().unwrap().len(), 2);
+    let sent = server.requests();
+    assert!(sent[0].body.to_string().matches("remember 42").count() == 1, "{}", sent[0].body);
+}
+
+#[test]
 fn the_doctor_warns_of_a_key_that_is_sent_unencrypted() {
     let hfs =
         Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("OPENAI_API_KEY", "sk-0123456789").env("HFS_MODEL", "m");
