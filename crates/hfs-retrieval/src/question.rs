@@ -108,6 +108,8 @@ pub struct QuestionTerm {
     pub(crate) key: String,
     /// The word of a date that it stands for: the number of a day, the English name of a month, or a year.
     pub(crate) date_word: Option<String>,
+    /// Whether it looks like a name: it begins with a capital, and not because the question begins with it.
+    pub(crate) is_name: bool,
 }
 
 impl Question {
@@ -144,7 +146,9 @@ impl Question {
         }
         let term = SearchTerm { phrase: original.to_owned(), prefix: false, quoted: false };
         let patterns = patterns(&term);
-        self.terms.push(QuestionTerm { term, patterns, key, date_word: date_word(&word.folded) });
+        let date_word = date_word(&word.folded);
+        let is_name = index > 0 && original.starts_with(char::is_uppercase);
+        self.terms.push(QuestionTerm { term, patterns, key, date_word, is_name });
     }
 }
 

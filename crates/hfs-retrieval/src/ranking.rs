@@ -100,7 +100,8 @@ pub struct Ranking<'c> {
     pub sessions: Vec<RankedSession<'c>>,
     /// Best first.
     pub messages: Vec<RankedMessage<'c>>,
-    /// How much of the question the best place contains: the share of its terms by weight, from 0 to 1.
+    /// How much of the question the best place contains, from 0 to 1: the share of its terms by weight, times the share of its
+    /// names that occur anywhere.
     pub confidence: f64,
 }
 
@@ -121,7 +122,8 @@ pub fn rank<'c>(question: &Question, candidates: &'c Candidates, max_messages: u
     let mut scored: Vec<Scored<'_, 'c>> =
         found.iter().map(|(session, messages)| score_session(&weights, session, messages)).collect();
     add_pairs(&weights, &mut scored);
-    let confidence = scored.iter().map(|session| session.confidence).fold(0.0, f64::max);
+    let best = scored.iter().map(|session| session.confidence).fold(0.0, f64::max);
+    let confidence = best * share_of_known_names(question, candidates);
 
     let mut messages: Vec<(f64, &Scored<'_, 'c>, usize)> = scored
         .iter()
@@ -164,6 +166,21 @@ pub fn rank<'c>(question: &Question, candidates: &'c Candidates, max_messages: u
             .then_with(|| a.session.session.cmp(&b.session.session))
     });
     Ranking { sessions, messages, confidence }
+}
+
+/// The share of the names in a question that any message has. In a small store other words weigh as much as a name, but a
+/// question about a name that was never mentioned is not answered by them.
+fn share_of_known_names(question: &Question, candidates: &Candidates) -> f64 {
+    let (mut names, mut known) = (0.0, 0.0);
+    for (term, frequency) in question.terms.iter().zip(&candidates.frequencies) {
+        if term.is_name && term.date_word.is_none() {
+            names += 1.0;
+            if frequency.messages > 0 {
+                known += 1.0;
+            }
+        }
+    }
+    if names > 0.0 { known / names } else { 1.0 }
 }
 
 /// Finds the terms of a question in messages.

@@ -37,7 +37,7 @@ pub struct Recalled {
     pub passages: Vec<RecalledPassage>,
     /// Whether nothing answers the question: the best passages contain little of it.
     pub abstained: bool,
-    /// How much of the question the best place contains, from 0 to 1.
+    /// How much of the question the best place contains, from 0 to 1; see [`Ranking::confidence`].
     pub confidence: f64,
     /// Number of damaged messages, which are left out.
     pub unreadable: u64,
