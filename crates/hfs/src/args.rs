@@ -68,6 +68,17 @@ pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) 
             let command = with_aligned_examples(Cli::command(), help_width());
             return command.try_get_matches_from(&arguments).err().unwrap_or(error);
         }
+        let unknown = match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(word)) => Some(word.clone()),
+            _ => None,
+        };
+        if let Some(option) = unknown.as_deref().and_then(familiar_option)
+            && let Some(at) = arguments.iter().position(|argument| argument.to_str() == unknown.as_deref())
+        {
+            let (before, after) = arguments.split_at(at);
+            let meant = before.iter().chain(after.iter().skip(1)).cloned().chain([option.into()]);
+            return parse(meant.collect::<Vec<_>>()).err().unwrap_or(error);
+        }
         if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
             && error.get(ContextKind::SuggestedSubcommand).is_none()
         {
@@ -78,6 +89,15 @@ pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) 
         }
         error
     })
+}
+
+/// The option for a word that is a command of other programs, as in `hfs help rewind`.
+fn familiar_option(word: &str) -> Option<&'static str> {
+    match word {
+        "help" => Some("--help"),
+        "version" => Some("--version"),
+        _ => None,
+    }
 }
 
 /// Columns of a help text, as clap has it.

@@ -84,3 +84,13 @@ fn output_is_colored_on_terminals_and_on_request() {
         &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "1")]
     ));
 }
+
+#[test]
+fn the_words_help_and_version_are_understood() {
+    let hfs = hfs();
+    let help = |arguments: &[&str]| hfs.run(arguments).ok().stdout;
+    assert_eq!(help(&["help"]), help(&["--help"]));
+    assert_eq!(help(&["help", "rewind"]), help(&["rewind", "--help"]));
+    assert_eq!(help(&["-q", "help", "rewind"]), help(&["rewind", "--help"]));
+    assert_eq!(help(&["version"]), help(&["--version"]));
+}
