@@ -41,7 +41,7 @@ impl TemporaryFile {
         let folder = non_empty(folder);
         remove_abandoned_once(folder);
         for _ in 0..ATTEMPTS {
-            let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
+            let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map_err(without_path)?;
             if lock_new(file.as_file(), file.path())? {
                 return Ok(Self { file });
             }
@@ -79,6 +79,13 @@ impl TemporaryFile {
         let persisted = self.file.persist_noclobber(path).map(drop);
         persisted.map_err(|error| (Self { file: error.file }, error.error))
     }
+}
+
+/// The error of the operating system, without the random name of the temporary file.
+fn without_path(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(std::error::Error::source);
+    let code = source.and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 impl Write for TemporaryFile {

@@ -296,6 +296,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Outcome, CliError> {
         redaction: RedactMode::redaction(args.redact),
         raw: args.raw,
         opencode_model: handoff::opencode_model(&context.environment, None),
+        is_one_of_many: false,
     };
     match &args.output {
         Some(path) if path == Path::new("-") => export.to_stdout(context),
@@ -346,6 +347,8 @@ struct Export {
     redaction: Redaction,
     raw: bool,
     opencode_model: Option<String>,
+    /// Whether warnings must name the session.
+    is_one_of_many: bool,
 }
 
 impl Export {
@@ -380,7 +383,11 @@ impl Export {
         let left_out = self.format.write(&source, page, transcript, control_text, out)?;
         let report = source.report();
         for warning in secret_warnings(&report, self.redaction) {
-            context.console.warn(&sanitize::line(&warning));
+            let of = self
+                .is_one_of_many
+                .then(|| format!("{}: ", self.session.short().shown()))
+                .unwrap_or_default();
+            context.console.warn(&format!("{of}{}", sanitize::line(&warning)));
         }
         if let Some(note) = transcript_note(&left_out) {
             context.console.note(&note);
@@ -661,6 +668,17 @@ impl ExportTarget {
             Self::New { directory, .. } => directory,
             Self::File(path) => path.parent().unwrap_or(path),
         };
+        if !directory.as_os_str().is_empty() && !directory.is_dir() {
+            return Err(CliError::with_hint(
+                ErrorKind::NotFound,
+                format!(
+                    "cannot write the export {}: there is no directory {}",
+                    self.display(),
+                    directory.display()
+                ),
+                "create the directory first, or name another file with -o",
+            ));
+        }
         TemporaryFile::create_in(directory)
             .map(PendingExport::Temporary)
             .map_err(|error| self.io_error(error))

@@ -105,6 +105,7 @@ pub fn run(
             redaction: RedactMode::redaction(args.redact),
             raw: args.raw,
             opencode_model: model.clone(),
+            is_one_of_many: true,
         };
         match export_one(&export, &summary, directory, &mut record, context, &cancel) {
             Ok(Some(exported)) => result.exported.push(exported),
