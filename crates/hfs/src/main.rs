@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod connections;
 mod context;
+mod disk_space;
 mod drafts;
 mod environment;
 mod home;

@@ -281,7 +281,8 @@ fn report(
     match failure {
         None => Ok(Outcome::Done),
         Some(AgentError::Cancelled) if !console.options.json => {
-            console.note(&format!("cancelled; the partial reply is kept: hfs session show {short}"));
+            let kept = if reply.content.parts.is_empty() { "your message" } else { "the partial reply" };
+            console.note(&format!("cancelled; {kept} is kept: hfs session show {short}"));
             Ok(Outcome::Interrupted)
         }
         Some(failure) => {

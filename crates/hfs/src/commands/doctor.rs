@@ -2,17 +2,17 @@
 //!
 //! To add a check, write a function that returns a `Check` and call it in `all_checks`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hfs_agents::{ModelConfig, Provider, Role, ServerModels, can_chat, list_models, server_label};
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use hfs_plugins::{Language, PluginState, Plugins};
-use hfs_store::StoreUrl;
 use serde::Serialize;
 
 use super::start::transcript_locations;
 use crate::config::Config;
 use crate::context::Context;
+use crate::disk_space;
 use crate::output::error::{CliError, Outcome};
 use crate::output::message::format_size;
 use crate::output::{sanitize, suggestions};
@@ -22,9 +22,6 @@ use crate::wiring;
 use crate::wiring::agent::{AgentBackend, AgentChoice, choose_agent};
 use crate::wiring::programs;
 use crate::wiring::triads::NamedModel;
-
-/// Less free space than this is a warning.
-const MIN_FREE_BYTES: u64 = 500_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,7 +161,7 @@ fn check_store(context: &Context) -> Vec<Check> {
             let detail =
                 format!("{}, {} sessions, {} messages, {size}", info.url, info.sessions, info.messages);
             let schema = format!("version {} on {}", info.schema_version, info.backend);
-            let readable = store_path(context).filter(|path| is_accessible_to_others(path));
+            let readable = disk_space::store_path(context).filter(|path| is_accessible_to_others(path));
             let store = match readable {
                 Some(path) => {
                     let hint = format!("chmod 600 {}", path.display());
@@ -177,22 +174,11 @@ fn check_store(context: &Context) -> Vec<Check> {
     }
 }
 
-/// The file of the store, if it is one.
-fn store_path(context: &Context) -> Option<PathBuf> {
-    let StoreUrl::Sqlite(path) = wiring::store_url(&context.home, &context.settings).ok()? else {
-        return None;
-    };
-    Some(context.environment.working_directory.join(path))
-}
-
 fn check_disk_space(context: &Context) -> Option<Check> {
     const NAME: &str = "disk space";
-    let path = store_path(context)?;
-    // The store and its directory may not exist yet.
-    let existing_directory = path.ancestors().skip(1).find(|directory| directory.is_dir())?;
-    let free = fs4::available_space(existing_directory).ok()?;
+    let free = disk_space::available(context)?;
     let detail = format!("{} free", format_size(free));
-    Some(if free < MIN_FREE_BYTES {
+    Some(if free < disk_space::MIN_FREE_BYTES {
         Check::warning(NAME, detail, "messages cannot be saved on a full disk")
     } else {
         Check::ok(NAME, detail)

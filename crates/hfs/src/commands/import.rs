@@ -214,13 +214,21 @@ fn import(
     }
     let shows_progress = !bar.is_hidden();
     bar.finish_and_clear();
-    let (imported, mut skipped) = receiver.finish()?;
+    let finished = receiver.importer.flush();
+    let (imported, mut skipped) = (receiver.importer.imported, receiver.importer.skipped);
+    if let Err(error) = finished {
+        // The sessions are saved; only which files they came from is not.
+        all_failed_are_newer = false;
+        stopped.get_or_insert(Outcome::WithFailures(error.kind()));
+        failed.push(("the store".to_owned(), ErrorDocument::new(&error)));
+    }
     // All messages are saved. Without this step, the next search would index them and take long.
     if stopped.is_none() && !dry_run {
         let limit = if shows_progress { u64::MAX } else { UNSEEN_INDEX_LIMIT };
         let result = update_index_up_to(limit, store, &context.console, &|| !cancel.is_cancelled());
         if let Err(error) = result {
-            tracing::warn!(%error, "the imported messages are not indexed yet");
+            let error = ErrorDocument::new(&error).one_line();
+            context.console.warn(&format!("search does not find the imported messages yet: {error}"));
         }
     }
     skipped.extend(not_imported);

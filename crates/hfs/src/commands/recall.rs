@@ -8,7 +8,7 @@ use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::RecallJson;
 use crate::output::message::{FoundMessage, found_heading};
-use crate::output::progress::update_index;
+use crate::output::progress::update_index_or_warn;
 use crate::output::sanitize;
 use crate::project;
 use crate::watch::catch_up::catch_up;
@@ -44,8 +44,7 @@ pub fn run(args: &RecallArgs, context: &Context) -> Result<Outcome, CliError> {
     };
     catch_up(context);
     let store = context.store()?;
-    // If the index cannot be updated, the question is answered from the old index.
-    let _ = update_index(store.as_ref(), &context.console, &|| true);
+    update_index_or_warn(store.as_ref(), &context.console);
     let Recalled { sessions, passages, abstained, unreadable, .. } =
         hfs_retrieval::recall(store.as_ref(), &query)?;
     // What is far from an answer is not shown as one.

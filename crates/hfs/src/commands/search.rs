@@ -8,7 +8,7 @@ use crate::output::console::Palette;
 use crate::output::error::{CliError, Outcome};
 use crate::output::json::{SearchHitJson, SearchJson};
 use crate::output::message::{FoundMessage, found_heading};
-use crate::output::progress::update_index;
+use crate::output::progress::update_index_or_warn;
 use crate::output::sanitize;
 use crate::project;
 use crate::watch::catch_up::catch_up;
@@ -68,8 +68,7 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<Outcome, CliError> {
         limit: args.limit,
     };
     let store = context.store()?;
-    // If the index cannot be updated, the search runs on the old index, or reports the store's error itself.
-    let _ = update_index(store.as_ref(), &context.console, &|| true);
+    update_index_or_warn(store.as_ref(), &context.console);
     let found = store.search(&query)?;
     let console = &context.console;
     console.warn_of_damage(found.unreadable, "message");

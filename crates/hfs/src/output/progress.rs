@@ -6,6 +6,7 @@ use hfs_core::{Store, StoreResult};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
+use super::error::ErrorDocument;
 
 /// Indexing fewer messages than this finishes before the user could read a progress bar.
 const INDEX_BAR_THRESHOLD: u64 = 2_000;
@@ -33,6 +34,14 @@ impl Console {
 /// `keep_going` returns false.
 pub fn update_index(store: &dyn Store, console: &Console, keep_going: &dyn Fn() -> bool) -> StoreResult<()> {
     update_index_up_to(u64::MAX, store, console, keep_going)
+}
+
+/// Like [`update_index`] before a search, which finds what is in the index even if it cannot be updated.
+pub fn update_index_or_warn(store: &dyn Store, console: &Console) {
+    if let Err(error) = update_index(store, console, &|| true) {
+        let error = ErrorDocument::new(&error).one_line();
+        console.warn(&format!("messages that are not in the search index are not found: {error}"));
+    }
 }
 
 /// Like [`update_index`], unless more than `limit` messages are not indexed.

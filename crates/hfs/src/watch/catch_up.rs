@@ -7,12 +7,29 @@ use super::follower::{Follower, OpenLine, SourceImport};
 use super::import_folder::ImportFolder;
 use super::place::SourceState;
 use crate::context::Context;
+use crate::disk_space;
 use crate::output::error::CliError;
+use crate::output::message::format_size;
 
 /// Imports what other tools have written, for the time that the settings give, and notes what remains. Does nothing if a watcher or
-/// another import runs. An error is only logged: the command then answers from what the store has.
+/// another import runs, or the disk is almost full. An error is only logged: the command then answers from what the store has.
 pub fn catch_up(context: &Context) {
+    if let Some(free) = free_space_if_low(context) {
+        context.console.note(&format!(
+            "transcripts of other tools are not imported, because only {} are free on the disk of the store",
+            format_size(free)
+        ));
+        return;
+    }
     note_remaining(import_for_a_moment(context), context);
+}
+
+/// The free space for the store, if it should be left to the user's own messages.
+fn free_space_if_low(context: &Context) -> Option<u64> {
+    if context.settings.catch_up_time.is_zero() {
+        return None;
+    }
+    disk_space::available(context).filter(|free| *free < disk_space::RESERVED_BYTES)
 }
 
 /// Notes how many transcripts remain.
@@ -28,7 +45,7 @@ pub fn note_remaining(remaining: usize, context: &Context) {
 /// Like [`catch_up`], but returns the number of transcripts that remain.
 pub fn import_for_a_moment(context: &Context) -> usize {
     let time = context.settings.catch_up_time;
-    if time.is_zero() {
+    if time.is_zero() || free_space_if_low(context).is_some() {
         return 0;
     }
     import_new(context, time).unwrap_or_else(|error| {
