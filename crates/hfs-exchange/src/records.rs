@@ -206,7 +206,13 @@ fn visit_array<T: Decode>(
             };
             visit(at, entry)?;
             Ok::<bool, StreamError>(is_record)
-        })
+        })?;
+        if key.is_some() {
+            while parser.next_key()?.is_some() {
+                parser.skip()?;
+            }
+        }
+        Ok(parser.end()?)
     };
     match parse_all() {
         Ok(()) => Ok(()),

@@ -163,6 +163,17 @@ impl<R: Read> PullParser<R> {
         }
     }
 
+    /// Checks that nothing follows the document.
+    ///
+    /// # Errors
+    /// Damage if something does, such as a second document of files that were joined.
+    pub(crate) fn end(&mut self) -> PullResult<()> {
+        match self.peek()? {
+            None => Ok(()),
+            Some(_) => Err(self.damaged("more follows the end of the document, and is not read")),
+        }
+    }
+
     /// Enters the object or array at the current position.
     pub(crate) fn enter(&mut self) -> PullResult<()> {
         match self.peek()? {

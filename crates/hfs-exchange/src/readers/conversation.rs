@@ -511,8 +511,14 @@ fn read_export_document(
             parser.enter()?;
             return visit_elements(&mut parser, None, &mut conversation);
         }
-        let text = parser.value()?;
-        conversation(Element::Text(&text), parser.consumed()).map(|_| ())
+        // Files that were joined have one conversation after another.
+        loop {
+            let text = parser.value()?;
+            conversation(Element::Text(&text), parser.consumed())?;
+            if parser.peek()?.is_none() {
+                return Ok(());
+            }
+        }
     };
     match parse_all() {
         Err(StreamError::Json(PullError::Damaged { at, reason })) if conversations.has_any() => {
@@ -660,6 +666,6 @@ impl BufferedExport {
                 Ok(false)
             })?;
         }
-        Ok(())
+        Ok(parser.end()?)
     }
 }

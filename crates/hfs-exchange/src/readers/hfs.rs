@@ -178,7 +178,7 @@ fn read_v0(source: &Source, report: &mut ReportBuilder) -> Result<v0::Document, 
         let mut parser = PullParser::new(source.open()?)?;
         if parser.peek()? == Some(b'[') {
             read_list(&mut parser, &mut document.messages, report, "message")?;
-            return Ok(());
+            return Ok(parser.end()?);
         }
         parser.enter()?;
         while let Some(key) = parser.next_key()? {
@@ -188,7 +188,7 @@ fn read_v0(source: &Source, report: &mut ReportBuilder) -> Result<v0::Document, 
                 document.rest.insert(key, parsed.value);
             }
         }
-        Ok(())
+        Ok(parser.end()?)
     };
     let outcome = parse_all();
     accept_partial(source, outcome, document.messages.len(), report)?;
@@ -216,7 +216,7 @@ fn read_v1(source: &Source, report: &mut ReportBuilder) -> Result<v1::Document, 
                 }
             }
         }
-        Ok(())
+        Ok(parser.end()?)
     };
     let outcome = parse_all();
     accept_partial(source, outcome, document.messages.len(), report)?;
@@ -475,7 +475,7 @@ impl<'a> DocumentImport<'a> {
             }
             self.out.progress(parser.consumed())?;
         }
-        Ok(())
+        Ok(parser.end()?)
     }
 
     fn for_each_item<T: DeserializeOwned>(

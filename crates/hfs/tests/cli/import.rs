@@ -265,3 +265,36 @@ fn messages_without_times_are_those_of_a_models_api() {
         assert_eq!(found["sessions"].as_array().unwrap().len(), 1, "{found}");
     }
 }
+
+#[test]
+fn what_follows_a_document_is_imported_or_reported() {
+    let hfs = hfs();
+    let import = |text: String| {
+        hfs.command(&["import", "-", "--json", "--on-duplicate", "copy"]).stdin(text).run().ok().json()
+    };
+    let conversation = |title: &str| {
+        format!(
+            r#"{{"title":"{title}","create_time":1.0,"current_node":"b","conversation_id":"{title}","mapping":{{
+            "a":{{"id":"a","message":null,"parent":null,"children":["b"]}},
+            "b":{{"id":"b","parent":"a","children":[],"message":{{"id":"b","author":{{"role":"user"}},"create_time":1.0,
+            "content":{{"content_type":"text","parts":["hello"]}}}}}}}}}}"#
+        )
+    };
+    let both = import(conversation("one") + &conversation("two"));
+    let names: Vec<&str> =
+        both["imported"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 2, "{both}");
+
+    let _ = hfs.run(&["chat", "hi"]).ok();
+    let document = hfs.run(&["export", "@", "-f", "json", "-o", "-"]).ok().stdout;
+    let request =
+        r#"{"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"ho"}]}"#;
+    assert_eq!(import(format!("{request}\n{request}"))["imported"].as_array().unwrap().len(), 2);
+    assert_eq!(import(document.clone())["imported"][0]["report"]["dropped"], 0);
+    for (document, between) in [(document.as_str(), "\n"), (request, "")] {
+        let joined = import(format!("{document}{between}{document}"));
+        let report = &joined["imported"][0]["report"];
+        assert_eq!(report["dropped"], 1, "{joined}");
+        assert!(report["warnings"].to_string().contains("more follows the end of the document"), "{joined}");
+    }
+}
