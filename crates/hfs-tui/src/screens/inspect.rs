@@ -440,10 +440,11 @@ fn answer_lines(
             lines.push(Line::default());
         }
         let after = start.map(|start| format_duration(answer.at.millis_since(start))).unwrap_or_default();
-        lines.push(Line::from(vec![
-            Span::styled(answer.title(), theme.accent),
-            Span::styled(format!("  {} after {after}", sanitize_line(answer.agent)), theme.dim),
-        ]));
+        let title = [
+            Fragment::new(answer.title(), theme.accent),
+            Fragment::new(format!("  {} after {after}", sanitize_line(answer.agent)), theme.dim),
+        ];
+        lines.extend(wrap(&title, width));
         let text = beginning(answer.text, MAX_BYTES);
         lines.extend(markdown(text, width, text_style));
         if text.len() < answer.text.len() {

@@ -23,9 +23,15 @@ pub fn summary(input: &Value, width: usize) -> String {
     match ToolInput::of(input) {
         ToolInput::Command(command) => short(&command),
         ToolInput::Edits { path, edits } => {
-            let lines = |text: &str| text.lines().count();
-            let removed: usize = edits.iter().map(|(old, _)| lines(old)).sum();
-            let added: usize = edits.iter().map(|(_, new)| lines(new)).sum();
+            // Tools repeat lines around a change, to say where it is.
+            let (mut added, mut removed) = (0, 0);
+            for line in edits.iter().flat_map(|(old, new)| diff_lines(old, new)) {
+                match line {
+                    DiffLine::Added(_) => added += 1,
+                    DiffLine::Removed(_) => removed += 1,
+                    DiffLine::Same(_) => {}
+                }
+            }
             with_path(path.unwrap_or_default(), &format!("  +{added} -{removed}"), width)
         }
         ToolInput::Patch(patch) => {
@@ -300,7 +306,7 @@ mod tests {
     fn an_edit_is_shown_as_a_diff_without_equal_lines() {
         let edit = json!({"file_path": "src/a.rs", "old_string": "fn a() {\n    1\n}", "new_string": "fn a() {\n    2\n    3\n}"});
         assert_eq!(rendered(&edit), ["src/a.rs", " fn a() {", "-    1", "+    2", "+    3", " }"]);
-        assert_eq!(summary(&edit, 60), "src/a.rs  +4 -3");
+        assert_eq!(summary(&edit, 60), "src/a.rs  +2 -1");
         let edits = json!({"path": "b", "edits": [{"oldText": "x", "newText": "y"}, {"oldText": "p", "newText": ""}]});
         assert_eq!(rendered(&edits), ["b", "-x", "+y", "⋯", "-p"]);
         let all = json!({"path": "b", "old_string": "x", "new_string": "y", "replace_all": true});
