@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::workspace::Workspace;
@@ -236,9 +236,6 @@ fn size(path: &Path) -> Result<u64> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    if from.as_os_str().is_empty() {
-        bail!("nothing to copy to {}", to.display());
-    }
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }

@@ -53,16 +53,16 @@ fn circumstances(workspace: &Workspace, file: Option<&Path>) -> String {
     });
     let cores =
         std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |cores| cores.to_string());
-    let (date, commit) = match file.and_then(Path::to_str) {
-        Some(file) => {
-            (first_line("date", &["--utc", "--reference", file, "+%Y-%m-%d"]), "(not recorded)".into())
-        }
+    // The rows of an earlier run do not say of which commit they are.
+    let when = match file.and_then(Path::to_str) {
+        Some(file) => first_line("date", &["--utc", "--reference", file, "+%Y-%m-%d"]),
         None => {
-            (first_line("date", &["--utc", "+%Y-%m-%d"]), first_line("git", &["log", "-1", "--format=%h"]))
+            let commit = first_line("git", &["log", "-1", "--format=%h"]);
+            format!("{}, at commit {commit}", first_line("date", &["--utc", "+%Y-%m-%d"]))
         }
     };
     format!(
-        "Measured on {date}, at commit {commit}, with {}, on {} cores of {}, {}.",
+        "Measured on {when}, with {}, on {} cores of {}, {}.",
         first_line("rustc", &["--version"]),
         cores,
         processor.as_deref().unwrap_or("an unknown processor"),

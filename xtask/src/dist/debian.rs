@@ -46,16 +46,15 @@ pub fn package(workspace: &Workspace, dist: &Path, release: &Release) -> Result<
         create(place.parent().context("find the folder of a completion")?)?;
         copy(&release.folder.join("completions").join(name), &place)?;
     }
-    let entries = fs::read_dir(release.folder.join("man")).context("list the man pages")?;
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().context("find the name of a man page")?;
-        copy(&path, &pages.join(name))?;
-        ensure!(
-            shell::is_available(Command::new("gzip").args(["--no-name", "-9"]).arg(pages.join(name))),
-            "gzip failed"
-        );
+    let mut compress = Command::new("gzip");
+    compress.args(["--no-name", "-9"]);
+    for entry in fs::read_dir(release.folder.join("man")).context("list the man pages")? {
+        let entry = entry?;
+        let page = pages.join(entry.file_name());
+        copy(&entry.path(), &page)?;
+        compress.arg(page);
     }
+    ensure!(shell::is_available(&mut compress), "gzip cannot compress the man pages");
     for name in DOCUMENTS.iter().filter(|name| !name.starts_with("LICENSE")) {
         copy(&release.folder.join(name), &documents.join(name))?;
     }
@@ -147,33 +146,26 @@ done
 /// Installs the package in a new minimal Debian below target/, runs it as an ordinary user, removes it, and checks that nothing of the
 /// package is left and that the user's sessions are.
 pub fn test(workspace: &Workspace, package: &Path) -> Result<()> {
-    let root = workspace.target.join("chroot");
-    let missing = [("debootstrap", "--version"), ("chroot", "--version")]
-        .into_iter()
-        .find(|(program, argument)| !shell::is_available(Command::new(program).arg(argument)));
-    if let Some((program, _)) = missing {
-        println!("left out: the test of the Debian package: {program} is not installed");
-        return Ok(());
+    for program in ["debootstrap", "unshare", "chroot"] {
+        if !shell::is_available(Command::new(program).arg("--version")) {
+            println!("left out: the test of the Debian package: {program} is not installed");
+            return Ok(());
+        }
     }
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("delete {}", root.display()))?;
-    }
-    let mut bootstrap = Command::new("debootstrap");
-    bootstrap.args(["--variant=minbase", SUITE]).arg(&root);
-    ensure!(shell::succeeds(&mut bootstrap)?, "debootstrap failed; it needs root and a mirror of Debian");
+    let root = workspace.target.join("debian-test");
+    new_system(&workspace.target.join(format!("debian-{SUITE}")), &root)?;
     copy(package, &root.join("hfs.deb"))?;
-    let run = |words: &[&str]| shell::succeeds(Command::new("chroot").arg(&root).args(words));
-    ensure!(run(&["dpkg", "--install", "/hfs.deb"])?, "the package cannot be installed");
-    ensure!(run(&["useradd", "--create-home", "tester"])?, "the user cannot be created");
-    let listed = shell::output_of(Command::new("chroot").arg(&root).args(["dpkg", "--listfiles", "hfs"]))?;
+    ensure!(run(&root, &["dpkg", "--install", "/hfs.deb"])?, "the package cannot be installed");
+    ensure!(run(&root, &["useradd", "--create-home", "tester"])?, "the user cannot be created");
+    let listed = shell::output_of(inside(&root).args(["dpkg", "--listfiles", "hfs"]))?;
     let files: Vec<&str> = listed.lines().filter(|path| path.contains("hfs")).collect();
     ensure!(files.len() > 50, "the package has only {} files of its own", files.len());
     ensure!(
-        run(&["su", "tester", "--command", TYPED])?,
+        run(&root, &["su", "tester", "--command", TYPED])?,
         "a command failed in the clean system; {} is still there",
         root.display()
     );
-    ensure!(run(&["dpkg", "--purge", "hfs"])?, "the package cannot be removed");
+    ensure!(run(&root, &["dpkg", "--purge", "hfs"])?, "the package cannot be removed");
     let is_left = |path: &&&str| root.join(path.trim_start_matches('/')).symlink_metadata().is_ok();
     let left: Vec<&&str> = files.iter().filter(is_left).collect();
     ensure!(left.is_empty(), "the removed package left {left:?}");
@@ -181,6 +173,37 @@ pub fn test(workspace: &Workspace, package: &Path) -> Result<()> {
     fs::remove_dir_all(&root).with_context(|| format!("delete {}", root.display()))?;
     println!("the package was installed, run and removed in a clean {SUITE}");
     Ok(())
+}
+
+/// Makes a minimal Debian in `root`, from one that is kept for the next time.
+fn new_system(kept: &Path, root: &Path) -> Result<()> {
+    // debootstrap removes this folder when it has finished.
+    if kept.join("debootstrap").exists() {
+        fs::remove_dir_all(kept).with_context(|| format!("delete {}", kept.display()))?;
+    }
+    if !kept.exists() {
+        let mut bootstrap = Command::new("debootstrap");
+        bootstrap.args(["--variant=minbase", SUITE]).arg(kept);
+        ensure!(shell::succeeds(&mut bootstrap)?, "debootstrap failed; it needs root and a mirror of Debian");
+    }
+    if root.exists() {
+        fs::remove_dir_all(root).with_context(|| format!("delete {}", root.display()))?;
+    }
+    let mut copy = Command::new("cp");
+    ensure!(shell::succeeds(copy.arg("--archive").arg(kept).arg(root))?, "the system cannot be copied");
+    Ok(())
+}
+
+/// A command inside of the system. It has a /proc, where hfs finds out which folder it is in, until the command ends.
+fn inside(root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork"]).arg(format!("--mount-proc={}", root.join("proc").display()));
+    command.arg("chroot").arg(root);
+    command
+}
+
+fn run(root: &Path, words: &[&str]) -> Result<bool> {
+    shell::succeeds(inside(root).args(words))
 }
 
 #[cfg(test)]
