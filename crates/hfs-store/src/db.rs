@@ -88,7 +88,7 @@ impl Database {
 
     /// Returns a view of the database as it is now, which cannot be written to. All its reads share one transaction.
     pub(crate) fn snapshot(&self) -> StoreResult<Self> {
-        let begin = || {
+        let begin = || -> Result<DbConnection> {
             let reader = self.take_reader()?;
             // SQLite takes the snapshot with the first read, not with `BEGIN`.
             reader.conn.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master;")?;
@@ -228,8 +228,8 @@ impl Database {
     }
 
     /// Returns a function for `map_err` that converts an internal error of the operation `action`.
-    pub(crate) fn store_error(&self, action: &str) -> impl Fn(Error) -> StoreError {
-        move |error| error.into_store_error(action, &self.paths.database)
+    pub(crate) fn store_error<E: Into<Error>>(&self, action: &str) -> impl Fn(E) -> StoreError {
+        move |error| error.into().into_store_error(action, &self.paths.database)
     }
 
     pub(crate) fn liveness_probe(&self) -> LivenessProbe {

@@ -7,6 +7,8 @@ use hfs_core::StoreError;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
+use crate::codec::CodecError;
+
 /// An error without the name of the failed operation, which [`Error::into_store_error`] adds.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -23,6 +25,16 @@ pub(crate) enum Error {
     /// A bug in this crate.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<CodecError> for Error {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Invalid(message) => invalid(message),
+            CodecError::Corrupt(message) => Self::Corrupt(message),
+            CodecError::Internal(message) => Self::Internal(message),
+        }
+    }
 }
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

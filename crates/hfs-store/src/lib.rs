@@ -2,7 +2,7 @@
 //!
 //! [`SqliteStore`] keeps everything in one SQLite file, which several threads and processes can use at the same time.
 //! [`MemoryStore`] keeps everything in memory; it is the store of `memory:` addresses and of tests. [`open`] opens
-//! either, depending on the address.
+//! either, depending on the address. The store on PostgreSQL is in the crate `hfs-postgres`.
 //!
 //! ```
 //! use hfs_core::{
@@ -50,7 +50,7 @@
 //!
 //! Each module uses only those above it in this list:
 //!
-//! - `codec` encodes values in columns: message bodies, row checksums, compression.
+//! - [`codec`] encodes values in columns: message bodies, row checksums, compression.
 //! - `db` runs transactions: connections, group commit, locks between processes, migrations.
 //! - `state_store` stores checkpoint states as keyframes and deltas; `check` verifies a database, reads the rows of a
 //!   damaged one from its pages, and repairs them.
@@ -58,7 +58,7 @@
 //! - `memory` implements the port in memory.
 
 mod check;
-mod codec;
+pub mod codec;
 mod db;
 mod error;
 mod memory;
@@ -79,13 +79,13 @@ pub use sqlite::SqliteStore;
 /// Opens the store at an address.
 ///
 /// # Errors
-/// The errors of [`SqliteStore::open`]; `Unsupported` for PostgreSQL, which this version does not implement.
+/// The errors of [`SqliteStore::open`]; `Unsupported` for PostgreSQL, which `hfs-postgres` opens.
 pub fn open(url: &StoreUrl, options: SqliteOptions) -> StoreResult<Arc<dyn Store>> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, options)?)),
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(options.clock))),
         StoreUrl::Postgres(_) => {
-            let message = format!("this version of hfs cannot store sessions in PostgreSQL ({url})");
+            let message = format!("{url} is not a file: the crate hfs-postgres opens it");
             Err(StoreError::Unsupported { message })
         }
     }

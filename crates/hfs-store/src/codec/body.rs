@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::codec::rows::{self, check_depth, from_json, to_json};
-use crate::error::{Error, Result};
+use crate::codec::{CodecError, Result};
 
 /// Prefix of the form with a single text. JSON never starts with it.
 const SINGLE_TEXT: &str = "=";
@@ -106,7 +106,11 @@ enum DecodePart<T> {
     },
 }
 
-pub(crate) fn encode(parts: &[Part]) -> Result<String> {
+/// Encodes the parts of a message.
+///
+/// # Errors
+/// `Invalid` for a value that is nested too deeply.
+pub fn encode(parts: &[Part]) -> Result<String> {
     let texts: Vec<&str> = parts.iter().flat_map(texts).collect();
     if texts.iter().any(|text| memchr::memchr(0, text.as_bytes()).is_some()) {
         return encode_json(parts, |text| text);
@@ -169,7 +173,11 @@ fn encode_part<'a, T>(part: &'a Part, as_text: impl Fn(&'a str) -> T) -> Result<
     })
 }
 
-pub(crate) fn decode(stored: &str) -> Result<Vec<Part>> {
+/// Decodes the parts of a message.
+///
+/// # Errors
+/// `Corrupt` for a text that is not an encoded body.
+pub fn decode(stored: &str) -> Result<Vec<Part>> {
     if let Some(text) = single_text(stored) {
         return Ok(vec![Part::text(text)]);
     }
@@ -177,7 +185,7 @@ pub(crate) fn decode(stored: &str) -> Result<Vec<Part>> {
         return decode_json(stored, Ok);
     };
     let corrupt = |reason: &str| {
-        Error::Corrupt(format!("the texts of a message do not match their stored lengths: {reason}"))
+        CodecError::Corrupt(format!("the texts of a message do not match their stored lengths: {reason}"))
     };
     let (json, mut rest) = rest.split_once('\n').ok_or_else(|| corrupt("there are no texts"))?;
     let parts = decode_json(json, |length: usize| {
@@ -196,7 +204,10 @@ fn decode_json<'de, T: Deserialize<'de>>(
 ) -> Result<Vec<Part>> {
     let body: DecodeBody<T> = from_json(json)?;
     if body.v != JSON_VERSION {
-        return Err(Error::Corrupt(format!("a message body has version {}, not {JSON_VERSION}", body.v)));
+        return Err(CodecError::Corrupt(format!(
+            "a message body has version {}, not {JSON_VERSION}",
+            body.v
+        )));
     }
     body.parts.into_iter().map(|part| decode_part(part, &mut text)).collect()
 }
@@ -213,7 +224,7 @@ fn decode_part<T>(part: DecodePart<T>, mut as_text: impl FnMut(T) -> Result<Stri
         }
         DecodePart::Attachment { media_type, name, hash, bytes } => {
             let hash = hash
-                .map(|hash| hash.parse().map_err(|error| Error::Corrupt(format!("{hash:?}: {error}"))))
+                .map(|hash| hash.parse().map_err(|error| CodecError::Corrupt(format!("{hash:?}: {error}"))))
                 .transpose()?;
             Part::Attachment { media_type, name, hash, bytes }
         }
@@ -312,7 +323,7 @@ mod tests {
             "+{\"v\":1,\"parts\":[{\"text\":18446744073709551615}]}\na",
         ];
         for stored in wrong.into_iter().chain(["", "a", "{", "{\"v\":2,\"parts\":[]}", "[]"]) {
-            assert!(matches!(decode(stored), Err(Error::Corrupt(_))), "{stored:?}");
+            assert!(matches!(decode(stored), Err(CodecError::Corrupt(_))), "{stored:?}");
         }
     }
 }

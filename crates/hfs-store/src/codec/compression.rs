@@ -46,7 +46,7 @@ const BINARY_DELTA: u8 = 1;
 
 /// An error of compression or decompression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CompressionError {
+pub enum CompressionError {
     /// An error of zstd.
     #[error("zstd: {0}")]
     Zstd(&'static str),
@@ -76,7 +76,10 @@ impl CompressionError {
 }
 
 /// Compresses `bytes` without a base.
-pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
+///
+/// # Errors
+/// `TooLarge` above 1 GB; `Zstd` for an error of zstd.
+pub fn compress(bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
     if bytes.len() > SHORT {
         return write_frame(&mut compression_context(LEVEL)?, bytes);
     }
@@ -84,7 +87,10 @@ pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>, CompressionError> {
 }
 
 /// Decompresses a frame of [`compress`] that holds `size` bytes.
-pub(crate) fn decompress(frame: &[u8], size: usize) -> Result<Vec<u8>, CompressionError> {
+///
+/// # Errors
+/// For a damaged frame, or one of another size.
+pub fn decompress(frame: &[u8], size: usize) -> Result<Vec<u8>, CompressionError> {
     read_frame(&[], frame, size)
 }
 
@@ -235,7 +241,10 @@ fn read_frame(prefix: &[u8], frame: &[u8], size: usize) -> Result<Vec<u8>, Compr
 }
 
 /// Returns the content size that a frame declares.
-pub(crate) fn content_size(frame: &[u8]) -> Result<usize, CompressionError> {
+///
+/// # Errors
+/// For a damaged frame, or one that declares more than 1 GB.
+pub fn content_size(frame: &[u8]) -> Result<usize, CompressionError> {
     match get_frame_content_size(frame) {
         Ok(Some(size)) => usize::try_from(size)
             .ok()

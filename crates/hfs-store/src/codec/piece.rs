@@ -12,17 +12,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::body;
 use crate::codec::rows::{from_json, is_false, to_json};
-use crate::error::{Error, Result};
+use crate::codec::{CodecError, Result};
 
 const TEXT: i64 = 0;
 const THINKING: i64 = 1;
 const PART: i64 = 2;
 const OUTPUT: i64 = 3;
 
+/// A stored delta.
 #[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) kind: i64,
-    pub(crate) text: String,
+pub struct Piece {
+    /// Code of its kind.
+    pub kind: i64,
+    /// Its content.
+    pub text: String,
 }
 
 /// The fields of an output delta, except for its text, which needs no escaping outside of the JSON.
@@ -35,7 +38,11 @@ struct OutputJson {
     is_error: bool,
 }
 
-pub(crate) fn encode(delta: ReplyDelta) -> Result<Piece> {
+/// Encodes a delta.
+///
+/// # Errors
+/// `Invalid` for a part that is nested too deeply.
+pub fn encode(delta: ReplyDelta) -> Result<Piece> {
     Ok(match delta {
         ReplyDelta::Text(TextDelta { kind, text }) => {
             let kind = match kind {
@@ -53,29 +60,34 @@ pub(crate) fn encode(delta: ReplyDelta) -> Result<Piece> {
 }
 
 /// The attachment that a delta refers to.
-pub(crate) fn attachment_of(delta: &ReplyDelta) -> Option<ContentHash> {
+#[must_use]
+pub fn attachment_of(delta: &ReplyDelta) -> Option<ContentHash> {
     match delta {
         ReplyDelta::Part(Part::Attachment { hash, .. }) => *hash,
         ReplyDelta::Text(_) | ReplyDelta::Part(_) | ReplyDelta::Output(_) => None,
     }
 }
 
-pub(crate) fn decode(kind: i64, text: &str) -> Result<ReplyDelta> {
+/// Decodes a delta.
+///
+/// # Errors
+/// `Corrupt` for an unknown kind or a text that does not fit it.
+pub fn decode(kind: i64, text: &str) -> Result<ReplyDelta> {
     Ok(match kind {
         TEXT => ReplyDelta::text(text),
         THINKING => ReplyDelta::thinking(text),
         PART => {
             let part = body::decode(text)?.into_iter().next();
-            ReplyDelta::Part(part.ok_or_else(|| Error::Corrupt("a delta has no part".into()))?)
+            ReplyDelta::Part(part.ok_or_else(|| CodecError::Corrupt("a delta has no part".into()))?)
         }
         OUTPUT => {
             let (json, text) = text
                 .split_once('\n')
-                .ok_or_else(|| Error::Corrupt("a delta of a tool's output has no text".into()))?;
+                .ok_or_else(|| CodecError::Corrupt("a delta of a tool's output has no text".into()))?;
             let OutputJson { id, keep, is_error } = from_json(json)?;
             ReplyDelta::Output(OutputDelta { id, keep, text: text.to_owned(), is_error })
         }
-        _ => return Err(Error::Corrupt(format!("{kind} is not the code of a kind of delta"))),
+        _ => return Err(CodecError::Corrupt(format!("{kind} is not the code of a kind of delta"))),
     })
 }
 

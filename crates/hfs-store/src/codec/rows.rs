@@ -16,12 +16,14 @@ use uuid::Uuid;
 
 use crate::codec::body;
 use crate::codec::checksum::RowChecksum;
-use crate::error::{Error, Result, invalid};
+use crate::codec::{CodecError, Result};
 
 /// The row number of a message: its branch's number in the upper 32 bits, its seq in the lower.
 pub(crate) fn message_no(branch: i64, seq: u64) -> Result<i64> {
-    let seq = u32::try_from(seq).map_err(|_| invalid("a branch holds at most 4294967295 messages"))?;
-    let branch = i32::try_from(branch).map_err(|_| invalid("a store holds at most 2147483647 branches"))?;
+    let seq = u32::try_from(seq)
+        .map_err(|_| CodecError::Invalid("a branch holds at most 4294967295 messages".into()))?;
+    let branch = i32::try_from(branch)
+        .map_err(|_| CodecError::Invalid("a store holds at most 2147483647 branches".into()))?;
     Ok(i64::from(branch) << 32 | i64::from(seq))
 }
 
@@ -33,7 +35,8 @@ pub(crate) const fn branch_of(no: i64) -> i64 {
     no >> 32
 }
 
-pub(crate) const fn role_code(role: Role) -> i64 {
+/// The code of a role.
+pub const fn role_code(role: Role) -> i64 {
     match role {
         Role::User => 0,
         Role::Assistant => 1,
@@ -42,19 +45,25 @@ pub(crate) const fn role_code(role: Role) -> i64 {
     }
 }
 
-pub(crate) fn role(code: i64) -> Result<Role> {
+/// The role with this code.
+///
+/// # Errors
+/// `Corrupt` for an unknown code.
+pub fn role(code: i64) -> Result<Role> {
     match code {
         0 => Ok(Role::User),
         1 => Ok(Role::Assistant),
         2 => Ok(Role::System),
         3 => Ok(Role::Tool),
-        _ => Err(Error::Corrupt(format!("{code} is not the code of a role"))),
+        _ => Err(CodecError::Corrupt(format!("{code} is not the code of a role"))),
     }
 }
 
-pub(crate) const STREAMING: i64 = 1;
+/// The code of the status `streaming`.
+pub const STREAMING: i64 = 1;
 
-pub(crate) const fn status_code(status: MessageStatus) -> i64 {
+/// The code of a status.
+pub const fn status_code(status: MessageStatus) -> i64 {
     match status {
         MessageStatus::Complete => 0,
         MessageStatus::Streaming => STREAMING,
@@ -62,47 +71,60 @@ pub(crate) const fn status_code(status: MessageStatus) -> i64 {
     }
 }
 
-pub(crate) fn status(code: i64) -> Result<MessageStatus> {
+/// The status with this code.
+///
+/// # Errors
+/// `Corrupt` for an unknown code.
+pub fn status(code: i64) -> Result<MessageStatus> {
     match code {
         0 => Ok(MessageStatus::Complete),
         STREAMING => Ok(MessageStatus::Streaming),
         2 => Ok(MessageStatus::Interrupted),
-        _ => Err(Error::Corrupt(format!("{code} is not the code of a message's status"))),
+        _ => Err(CodecError::Corrupt(format!("{code} is not the code of a message's status"))),
     }
 }
 
-pub(crate) fn time(micros: i64) -> Result<Timestamp> {
-    Timestamp::from_micros(micros).ok_or_else(|| Error::Corrupt(format!("{micros} is not a time")))
+/// The time that is this many microseconds after 1970.
+///
+/// # Errors
+/// `Corrupt` for a number that is out of range.
+pub fn time(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_micros(micros).ok_or_else(|| CodecError::Corrupt(format!("{micros} is not a time")))
 }
 
-pub(crate) fn uuid(bytes: [u8; 16]) -> Uuid {
+/// The UUID with these bytes.
+pub fn uuid(bytes: [u8; 16]) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
 /// A message's row except for its number. It is built on the caller's thread, before the write transaction.
 #[derive(Debug)]
-pub(crate) struct MessageRow {
-    pub(crate) id: [u8; 16],
-    pub(crate) role: i64,
-    pub(crate) status: i64,
-    pub(crate) created_at: i64,
-    pub(crate) agent: Option<String>,
-    pub(crate) model: Option<String>,
-    pub(crate) prompt_tokens: Option<i64>,
-    pub(crate) completion_tokens: Option<i64>,
-    pub(crate) cache_read_tokens: Option<i64>,
-    pub(crate) cache_write_tokens: Option<i64>,
-    pub(crate) source_format: Option<String>,
-    pub(crate) source_id: Option<String>,
-    pub(crate) body: String,
-    pub(crate) extra: Option<String>,
+#[allow(missing_docs, reason = "the fields are the columns of the table `message`")]
+pub struct MessageRow {
+    pub id: [u8; 16],
+    pub role: i64,
+    pub status: i64,
+    pub created_at: i64,
+    pub agent: Option<String>,
+    pub model: Option<String>,
+    pub prompt_tokens: Option<i64>,
+    pub completion_tokens: Option<i64>,
+    pub cache_read_tokens: Option<i64>,
+    pub cache_write_tokens: Option<i64>,
+    pub source_format: Option<String>,
+    pub source_id: Option<String>,
+    pub body: String,
+    pub extra: Option<String>,
     /// Attachments that the message refers to.
-    pub(crate) attachments: Vec<ContentHash>,
+    pub attachments: Vec<ContentHash>,
 }
 
 impl MessageRow {
     /// The final row of a message. The status `streaming` becomes `interrupted`.
-    pub(crate) fn finalized(draft: &MessageDraft) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `Invalid` for a value that is nested too deeply.
+    pub fn finalized(draft: &MessageDraft) -> Result<Self> {
         let status = match draft.status {
             MessageStatus::Streaming => MessageStatus::Interrupted,
             status => status,
@@ -111,7 +133,10 @@ impl MessageRow {
     }
 
     /// The row of a new reply, which has no parts yet.
-    pub(crate) fn streaming(draft: &MessageDraft) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `Invalid` for passthrough fields that are nested too deeply.
+    pub fn streaming(draft: &MessageDraft) -> Result<Self> {
         Self::new(draft, MessageStatus::Streaming, &[])
     }
 
@@ -144,7 +169,7 @@ impl MessageRow {
 
 impl MessageRow {
     /// The row's checksum under this number, equal to the one that
-    /// [`checksum::update_message`](crate::codec::checksum::update_message) writes.
+    /// `checksum::update_message` writes.
     pub(crate) fn checksum(&self, no: i64) -> i64 {
         fn text(text: Option<&str>) -> ValueRef<'_> {
             text.map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
@@ -170,7 +195,10 @@ impl MessageRow {
 }
 
 /// The JSON of passthrough fields; `None` if there are none.
-pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
+///
+/// # Errors
+/// `Invalid` for fields that are nested too deeply.
+pub fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>> {
     // Fields that are still unparsed JSON are parsed here only if they may be empty: if the only opening bracket is that of
     // the object itself.
     let may_be_empty = match extra.unparsed_json() {
@@ -190,7 +218,7 @@ pub(crate) fn extra_to_json(extra: &PassthroughFields) -> Result<Option<String>>
         return Ok(None);
     }
     let json = extra.to_json().map(Cow::into_owned);
-    json.map(Some).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
+    json.map(Some).map_err(|error| CodecError::Internal(format!("a row cannot be written: {error}")))
 }
 
 /// The number of opening brackets, also those inside of strings, which is at least the depth of the nesting.
@@ -201,13 +229,16 @@ fn count_opening_brackets(json: &str) -> usize {
 }
 
 /// Passthrough fields from their JSON. Checks only the syntax; the fields are parsed on first access.
-pub(crate) fn extra_from_json(json: Option<&str>) -> Result<PassthroughFields> {
+///
+/// # Errors
+/// `Corrupt` for a text that is not a JSON object.
+pub fn extra_from_json(json: Option<&str>) -> Result<PassthroughFields> {
     let Some(json) = json else { return Ok(PassthroughFields::new()) };
     let object: &RawValue = from_json(json)?;
     if object.get().starts_with('{') {
         return Ok(PassthroughFields::from_json(json));
     }
-    Err(Error::Corrupt("the passthrough fields of a row are not a JSON object".into()))
+    Err(CodecError::Corrupt("the passthrough fields of a row are not a JSON object".into()))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -225,7 +256,11 @@ struct AttributesJson {
     trashed: bool,
 }
 
-pub(crate) fn attributes_to_json(attributes: &SessionAttributes) -> Result<String> {
+/// The JSON of a session's attributes.
+///
+/// # Errors
+/// `Internal` if they cannot be written.
+pub fn attributes_to_json(attributes: &SessionAttributes) -> Result<String> {
     to_json(&AttributesJson {
         name: attributes.name.clone(),
         automatic_name: attributes.automatic_name,
@@ -234,7 +269,11 @@ pub(crate) fn attributes_to_json(attributes: &SessionAttributes) -> Result<Strin
     })
 }
 
-pub(crate) fn attributes_from_json(json: &str) -> Result<SessionAttributes> {
+/// A session's attributes from their JSON.
+///
+/// # Errors
+/// `Corrupt` for other JSON.
+pub fn attributes_from_json(json: &str) -> Result<SessionAttributes> {
     let row: AttributesJson = from_json(json)?;
     Ok(SessionAttributes {
         name: row.name,
@@ -245,20 +284,24 @@ pub(crate) fn attributes_from_json(json: &str) -> Result<SessionAttributes> {
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal(format!("a row cannot be written: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| CodecError::Internal(format!("a row cannot be written: {error}")))
 }
 
-/// Parses JSON without a depth limit. [`check_depth`] limits the depth when values are written.
-pub(crate) fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
+/// Parses JSON without a depth limit. The depth is limited when values are written.
+///
+/// # Errors
+/// `Corrupt` for other text.
+pub fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.disable_recursion_limit();
     T::deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
-        .map_err(|error| Error::Corrupt(format!("the JSON in a row cannot be read: {error}")))
+        .map_err(|error| CodecError::Corrupt(format!("the JSON in a row cannot be read: {error}")))
 }
 
-fn nested_too_deeply() -> Error {
-    invalid(format!("a value in a message is nested deeper than {MAX_JSON_DEPTH}"))
+fn nested_too_deeply() -> CodecError {
+    CodecError::Invalid(format!("a value in a message is nested deeper than {MAX_JSON_DEPTH}"))
 }
 
 /// Returns an error if a value is nested too deeply to be parsed again on a small stack.
@@ -299,7 +342,7 @@ mod tests {
     fn passthrough_fields_that_are_not_an_object_are_corruption() {
         assert_eq!(extra_from_json(Some("{\"a\":[1]}")).unwrap().get("a"), Some(&serde_json::json!([1])));
         for json in ["", "[1]", "{", "{\"a\":1}}", "1"] {
-            assert!(matches!(extra_from_json(Some(json)), Err(Error::Corrupt(_))), "{json:?}");
+            assert!(matches!(extra_from_json(Some(json)), Err(CodecError::Corrupt(_))), "{json:?}");
         }
     }
 }

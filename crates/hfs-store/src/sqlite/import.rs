@@ -170,8 +170,8 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
 }
 
 impl Import<'_> {
-    fn store_error(&self, error: Error) -> StoreError {
-        error.into_store_error(ACTION, &self.store.db.paths.database)
+    fn store_error(&self, error: impl Into<Error>) -> StoreError {
+        error.into().into_store_error(ACTION, &self.store.db.paths.database)
     }
 
     fn branch_by_key(&self, key: BranchKey) -> Result<&ImportedBranch> {

@@ -41,7 +41,7 @@ const MAX_RESERVED: u64 = 1024;
 impl MessageStore for SqliteStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
         let action = "save the message";
-        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>>>();
+        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>, _>>();
         let rows = rows.map_err(self.db.store_error(action))?;
         let probe = self.db.liveness_probe();
         let appended = self.db.write(action, move |conn| {
@@ -74,7 +74,7 @@ impl MessageStore for SqliteStore {
         let action = "save the message";
         let message = reply.id;
         let rows = messages.iter().map(MessageRow::finalized).chain([MessageRow::streaming(reply)]);
-        let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(self.db.store_error(action))?;
         let probe = self.db.liveness_probe();
         let begun = self.db.write(action, move |conn| {
             let no = append_rows(conn, &probe, at, &rows)?;
@@ -91,7 +91,7 @@ impl MessageStore for SqliteStore {
         let action = "save the reply";
         let merged = merge_deltas(deltas);
         let attachments: Vec<ContentHash> = merged.iter().filter_map(piece::attachment_of).collect();
-        let pieces = merged.into_iter().map(piece::encode).collect::<Result<Vec<_>>>();
+        let pieces = merged.into_iter().map(piece::encode).collect::<Result<Vec<_>, _>>();
         let pieces = pieces.map_err(self.db.store_error(action))?;
         let probe = self.db.liveness_probe();
         self.db.write(action, move |conn| {
@@ -126,7 +126,7 @@ impl MessageStore for SqliteStore {
     ) -> StoreResult<ReplyHandle> {
         let action = "save the reply";
         let rows = messages.iter().map(MessageRow::finalized).chain([MessageRow::streaming(next)]);
-        let rows = rows.collect::<Result<Vec<_>>>().map_err(self.db.store_error(action))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(self.db.store_error(action))?;
         let (probe, message) = (self.db.liveness_probe(), next.id);
         let begun = self.db.write(action, move |conn| {
             let (last, following) = rows
@@ -516,7 +516,7 @@ pub(crate) fn number_at(conn: &Connection, branch: &BranchRecord, seq: u64) -> R
             None => return Ok(None),
         }
     }
-    message_no(branch.no, seq).map(Some)
+    Ok(Some(message_no(branch.no, seq)?))
 }
 
 /// Joins consecutive deltas, so that a batch of deltas takes few rows.
@@ -587,7 +587,7 @@ pub(crate) fn append_stored_deltas(
     let mut rows = statement.query([no])?;
     while let Some(row) = rows.next()? {
         let text = row.get_ref(1)?.as_str().map_err(|error| Error::Corrupt(error.to_string()));
-        match text.and_then(|text| piece::decode(row.get(0)?, text)) {
+        match text.and_then(|text| Ok(piece::decode(row.get(0)?, text)?)) {
             Ok(delta) => append_delta(parts, &delta),
             Err(error) if error.is_corruption() && unreadable == UnreadableDeltas::LeaveOut => left_out += 1,
             Err(error) => return Err(error),

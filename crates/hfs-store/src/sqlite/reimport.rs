@@ -18,7 +18,7 @@ use crate::sqlite::{SqliteStore, branches, session_stats, text_index};
 impl ImportStore for SqliteStore {
     fn update_imported_messages(&self, messages: &[MessageDraft]) -> StoreResult<()> {
         let action = "update imported messages";
-        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>>>();
+        let rows = messages.iter().map(MessageRow::finalized).collect::<Result<Vec<_>, _>>();
         let rows = rows.map_err(self.db.store_error(action))?;
         self.db.write(action, move |conn| rows.iter().try_for_each(|row| update_message(conn, row)))
     }
