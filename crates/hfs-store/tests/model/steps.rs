@@ -274,14 +274,15 @@ impl StorePair {
             }
             Action::Purge { session } => {
                 let session = pick(&self.sessions, session)?;
-                let _ = self.both(instance, |store| store.purge_session(session));
+                // Whether text remains depends on the store.
+                let _ = self.both(instance, |store| Ok(store.purge_session(session)?.sessions));
                 self.ledger.purge(session);
             }
             Action::PurgeTrash => {
                 let before = Timestamp::from_micros(now.as_micros() - 10_000_000)?;
                 let purged = self.sessions.iter().filter(|id| self.trashed_before(**id, before)).copied();
                 let purged: Vec<SessionId> = purged.collect();
-                self.both(instance, |store| store.purge_trash(before)).unwrap();
+                self.both(instance, |store| Ok(store.purge_trash(before)?.sessions)).unwrap();
                 purged.into_iter().for_each(|session| self.ledger.purge(session));
             }
         }

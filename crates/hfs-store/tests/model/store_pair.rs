@@ -1,8 +1,7 @@
-//! The two stores under test, the ledger of their expected content, and the comparison of the stores.
+//! The store in memory and the store under test, the ledger of their expected content, and the comparison of the stores.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hfs_core::{
@@ -11,19 +10,20 @@ use hfs_core::{
     ReplyHandle, SearchQuery, Seq, SessionAttributes, SessionFilter, SessionId, StateCost, Store, StoreError,
     StoreResult, Timestamp, append_delta,
 };
-use hfs_store::{Durability, MemoryStore, SqliteOptions, SqliteStore};
-use tempfile::TempDir;
+use hfs_store::MemoryStore;
 use testkit::builders::Drafts;
 use testkit::clock::TestClock;
+
+/// Opens a store with a clock that stands still.
+pub type OpenStore = Box<dyn Fn() -> Box<dyn Store>>;
 
 /// Both stores, with two open instances of each, and the items that were created in them.
 pub struct StorePair {
     memory: MemoryStore,
-    path: PathBuf,
-    clock: Arc<TestClock>,
-    /// For each instance, the memory store and the SQLite store.
+    /// Opens another instance of the store under test.
+    open_tested: OpenStore,
+    /// For each instance, the memory store and the store under test.
     pub open: [[Box<dyn Store>; 2]; 2],
-    _directory: TempDir,
     pub make: Drafts,
     pub ledger: Ledger,
     // All items that were ever created. Calls with a deleted item must fail in the same way in both stores.
@@ -57,18 +57,13 @@ impl From<&StoreError> for VisibleError {
 }
 
 impl StorePair {
-    pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hfs.db");
-        let clock = Arc::new(TestClock::fixed());
-        let memory = MemoryStore::new(clock.clone());
-        let open = [0, 1].map(|_| [Box::new(memory.reopen()) as Box<dyn Store>, sqlite(&path, &clock)]);
+    pub fn new(open_tested: OpenStore) -> Self {
+        let memory = MemoryStore::new(Arc::new(TestClock::fixed()));
+        let open = [0, 1].map(|_| [Box::new(memory.reopen()) as Box<dyn Store>, open_tested()]);
         let mut pair = Self {
             memory,
-            path,
-            clock,
+            open_tested,
             open,
-            _directory: directory,
             make: Drafts::new(3),
             ledger: Ledger::default(),
             sessions: Vec::new(),
@@ -84,7 +79,7 @@ impl StorePair {
 
     /// Closes one instance of each store and opens another in its place.
     pub fn restart(&mut self, instance: usize) {
-        self.open[instance] = [Box::new(self.memory.reopen()), sqlite(&self.path, &self.clock)];
+        self.open[instance] = [Box::new(self.memory.reopen()), (self.open_tested)()];
     }
 
     /// Makes the same call to both stores, and checks that the results are equal.
@@ -97,16 +92,16 @@ impl StorePair {
         self.each(instance, |store, _| call(store))
     }
 
-    /// Like [`StorePair::both`]. The call also gets the index of the store: 0 for memory, 1 for SQLite.
+    /// Like [`StorePair::both`]. The call also gets the index of the store: 0 for memory, 1 for the one under test.
     #[track_caller]
     pub fn each<T: PartialEq + Debug>(
         &self,
         instance: usize,
         call: impl Fn(&dyn Store, usize) -> StoreResult<T>,
     ) -> Result<T, VisibleError> {
-        let [memory, sqlite] = [0, 1].map(|which| call(&*self.open[instance][which], which));
-        let visible = [&memory, &sqlite].map(|result| result.as_ref().map_err(VisibleError::from));
-        assert_eq!(visible[0], visible[1], "memory and SQLite differ: {memory:?} / {sqlite:?}");
+        let [memory, tested] = [0, 1].map(|which| call(&*self.open[instance][which], which));
+        let visible = [&memory, &tested].map(|result| result.as_ref().map_err(VisibleError::from));
+        assert_eq!(visible[0], visible[1], "the stores differ: in memory {memory:?}, under test {tested:?}");
         memory.map_err(|error| VisibleError::from(&error))
     }
 
@@ -144,8 +139,8 @@ impl StorePair {
     pub fn compare(&self) {
         self.recover_replies(0);
         for instance in 0..2 {
-            let [memory, sqlite] = [0, 1].map(|which| snapshot(self, &*self.open[instance][which], which));
-            assert!(memory == sqlite, "memory and SQLite differ:\n{}", difference(&memory, &sqlite));
+            let [memory, tested] = [0, 1].map(|which| snapshot(self, &*self.open[instance][which], which));
+            assert!(memory == tested, "the stores differ:\n{}", difference(&memory, &tested));
         }
         for store in &self.open[0] {
             let verification = store.verify().unwrap();
@@ -153,12 +148,6 @@ impl StorePair {
             self.ledger.check(&**store);
         }
     }
-}
-
-fn sqlite(path: &Path, clock: &Arc<TestClock>) -> Box<dyn Store> {
-    let options =
-        SqliteOptions { durability: Durability::Fast, clock: clock.clone(), ..SqliteOptions::default() };
-    Box::new(SqliteStore::open(path, options).unwrap())
 }
 
 /// Selects an item by a number, modulo the number of items.
@@ -376,13 +365,13 @@ fn snapshot_searches(store: &dyn Store, text: &mut String) {
 }
 
 /// The lines that only one of two snapshots has.
-fn difference(memory: &str, sqlite: &str) -> String {
+fn difference(memory: &str, tested: &str) -> String {
     let mut text = String::new();
-    for line in memory.lines().filter(|line| !sqlite.lines().any(|other| other == *line)) {
+    for line in memory.lines().filter(|line| !tested.lines().any(|other| other == *line)) {
         writeln!(text, "only in memory: {line}").unwrap();
     }
-    for line in sqlite.lines().filter(|line| !memory.lines().any(|other| other == *line)) {
-        writeln!(text, "only in SQLite: {line}").unwrap();
+    for line in tested.lines().filter(|line| !memory.lines().any(|other| other == *line)) {
+        writeln!(text, "only under test: {line}").unwrap();
     }
-    if text.is_empty() { format!("only the order differs:\n{memory}\n/\n{sqlite}") } else { text }
+    if text.is_empty() { format!("only the order differs:\n{memory}\n/\n{tested}") } else { text }
 }
