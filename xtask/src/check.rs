@@ -153,6 +153,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-core", &["hfs-secrets"]),
     ("hfs-retrieval", &["hfs-core"]),
     ("hfs-store", &["hfs-core", "hfs-retrieval", "hfs-files"]),
+    ("hfs-postgres", &["hfs-core", "hfs-retrieval", "hfs-store"]),
     ("hfs-exchange", &["hfs-core", "hfs-files", "hfs-secrets"]),
     ("hfs-machine-code", &["hfs-files"]),
     ("hfs-plugins", &["hfs-core", "hfs-files", "hfs-machine-code"]),

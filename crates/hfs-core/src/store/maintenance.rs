@@ -10,7 +10,7 @@ use super::{Store, StoreResult};
 pub struct StoreInfo {
     /// Address, without secrets.
     pub url: String,
-    /// Name of the implementation: `sqlite` or `memory`.
+    /// Name of the implementation: `sqlite`, `postgres` or `memory`.
     pub backend: &'static str,
     /// Schema version.
     pub schema_version: u32,

@@ -44,9 +44,9 @@ pub struct Page<T> {
 pub struct Purged {
     /// Number of purged sessions.
     pub sessions: u64,
-    /// Whether the files of the store still contain text of the sessions, which no read returns. A
-    /// [snapshot](super::Maintenance::snapshot), such as that of an export in another process, keeps it; the text is
-    /// removed when the snapshot ends or, if its process was killed, when the store is opened again.
+    /// Whether the files of the store still contain text of the sessions, which no read returns. On a server, that is
+    /// always so. In a file, a [snapshot](super::Maintenance::snapshot), such as that of an export in another process,
+    /// keeps it; the text is removed when the snapshot ends or, if its process was killed, when the store is opened again.
     pub text_remains: bool,
 }
 

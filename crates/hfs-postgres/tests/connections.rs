@@ -1,0 +1,268 @@
+//! Lost connections, and errors of the server that a user can solve.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hfs_core::{
+    BranchId, ErrorExt as _, ErrorKind, Maintenance as _, MessageRange, MessageStore as _, ReplyDelta,
+    SessionStore as _, StoreError, SystemClock,
+};
+use hfs_postgres::{PostgresOptions, PostgresStore};
+use testkit::builders::{Drafts, at};
+use testkit::postgres::{Fault, GUARDED_ROLE, PASSWORD, PostgresServer, Proxy};
+
+/// A client of its own, for what an administrator does.
+struct Admin {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Admin {
+    fn connect(server: &PostgresServer) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let connected = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await;
+            let (client, connection) = connected.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        Self { runtime, client }
+    }
+
+    fn execute(&self, sql: &str) {
+        self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
+    }
+
+    /// Ends the connections of stores, in the middle of whatever they do.
+    fn terminate_stores(&self) {
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hfs'");
+    }
+}
+
+fn texts(store: &PostgresStore, branch: BranchId) -> Vec<String> {
+    let messages = store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap();
+    messages.iter().map(|message| message.content.text()).collect()
+}
+
+#[test]
+fn a_write_whose_commit_is_not_answered_is_stored_once() {
+    let Some(server) = common::server() else { return };
+    let proxy = Proxy::start(server.port());
+    let schema = PostgresServer::new_schema();
+    let url = PostgresServer::url_at(proxy.port());
+    let store = common::open(&url, &schema, Arc::new(SystemClock));
+    let make = Drafts::new(1);
+    let mut main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
+    let mut expected = Vec::new();
+    let rounds: [&[Fault]; 5] = [
+        &[Fault::BeforeCommit],
+        &[Fault::AfterCommit],
+        &[Fault::AfterCommit, Fault::BeforeCommit],
+        &[Fault::BeforeCommit, Fault::BeforeCommit, Fault::BeforeCommit],
+        &[],
+    ];
+    for (round, faults) in rounds.into_iter().enumerate() {
+        proxy.lose(faults);
+        let text = format!("message {round}");
+        main = store.append(main, &[make.user(&text)]).unwrap().position;
+        assert_eq!(proxy.pending(), 0, "the connection was lost in round {round}");
+        expected.push(text);
+    }
+    proxy.lose(&[Fault::AfterCommit]);
+    let renamed = store.get_session(make_session_id(&store)).unwrap().session.id;
+    store.rename_session(renamed, "renamed", false, make.now()).unwrap();
+    assert_eq!(proxy.pending(), 0);
+    assert_eq!(texts(&store, main.branch), expected);
+    let summary = store.get_session(renamed).unwrap();
+    assert_eq!((summary.messages, summary.session.name.as_str()), (expected.len() as u64, "renamed"));
+    assert!(store.verify().unwrap().is_ok());
+}
+
+fn make_session_id(store: &PostgresStore) -> hfs_core::SessionId {
+    store.resolve_session(&hfs_core::SessionRef::Recent(0), None, false).unwrap()
+}
+
+#[test]
+fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_or_doubled() {
+    let Some(server) = common::server() else { return };
+    let schema = PostgresServer::new_schema();
+    let admin = Admin::connect(server);
+    let ended = Arc::new(AtomicBool::new(false));
+    // On a busy machine, the migration of a new schema takes longer than the time between two rounds.
+    drop(common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    let branches: Vec<(BranchId, usize)> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..4_u64)
+            .map(|writer| {
+                let schema = &schema;
+                scope.spawn(move || {
+                    let store = common::open(&server.url(), schema, Arc::new(SystemClock));
+                    let make = Drafts::new(10 + writer);
+                    let session = store.create_session(&make.session(&format!("{writer}"))).unwrap();
+                    let mut main = at(session.current_branch, 0);
+                    let started = Instant::now();
+                    let mut count = 0;
+                    while started.elapsed() < Duration::from_secs(6) {
+                        let (user, reply) = (make.user(&format!("question {count}")), make.assistant(""));
+                        let (_, handle) = store.append_and_begin_reply(main, &[user], &reply).unwrap();
+                        store.extend_reply(handle, &[ReplyDelta::text("a")]).unwrap();
+                        store.extend_reply(handle, &[ReplyDelta::text("b")]).unwrap();
+                        store.finish_reply(handle, &make.assistant(&format!("answer {count}"))).unwrap();
+                        main.head += 2;
+                        count += 1;
+                    }
+                    (main.branch, count)
+                })
+            })
+            .collect();
+        let is_ended = Arc::clone(&ended);
+        let killer = scope.spawn(move || {
+            let mut kills = 0;
+            while !is_ended.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(fastrand::u64(1..100)));
+                admin.terminate_stores();
+                kills += 1;
+            }
+            kills
+        });
+        let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        // Also if a writer has panicked, because the scope waits for the killer.
+        ended.store(true, Ordering::Relaxed);
+        let kills = killer.join().unwrap();
+        println!("{kills} rounds of terminated connections");
+        results.into_iter().map(Result::unwrap).collect()
+    });
+    let store = common::open(&server.url(), &schema, Arc::new(SystemClock));
+    for (branch, count) in branches {
+        let expected: Vec<String> =
+            (0..count).flat_map(|n| [format!("question {n}"), format!("answer {n}")]).collect();
+        assert!(count > 5, "{count}");
+        assert_eq!(texts(&store, branch), expected);
+    }
+    assert!(store.verify().unwrap().is_ok());
+}
+
+#[test]
+fn an_idle_connection_that_was_closed_costs_nothing() {
+    let Some(server) = common::server() else { return };
+    let store = common::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let make = Drafts::new(1);
+    let main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
+    Admin::connect(server).terminate_stores();
+    store.append(main, &[make.user("after")]).unwrap();
+    assert_eq!(texts(&store, main.branch), ["after"]);
+}
+
+#[test]
+fn a_reply_is_interrupted_when_the_presence_of_its_writer_has_expired() {
+    let Some(server) = common::server() else { return };
+    let schema = PostgresServer::new_schema();
+    let [store, other] = [0, 1].map(|_| common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    let make = Drafts::new(1);
+    let main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
+    let reply = store.begin_reply(main, &make.assistant("")).unwrap();
+    store.extend_reply(reply, &[ReplyDelta::text("half")]).unwrap();
+    let rejected = other.append(at(main.branch, 1), &[make.user("too early")]);
+    assert!(matches!(rejected, Err(StoreError::Locked { seq: 1 })), "{rejected:?}");
+    // As if the writer had been killed two minutes ago.
+    let sql = format!("UPDATE {schema}.presence SET renewed_at = now() - interval '2 minutes'");
+    Admin::connect(server).execute(&sql);
+    other.append(at(main.branch, 1), &[make.user("next")]).unwrap();
+    assert_eq!(texts(&other, main.branch), ["half", "next"]);
+    assert!(matches!(
+        store.extend_reply(reply, &[ReplyDelta::text("late")]),
+        Err(StoreError::Conflict { .. })
+    ));
+}
+
+#[test]
+fn a_late_write_leaves_no_rows_of_a_session_that_is_purged() {
+    let Some(server) = common::server() else { return };
+    let schema = PostgresServer::new_schema();
+    let store = common::open(&server.url(), &schema, Arc::new(SystemClock));
+    let make = Drafts::new(1);
+    for _ in 0..5 {
+        let session = store.create_session(&make.session("s")).unwrap();
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for writer in 0..3 {
+                let (store, ended) = (&store, &ended);
+                scope.spawn(move || {
+                    let make = Drafts::new(100 + writer);
+                    let mut here = at(session.current_branch, 0);
+                    while !ended.load(Ordering::Relaxed) {
+                        match store.append(here, &[make.user("late")]) {
+                            Ok(appended) => here = appended.position,
+                            Err(StoreError::HeadMismatch { found, .. }) => here = found,
+                            Err(StoreError::NotFound { .. }) => break,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(60));
+            store.purge_session(session.id).unwrap();
+            ended.store(true, Ordering::Relaxed);
+        });
+    }
+    let info = store.info().unwrap();
+    assert_eq!((info.sessions, info.messages), (0, 0));
+    let verification = store.verify().unwrap();
+    assert!(verification.is_ok(), "{:?}", verification.problems);
+}
+
+/// The error of opening a store, with its cause.
+fn failure(url: &str) -> (ErrorKind, String) {
+    let error = PostgresStore::open(url, &PostgresOptions::default()).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    (error.kind(), format!("{error}: {cause}"))
+}
+
+#[test]
+fn errors_say_what_to_do_and_contain_no_password() {
+    let Some(server) = common::server() else { return };
+    let port = server.port();
+    let admin = Admin::connect(server);
+    admin.execute(&format!("CREATE ROLE {GUARDED_ROLE} LOGIN PASSWORD '{PASSWORD}'"));
+    let cases = [
+        (
+            format!("postgres://{GUARDED_ROLE}:wrongword@127.0.0.1:{port}/postgres"),
+            ErrorKind::Denied,
+            "PGPASSWORD",
+        ),
+        (
+            format!("postgres://{GUARDED_ROLE}:se%20same@127.0.0.1:{port}/postgres"),
+            ErrorKind::Denied,
+            "right",
+        ),
+        (PostgresServer::url_at(port).replace("/postgres", "/missing"), ErrorKind::Unavailable, "createdb"),
+        (PostgresServer::url_at(1), ErrorKind::Unavailable, "check that it is running"),
+        (format!("{}?sslmode=require", server.url()), ErrorKind::Unavailable, "TLS"),
+    ];
+    for (url, kind, hint) in cases {
+        let started = Instant::now();
+        let (found, text) = failure(&url);
+        assert!(started.elapsed() < Duration::from_secs(10), "{text}");
+        assert_eq!(found, kind, "{text}");
+        assert!(text.contains(hint), "{text}");
+        assert!(!text.contains("wrongword") && !text.contains("same@"), "{text}");
+    }
+}
+
+#[test]
+fn a_newer_schema_is_rejected_and_not_changed() {
+    let Some(server) = common::server() else { return };
+    let schema = PostgresServer::new_schema();
+    drop(common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    Admin::connect(server).execute(&format!("UPDATE {schema}.schema_version SET version = 999"));
+    let options = PostgresOptions { schema, ..PostgresOptions::default() };
+    let rejected = PostgresStore::open(&server.url(), &options);
+    assert!(matches!(rejected, Err(StoreError::Newer { found: 999, .. })), "{rejected:?}");
+}
