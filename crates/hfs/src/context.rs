@@ -154,7 +154,7 @@ impl Context {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let store = wiring::open_store(&self.home, &self.settings)
+        let store = wiring::open_store(&self.home, &self.settings, &self.environment)
             .map_err(|error| self.name_settings(error, &[Key::StoreUrl]))?;
         Ok(self.store.get_or_init(|| store))
     }
@@ -165,7 +165,7 @@ impl Context {
     /// If the store cannot be opened.
     pub fn small_store(&self) -> Result<&Arc<dyn Store>, CliError> {
         if self.store.get().is_none() {
-            let store = wiring::open_small_store(&self.home, &self.settings)
+            let store = wiring::open_small_store(&self.home, &self.settings, &self.environment)
                 .map_err(|error| self.name_settings(error, &[Key::StoreUrl]))?;
             return Ok(self.store.get_or_init(|| store));
         }

@@ -12,12 +12,14 @@ pub mod triads;
 
 use std::sync::Arc;
 
-use hfs_core::{Agent, Hooks, Store};
+use hfs_core::{Agent, Hooks, Problem, Store};
 use hfs_engine::{Engine, Settings as EngineSettings};
+use hfs_postgres::{PostgresOptions, PostgresStore};
 use hfs_store::{SqliteOptions, StoreUrl};
 
 use crate::config::Settings;
 use crate::context::Context;
+use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::error::CliError;
 
@@ -36,32 +38,70 @@ pub fn store_url(home: &Home, settings: &Settings) -> Result<StoreUrl, CliError>
 ///
 /// # Errors
 /// If the store cannot be opened.
-pub fn open_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
-    let (url, options) = store_address(home, settings)?;
-    Ok(hfs_store::open(&url, options)?)
+pub fn open_store(
+    home: &Home,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Arc<dyn Store>, CliError> {
+    let url = store_url(home, settings)?;
+    match &url {
+        StoreUrl::Postgres(address) => {
+            let variables = environment.clone();
+            let variable = move |name: &str| variables.get(name).map(str::to_owned);
+            let options = PostgresOptions {
+                durability: settings.durability,
+                environment: hfs_postgres::Environment::new(variable, environment.user_home.clone()),
+                ..PostgresOptions::default()
+            };
+            Ok(Arc::new(PostgresStore::open(address, &options)?))
+        }
+        _ => Ok(hfs_store::open(&url, sqlite_options(home, settings)?)?),
+    }
 }
 
 /// Like [`open_store`], with little memory for each connection: for a process that runs all the time and mostly waits.
 ///
 /// # Errors
 /// If the store cannot be opened.
-pub fn open_small_store(home: &Home, settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
+pub fn open_small_store(
+    home: &Home,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Arc<dyn Store>, CliError> {
     /// A quarter of the default. Imports of small changes are not slower with it.
     const CACHE_BYTES: u64 = 2 * 1024 * 1024;
-    let (url, options) = store_address(home, settings)?;
-    Ok(hfs_store::open(&url, SqliteOptions { cache_bytes: CACHE_BYTES, ..options })?)
+    let url = store_url(home, settings)?;
+    match &url {
+        StoreUrl::Postgres(_) => open_store(home, settings, environment),
+        _ => {
+            let options = sqlite_options(home, settings)?;
+            Ok(hfs_store::open(&url, SqliteOptions { cache_bytes: CACHE_BYTES, ..options })?)
+        }
+    }
 }
 
-/// The address and options of the store. Creates the home directory if it holds the store.
+/// Repairs the store, also if it cannot be opened. Returns what was changed, recovered and lost.
 ///
 /// # Errors
-/// If the configured address is not valid, or the home directory cannot be created.
-pub fn store_address(home: &Home, settings: &Settings) -> Result<(StoreUrl, SqliteOptions), CliError> {
+/// If the store cannot be repaired.
+pub fn repair_store(
+    home: &Home,
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<Vec<Problem>, CliError> {
     let url = store_url(home, settings)?;
+    match &url {
+        StoreUrl::Postgres(_) => Ok(open_store(home, settings, environment)?.repair()?),
+        _ => Ok(hfs_store::repair(&url, sqlite_options(home, settings)?)?),
+    }
+}
+
+/// Creates the home directory if it holds the store.
+fn sqlite_options(home: &Home, settings: &Settings) -> Result<SqliteOptions, CliError> {
     if settings.store_url.is_none() {
         home.create()?;
     }
-    Ok((url, SqliteOptions { durability: settings.durability, ..SqliteOptions::default() }))
+    Ok(SqliteOptions { durability: settings.durability, ..SqliteOptions::default() })
 }
 
 /// An engine with this agent, store and hooks, and the settings of the context.

@@ -100,6 +100,26 @@ fn a_session_with_branches_and_checkpoints_survives_a_round_trip_byte_for_byte()
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_session_survives_a_round_trip_through_postgresql_byte_for_byte() {
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(server) = testkit::postgres::PostgresServer::start(cache) else { return };
+    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", server.url()), hfs());
+    let session = branched_session(&file);
+    let before = exported(&file, &session);
+    let stdin = |hfs: &Hfs, document: &str| {
+        let _ = hfs.command(&["import", "-"]).stdin(document).run().ok();
+    };
+    stdin(&database, &before);
+    let between = exported(&database, &session);
+    assert_same("the export of PostgreSQL", &without_export_time(&before), &without_export_time(&between));
+    stdin(&again, &between);
+    let after = exported(&again, &session);
+    assert_same("the last export", &without_export_time(&before), &without_export_time(&after));
+    assert_eq!(run_json(&database, &["store", "verify"])["ok"], true);
+}
+
 #[test]
 fn an_undone_branch_is_exported_if_it_has_messages() {
     let hfs = hfs();

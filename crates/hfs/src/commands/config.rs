@@ -209,7 +209,8 @@ pub fn refuse_unusable(key: Key, text: &str, context: &Context) -> Result<(), Cl
     }
     check_argument(key, text)?;
     let settings = Settings { store_url: Some(text.to_owned()), ..context.settings.clone() };
-    let Err(error) = wiring::open_store(&context.home, &settings) else { return Ok(()) };
+    let opened = wiring::open_store(&context.home, &settings, &context.environment);
+    let Err(error) = opened else { return Ok(()) };
     let document = error.document();
     let hint = document.hint.clone().unwrap_or_else(|| "store.url was not changed".to_owned());
     let message = format!("every command would fail with this store.url: {}", document.one_line());

@@ -6,6 +6,7 @@ use hfs_core::{
     Branch, Cursor, ErrorKind, Message, MessageRange, PageRequest, Purged, Seq, SessionFilter, SessionId,
     SessionSummary, ShortId, Store, StoreResult, Timestamp,
 };
+use hfs_store::StoreUrl;
 use serde::ser::{Error as _, Serialize, SerializeSeq as _, Serializer};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ use crate::output::sanitize;
 use crate::output::table::Table;
 use crate::project;
 use crate::resolve::find_branch;
-use crate::wiring::agent_sessions::WrittenTranscripts;
+use crate::wiring::{self, agent_sessions::WrittenTranscripts};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -450,13 +451,24 @@ fn purge_with_copies(
     transcripts.remove_of_purged(store)?;
     drafts.remove_of_purged(store)?;
     if purged.text_remains {
+        warn_of_remaining_text(context);
+    }
+    Ok(purged)
+}
+
+fn warn_of_remaining_text(context: &Context) {
+    if matches!(wiring::store_url(&context.home, &context.settings), Ok(StoreUrl::Postgres(_))) {
+        context.console.note(
+            "no command shows the deleted text any more, but the files of the server contain it until it has vacuumed them \
+             and written over them, and its backups longer",
+        );
+    } else {
         context.console.warn(
             "another hfs, such as an export, is still reading the store as it was before: no command shows the deleted \
              text any more, but the store's files contain it until that hfs has finished or, if it is killed, until the \
              next command",
         );
     }
-    Ok(purged)
 }
 
 fn move_to_trash(reference: &str, context: &Context) -> Result<(), CliError> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ErrorKind, Problem, StoreInfo, StoreResult};
+use hfs_core::{ErrorKind, Problem, StoreInfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -97,11 +97,14 @@ pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome, CliError> {
 }
 
 /// Runs a long operation of the store while a spinner is shown.
-fn with_spinner<T>(
+fn with_spinner<T, E>(
     message: &'static str,
     context: &Context,
-    operation: impl FnOnce() -> StoreResult<T>,
-) -> Result<T, CliError> {
+    operation: impl FnOnce() -> Result<T, E>,
+) -> Result<T, CliError>
+where
+    CliError: From<E>,
+{
     let spinner = context.console.progress(0);
     spinner.set_message(message);
     let result = operation();
@@ -169,8 +172,9 @@ fn render_problems(problems: &[Problem]) -> String {
 fn repair(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     // Without `Context::store`, because a damaged store may not open.
-    let (url, options) = wiring::store_address(&context.home, &context.settings)?;
-    let repaired = with_spinner("repairing", context, || hfs_store::repair(&url, options))?;
+    let repaired = with_spinner("repairing", context, || {
+        wiring::repair_store(&context.home, &context.settings, &context.environment)
+    })?;
     if console.options.json {
         let repaired: Vec<ProblemJson> = repaired.into_iter().map(ProblemJson::from).collect();
         console.print_json(&json!({ "repaired": repaired }))?;

@@ -211,7 +211,7 @@ impl Key {
                 default: None,
                 env_var: "HFS_STORE",
                 project_policy: ProjectPolicy::Ignore,
-                about: "the store, for example sqlite:/data/hfs.db; by default hfs.db in the home directory of hfs",
+                about: "the store, for example sqlite:/data/hfs.db or postgres://me@host/db; by default hfs.db in the home directory of hfs",
             },
             Self::StoreDurability => &KeySpec {
                 name: "store.durability",

@@ -1,4 +1,5 @@
-//! The folder `<database>-import` beside a store: the locks of imports, and the state of its watcher.
+//! The folder `<database>-import` beside a store, or in the home directory of hfs for one on a server: the locks of imports,
+//! and the state of its watcher.
 //!
 //! - `import` is locked while an import runs. Two imports of the same transcript at once would each add its new messages.
 //! - `watcher` is locked by the watcher of the store, as long as it runs.
@@ -44,6 +45,12 @@ impl ImportFolder {
         Ok(match wiring::store_url(&context.home, &context.settings)? {
             StoreUrl::Sqlite(path) => {
                 Some(Self::of_database(&context.environment.working_directory.join(path)))
+            }
+            // The transcripts are on this machine, so other machines need not know what it imports.
+            url @ StoreUrl::Postgres(_) => {
+                let hash = blake3::hash(url.to_string().as_bytes()).to_hex();
+                let name = format!("postgres-{}-import", hash.get(..16).unwrap_or_default());
+                Some(Self { path: context.home.root().join(name) })
             }
             _ => None,
         })

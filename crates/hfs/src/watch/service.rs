@@ -130,6 +130,14 @@ fn unit(context: &Context) -> Result<String, CliError> {
     if let Some(home) = &context.global.home {
         arguments.extend(["--home".to_owned(), absolute(home)]);
     }
+    let named = context.global.store.as_deref().or_else(|| environment.get_non_empty("HFS_STORE"));
+    if named.is_some_and(|store| hfs_secrets::mask_addresses(store) != store) {
+        return Err(CliError::with_hint(
+            ErrorKind::Invalid,
+            "the address of the store contains a password, which is not written into the configuration of the service",
+            "leave the password out of the address, and put it into ~/.pgpass",
+        ));
+    }
     if let Some(store) = &context.global.store {
         let store = match store.parse()? {
             hfs_store::StoreUrl::Sqlite(path) => format!("sqlite:{}", absolute(&path)),

@@ -19,7 +19,8 @@ fn every_kind_of_error_has_its_exit_code() {
     let _ = hfs.run(&["chat", "  "]).fails_with(6);
     let _ = hfs.run(&["config", "set", "output_mode", "loud"]).fails_with(6);
     let _ = hfs.run(&["config", "set", "model", "sk-0123456789abcdefgh"]).fails_with(5);
-    let _ = hfs.run(&["--store", "postgres://localhost/x", "session", "list"]).fails_with(9);
+    let _ = hfs.run(&["--store", "postgres://me@127.0.0.1:1/x", "session", "list"]).fails_with(8);
+    let _ = hfs.run(&["--store", "memory:", "store", "backup", "copy.db"]).fails_with(9);
     let _ = hfs.run(&["--store", "nonsense://x", "session", "list"]).fails_with(6);
     let broken = hfs.project().join("broken.db");
     std::fs::write(&broken, "this is not a database\n".repeat(200)).unwrap();
