@@ -10,7 +10,6 @@ pub mod clock;
 pub mod conformance;
 pub mod faulty_store;
 pub mod model_server;
-#[cfg(unix)]
 pub mod postgres;
 pub mod scripted_agent;
 pub mod secret_table;

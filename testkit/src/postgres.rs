@@ -47,48 +47,90 @@ impl PostgresServer {
     /// prints a line if no server is installed.
     #[must_use]
     pub fn start(cache: &Path) -> Option<Self> {
+        Self::start_with(cache, &[])
+    }
+
+    /// Like [`start`](Self::start), with further settings: `NAME=VALUE`.
+    #[must_use]
+    pub fn start_with(cache: &Path, settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
-            println!("skipped: no PostgreSQL server is installed (Debian: postgresql)");
+            println!("skipped: stores on PostgreSQL: no server is installed (Debian: postgresql)");
             return None;
         };
+        if !is_executable(&programs.join("postgres")) {
+            println!(
+                "skipped: stores on PostgreSQL: the user nobody, as whom the server runs, cannot execute the programs in {}",
+                programs.display()
+            );
+            return None;
+        }
         let template = template(&programs, cache);
         let folder = new_folder().keep();
         let data = folder.join("data");
         run(Command::new("cp").arg("-a").arg(&template).arg(&data));
         give_away(&folder);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Some(Self::run(&programs, folder, free_port(), settings))
+    }
+
+    /// Starts a standby of this server on a port, or on any free one. It confirms the commits of this server if that is set
+    /// to wait for it.
+    #[must_use]
+    pub fn start_standby(&self, port: Option<u16>) -> Self {
+        let programs = programs().unwrap();
+        let folder = new_folder().keep();
+        give_away(&folder);
+        run(unprivileged(&programs.join("pg_basebackup").display().to_string())
+            .args(["--host=127.0.0.1", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .args(["--username", ROLE, "--port", &self.port.to_string(), "--pgdata"])
+            .arg(folder.join("data"))
+            .current_dir("/"));
+        Self::run(&programs, folder, port.unwrap_or_else(free_port), &[])
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        let program = programs().unwrap().join("pg_ctl").display().to_string();
+        run(unprivileged(&program).args(["promote", "-D"]).arg(self.folder.join("data")).current_dir("/"));
+    }
+
+    /// Runs the server whose data is in a folder.
+    fn run(programs: &Path, folder: PathBuf, port: u16, settings: &[&str]) -> Self {
         let log = File::create(folder.join("log")).unwrap();
-        // The shell ends the server and removes its folder when its input ends, which is also when this process is killed.
-        let process = unprivileged("sh")
-            .args(["-c", "folder=$1; shift; \"$@\" & server=$!; read -r _; kill -QUIT $server; wait $server; rm -rf \"$folder\"", "sh"])
-            .arg(&folder)
+        let process = until_dropped(&folder, "QUIT")
             .arg(programs.join("postgres"))
             .arg("-D")
-            .arg(&data)
+            .arg(folder.join("data"))
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "full_page_writes=off"])
             .args(["-c", "max_connections=200", "-c", "shared_buffers=16MB", "-c", "max_wal_size=64MB"])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .current_dir("/")
-            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         let server = Self { port, process, folder };
         server.wait_until_ready();
-        Some(server)
+        server
     }
 
     fn wait_until_ready(&self) {
         let started = Instant::now();
         loop {
-            let log = fs::read_to_string(self.folder.join("log")).unwrap();
-            if log.contains("database system is ready to accept connections") {
+            let log = self.log();
+            // Or, for a standby, read-only connections.
+            if log.contains("database system is ready to accept") {
                 return;
             }
             assert!(started.elapsed() < START_TIMEOUT, "the server has not started:\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// What the server has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
     }
 
     /// The port of the server.
@@ -124,9 +166,18 @@ impl Drop for PostgresServer {
     }
 }
 
+/// Folder with programs that `cargo xtask test` has unpacked because they are not installed.
+const UNPACKED: &str = "HFS_POSTGRES";
+
+/// Where packages are installed or unpacked.
+fn roots() -> Vec<PathBuf> {
+    [PathBuf::from("/")].into_iter().chain(std::env::var_os(UNPACKED).map(PathBuf::from)).collect()
+}
+
 /// The folder of the newest server that is installed.
 fn programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = roots().into_iter().flat_map(|root| fs::read_dir(root.join("usr/lib/postgresql")));
+    let versions = versions.flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions
         .filter_map(|version| {
             let number = version.file_name().to_str()?.parse().ok()?;
@@ -138,6 +189,84 @@ fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).find(|folder| folder.join("initdb").exists());
     found.pop().map(|(_, folder)| folder).or(in_path)
+}
+
+/// A shell that runs a program until the shell's input ends, which is also when this process is killed. It then sends a signal to
+/// the program, and removes the folder.
+fn until_dropped(folder: &Path, signal: &str) -> Command {
+    const SCRIPT: &str = "folder=$1; signal=$2; shift 2; \"$@\" & child=$!; read -r _; kill -$signal $child; wait $child; rm -rf \"$folder\"";
+    let mut command = unprivileged("sh");
+    command.args(["-c", SCRIPT, "sh"]).arg(folder).arg(signal).stdin(Stdio::piped());
+    command
+}
+
+/// A running pgbouncer, which gives each transaction another connection to a server.
+#[derive(Debug)]
+pub struct PgBouncer {
+    port: u16,
+    process: Child,
+}
+
+impl PgBouncer {
+    /// Starts pgbouncer in transaction mode, with few connections to the server. Returns `None` and prints a line if it is not
+    /// installed.
+    #[must_use]
+    pub fn start(server: &PostgresServer) -> Option<Self> {
+        let program =
+            roots().into_iter().map(|root| root.join("usr/sbin/pgbouncer")).find(|path| path.exists());
+        let Some(program) = program else {
+            println!(
+                "skipped: stores on PostgreSQL behind pgbouncer: it is not installed (Debian: pgbouncer)"
+            );
+            return None;
+        };
+        let folder = new_folder().keep();
+        let port = free_port();
+        let (log, users) = (folder.join("log"), folder.join("users"));
+        fs::write(&users, format!("\"{ROLE}\" \"\"\n")).unwrap();
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 6\n\
+             max_client_conn = 200\nserver_login_retry = 0.1\n",
+            server.port(),
+            users.display()
+        );
+        fs::write(folder.join("pgbouncer.ini"), configuration).unwrap();
+        give_away(&folder);
+        let output = File::create(&log).unwrap();
+        let process = until_dropped(&folder, "TERM")
+            .arg(program)
+            .arg(folder.join("pgbouncer.ini"))
+            .current_dir("/")
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = fs::read_to_string(&log).unwrap();
+            assert!(started.elapsed() < START_TIMEOUT, "pgbouncer has not started:\n{log}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self { port, process })
+    }
+
+    /// The address of the database `postgres` for [`ROLE`], by way of pgbouncer.
+    #[must_use]
+    pub fn url(&self) -> String {
+        PostgresServer::url_at(self.port)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn is_root() -> bool {
@@ -153,12 +282,26 @@ fn new_folder() -> TempDir {
 
 /// The server refuses to run as root.
 fn unprivileged(program: &str) -> Command {
-    if !is_root() {
-        return Command::new(program);
+    let mut command = Command::new(if is_root() { "setpriv" } else { program });
+    if is_root() {
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
     }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+    let libraries = libraries();
+    if !libraries.is_empty() {
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
     command
+}
+
+fn is_executable(program: &Path) -> bool {
+    unprivileged("test").arg("-x").arg(program).status().unwrap().success()
+}
+
+/// The libraries of unpacked packages.
+fn libraries() -> String {
+    let folders = roots().into_iter().skip(1).flat_map(|root| fs::read_dir(root.join("usr/lib")));
+    let folders = folders.flatten().flatten().map(|folder| folder.path().display().to_string());
+    folders.filter(|folder| folder.ends_with("-linux-gnu")).collect::<Vec<_>>().join(":")
 }
 
 fn give_away(path: &Path) {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: all tests, with a list of skipped tests.
 
+mod postgres;
 mod summary;
 
 use std::collections::BTreeSet;
@@ -72,6 +73,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
 
     if options.filters.is_empty() && options.package.is_empty() {
         skipped.extend(runtimes::build_all(workspace)?);
+        skipped.extend(postgres::prepare(workspace)?);
     }
 
     let has_nextest = shell::is_available(shell::cargo(&workspace.root).args(["nextest", "--version"]));
@@ -134,6 +136,7 @@ impl Suite<'_> {
             }
         }
         command.env(RUNTIMES_VARIABLE, runtimes::folder(self.workspace));
+        command.env(postgres::VARIABLE, postgres::folder(self.workspace));
         if let Some(samples) = &self.samples {
             command.env(SAMPLES_VARIABLE, samples);
         }
