@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use hfs_core::{
     AgentMemory, Attachment, BranchDraft, BranchId, CheckpointDraft, CheckpointState, Clock, ContentHash,
-    CustomEvent, Event, EventPayload, MessageDraft, MessageStatus, Part, PassthroughFields, PluginStates,
-    Position, Role, Run, RunEnding, RunSnapshot, Seq, SessionDraft, Source, Timestamp, Usage,
+    CustomEvent, Event, EventPayload, MessageDraft, MessageStatus, OperationKind, Origin, Part,
+    PassthroughFields, PluginStates, Position, Project, Role, Run, RunEnding, RunSnapshot, Seq, SessionDraft,
+    SessionId, Source, Store, Timestamp, Trigger, Usage,
 };
 use serde_json::{Value, json};
 
@@ -151,6 +152,62 @@ impl Drafts {
             events,
         }
     }
+}
+
+/// Fills an empty store with sessions that together have everything a session can have. Returns their ids.
+///
+/// # Panics
+/// If the store fails.
+#[must_use]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+pub fn fill(store: &dyn Store, make: &Drafts) -> Vec<SessionId> {
+    let bytes = attachment(b"picture");
+    store.put_attachment(&bytes).unwrap();
+    let draft = SessionDraft {
+        project: Some(Project { directory: "/home/me/p".into(), repository: Some("git@host:me/p".into()) }),
+        origin: Some(Origin { format: "claude-code".into(), id: "one".into(), path: Some("/tmp/a".into()) }),
+        automatic_name: true,
+        extra: json!({"cwd": "/home/me/p", "n": [1, 2.5]}).as_object().cloned().unwrap_or_default().into(),
+        ..make.session("Everything \u{0} 世界")
+    };
+    let full = store.create_session(&draft).unwrap();
+    let main = at(full.current_branch, 0);
+    let main = store.append(main, &[make.user("first"), make.full_message(&bytes)]).unwrap().position;
+    store.save_run(&make.run(main.branch)).unwrap();
+    let automatic = (0..5)
+        .map(|number| store.create_checkpoint(&make.checkpoint(main, growing_state(number)), 3).unwrap());
+    let automatic: Vec<_> = automatic.collect();
+    let manual = CheckpointDraft {
+        trigger: Trigger::Manual,
+        label: Some("before".into()),
+        pinned: true,
+        ..make.checkpoint(at(main.branch, 1), state_of(&["memory"]))
+    };
+    let manual = store.create_checkpoint(&manual, 3).unwrap();
+    store.delete_checkpoint(automatic.last().unwrap().id, make.now()).unwrap();
+    store.save_branch_state(main.branch, &growing_state(9)).unwrap();
+    let rewound = make.branch("rewound", at(main.branch, 1));
+    store.create_branch(&rewound, OperationKind::Rewind, Some(manual.id), make.now()).unwrap();
+    store.append(at(rewound.id, 1), &[make.user("other")]).unwrap();
+    store.rename_branch(main.branch, "trunk", make.now()).unwrap();
+    let fork = make.branch("fork", at(rewound.id, 2));
+    let fork = store.create_branch(&fork, OperationKind::Fork, None, make.now()).unwrap();
+    store.reverse(fork.id, OperationKind::Undo, make.now()).unwrap();
+
+    let unfinished = store.create_session(&make.session("unfinished")).unwrap();
+    store.append(at(unfinished.current_branch, 0), &[make.user("needle")]).unwrap();
+    store.append(at(unfinished.current_branch, 1), &[make.assistant("half")]).unwrap();
+    let empty = store.create_session(&make.session("empty")).unwrap();
+    let trashed = store.create_session(&make.session("trashed")).unwrap();
+    store.append(at(trashed.current_branch, 0), &[make.user("gone")]).unwrap();
+    store.trash_session(trashed.id, make.now()).unwrap();
+    let purged = SessionDraft {
+        origin: Some(Origin { format: "codex".into(), id: "purged".into(), path: None }),
+        ..make.session("purged")
+    };
+    let purged = store.create_session(&purged).unwrap();
+    store.purge_session(purged.id).unwrap();
+    vec![full.id, unfinished.id, empty.id, trashed.id]
 }
 
 /// A checkpoint state in which the agent `coder` has these memory entries, and the state of the plugin `counter`

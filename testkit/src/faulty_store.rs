@@ -8,12 +8,12 @@ use std::time::Duration;
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, CandidateQuery,
     Candidates, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport,
-    ContentHash, Continuation, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, Message,
-    MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
-    OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, Purged, ReplyDelta,
-    ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults, Session, SessionDraft,
-    SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary, Store, StoreError,
-    StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
+    ContentHash, Continuation, CopyStore, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance,
+    Message, MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
+    OperationRecord, OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, Purged,
+    PurgedSource, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults,
+    Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary,
+    Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.
@@ -304,6 +304,24 @@ impl<S: Store> ImportStore for FaultyStore<S> {
     }
 }
 
+impl<S: Store> CopyStore for FaultyStore<S> {
+    fn list_operation_records(&self, session: SessionId) -> StoreResult<Vec<OperationRecord>> {
+        self.inner.list_operation_records(session)
+    }
+
+    fn last_checkpoint_number(&self, session: SessionId) -> StoreResult<u64> {
+        self.inner.last_checkpoint_number(session)
+    }
+
+    fn list_purged_sources(&self) -> StoreResult<Vec<PurgedSource>> {
+        self.inner.list_purged_sources()
+    }
+
+    fn add_purged_sources(&self, sources: &[PurgedSource]) -> StoreResult<()> {
+        self.inner.add_purged_sources(sources)
+    }
+}
+
 impl<S: Store> OperationStore for FaultyStore<S> {
     fn list_operations(
         &self,
@@ -379,5 +397,9 @@ impl<S: Store> Maintenance for FaultyStore<S> {
 
     fn snapshot(&self) -> StoreResult<Arc<dyn Store>> {
         self.inner.snapshot()
+    }
+
+    fn is_reconnecting(&self) -> Option<bool> {
+        self.inner.is_reconnecting()
     }
 }

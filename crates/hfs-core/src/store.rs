@@ -5,6 +5,7 @@
 //! implementation passes the conformance suite in testkit.
 
 mod checkpoints;
+mod copy;
 mod error;
 mod import;
 mod maintenance;
@@ -12,6 +13,7 @@ mod messages;
 mod sessions;
 
 pub use checkpoints::{CheckpointStore, RunStore};
+pub use copy::{CopyStore, OperationRecord, PurgedSource, SessionRecord};
 pub use error::{StoreError, StoreResult};
 pub use import::{CompleteImport, ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
 pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
@@ -29,6 +31,7 @@ pub trait Store:
     + CheckpointStore
     + OperationStore
     + ImportStore
+    + CopyStore
     + SearchIndex
     + Maintenance
     + Send
@@ -45,6 +48,7 @@ impl<T> Store for T where
         + CheckpointStore
         + OperationStore
         + ImportStore
+        + CopyStore
         + SearchIndex
         + Maintenance
         + Send

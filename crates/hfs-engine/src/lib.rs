@@ -8,6 +8,7 @@
 //!   threads.
 //! - [`BlockingEngine`] has the same operations for callers without a runtime, such as a command line.
 //! - [`Importer`] receives sessions from a transcript reader. It blocks, for the reason given in its documentation.
+//! - [`copy_store`] copies all sessions of a store to another one.
 //! - [`session_graph`] and [`Lineage`] compute the graph and the ancestry of a session's branches, without a store.
 //!
 //! ```
@@ -62,6 +63,7 @@ mod blocking;
 mod compaction;
 mod context;
 mod conversation;
+mod copy;
 mod diff;
 mod engine;
 mod error;
@@ -80,6 +82,7 @@ mod words;
 pub use blocking::BlockingEngine;
 pub use compaction::{CompactError, Compaction};
 pub use conversation::Conversation;
+pub use copy::{CopyReport, Difference, DifferingSession, copy_store};
 pub use diff::{CheckpointDiff, MemoryDiff, MessageDiff, SectionDiff, memory_entries};
 pub use engine::{CompactionMode, Engine, EngineBuilder, Settings};
 pub use error::{EngineError, SendError};

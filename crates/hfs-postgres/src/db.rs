@@ -27,7 +27,7 @@ pub(crate) mod value;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,6 +94,8 @@ struct Server {
     is_asynchronous: AtomicBool,
     presence: Uuid,
     is_present: AtomicBool,
+    /// Number of transactions that are tried again after their connection was lost.
+    reconnecting: AtomicUsize,
 }
 
 impl Drop for Server {
@@ -164,6 +166,7 @@ impl Database {
             is_asynchronous: AtomicBool::new(false),
             presence: Uuid::now_v7(),
             is_present: AtomicBool::new(false),
+            reconnecting: AtomicUsize::new(0),
         };
         let database = Self { server: Arc::new(server), snapshot: None };
         migrations::migrate(&database)?;
@@ -186,6 +189,10 @@ impl Database {
 
     pub(crate) fn is_snapshot(&self) -> bool {
         self.snapshot.is_some()
+    }
+
+    pub(crate) fn is_reconnecting(&self) -> bool {
+        self.server.reconnecting.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn set_asynchronous(&self, is_asynchronous: bool) {
@@ -315,9 +322,13 @@ impl Database {
     ) -> Result<T> {
         let started = Instant::now();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut reconnecting = None;
         loop {
             match attempt() {
                 Err(error) if may_pass(&error) && started.elapsed() < RETRY_LIMIT => {
+                    if error.is_connection_lost() {
+                        reconnecting.get_or_insert_with(|| Reconnecting::new(&self.server.reconnecting));
+                    }
                     tracing::warn!(%error, store = self.address(), "a transaction failed, and is tried again");
                 }
                 result => return result,
@@ -383,6 +394,22 @@ impl Database {
         if let Err(error) = self.server.wait(CLOSE_TIMEOUT, withdraw) {
             tracing::warn!(%error, "other processes see that this store was closed only after a minute");
         }
+    }
+}
+
+/// Counts a transaction that waits for a new connection.
+struct Reconnecting<'a>(&'a AtomicUsize);
+
+impl<'a> Reconnecting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Reconnecting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

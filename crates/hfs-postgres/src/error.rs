@@ -106,6 +106,20 @@ impl Error {
         error.code().is_none() && !error.is_closed() && !cause.is_some_and(was_lost)
     }
 
+    /// Whether there is no connection, as opposed to a conflict with another transaction.
+    pub(crate) fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::InDoubt(error) => error.is_connection_lost(),
+            Self::Postgres(error) | Self::Connection(error) => error.code().is_none_or(ends_connection),
+            Self::NoConnection(_)
+            | Self::Rejected(_)
+            | Self::Io(_)
+            | Self::Corrupt(_)
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// Whether the server has answered with this error, so that the transaction is certainly not committed.
     pub(crate) fn is_answer(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.code().is_some_and(|code| !ends_connection(code)))

@@ -5,6 +5,7 @@ mod attachments;
 mod branches;
 mod candidates;
 mod checkpoints;
+mod copy;
 mod import;
 mod lookup;
 mod maintenance;

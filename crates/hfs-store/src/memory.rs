@@ -4,13 +4,14 @@
 //! reference for [`SqliteStore`](crate::SqliteStore) in the property tests.
 
 mod checkpoints;
+mod copy;
 mod import;
 mod messages;
 mod reimport;
 mod search;
 mod sessions;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -74,10 +75,8 @@ struct Data {
     operations: Vec<OperationRow>,
     /// Number of the newest operation.
     last_operation: u64,
-    /// Format and id of the origins of purged sessions.
-    purged_origins: HashSet<(String, String)>,
-    /// Purged sessions and their branches.
-    purged_ids: HashSet<[u8; 16]>,
+    /// Hashes of the origins of purged sessions, and of the ids of the sessions and their branches.
+    purged: BTreeMap<ContentHash, Timestamp>,
     /// By path.
     imported_sources: HashMap<String, CompleteImport>,
 }
@@ -451,6 +450,10 @@ fn attachments_of(message: &MessageDraft) -> impl Iterator<Item = ContentHash> +
 
 fn missing_attachment(message: MessageId, hash: ContentHash) -> StoreError {
     invalid(format!("message {message} refers to the attachment {hash}, which is not stored"))
+}
+
+fn hash_of_source(format: &str, id: &str) -> ContentHash {
+    hash_of(format!("{format}\0{id}").as_bytes())
 }
 
 fn hash_of(bytes: &[u8]) -> ContentHash {

@@ -5,6 +5,7 @@ mod attachments;
 mod branches;
 mod candidates;
 mod checkpoints;
+mod copy;
 mod import;
 mod maintenance;
 pub(crate) mod messages;

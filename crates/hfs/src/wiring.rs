@@ -59,6 +59,15 @@ pub fn open_store(
     }
 }
 
+/// Opens another store than that of the settings.
+///
+/// # Errors
+/// If the address is not valid or the store cannot be opened.
+pub fn open_store_at(url: &str, context: &Context) -> Result<Arc<dyn Store>, CliError> {
+    let settings = Settings { store_url: Some(url.to_owned()), ..context.settings.clone() };
+    open_store(&context.home, &settings, &context.environment)
+}
+
 /// Like [`open_store`], with little memory for each connection: for a process that runs all the time and mostly waits.
 ///
 /// # Errors

@@ -100,10 +100,9 @@ fn a_session_with_branches_and_checkpoints_survives_a_round_trip_byte_for_byte()
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_session_survives_a_round_trip_through_postgresql_byte_for_byte() {
-    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let Some(server) = testkit::postgres::PostgresServer::start(cache) else { return };
     let (file, database, again) = (hfs(), hfs().env("HFS_STORE", server.url()), hfs());
     let session = branched_session(&file);
@@ -365,6 +364,56 @@ fn every_imported_sample_survives_a_round_trip_byte_for_byte() {
         assert_same(name, &without_export_time(&before), &without_export_time(&after));
     }
     assert_eq!(run_json(&other, &["store", "verify"])["ok"], true);
+}
+
+/// The documents of all sessions by file name, without the time of the export.
+fn documents(hfs: &Hfs, timeout: Duration) -> BTreeMap<String, String> {
+    let folder = hfs.project().join("documents");
+    let _ = hfs.command(&["export", "-q", "--all", "-o"]).arg(&folder).timeout(timeout).run().ok();
+    let files = std::fs::read_dir(&folder).unwrap().map(Result::unwrap);
+    let documents = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
+    documents
+        .map(|file| {
+            let document = std::fs::read_to_string(file.path()).unwrap();
+            (file.file_name().into_string().unwrap(), without_export_time(&document))
+        })
+        .collect()
+}
+
+#[test]
+fn every_sample_session_survives_a_copy_to_postgresql_and_back_byte_for_byte() {
+    let Some(samples) = samples() else {
+        println!("skipped: there is no directory of samples");
+        return;
+    };
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(server) = testkit::postgres::PostgresServer::start(cache) else { return };
+    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", server.url()), hfs());
+    let timeout = Duration::from_secs(300);
+    let out = file.command(&["import", "--json"]).arg(&samples).timeout(timeout).run();
+    assert!(matches!(out.code, Some(0 | 6)), "{}", out.describe());
+    let session = branched_session(&file);
+    let copy = |from: &str, to: &str| {
+        let copied = file.command(&["store", "copy", "--json", from, to]).timeout(timeout).run().ok().json();
+        assert_eq!(copied["differing"], json!([]));
+        copied
+    };
+    let [first, last] = [&file, &again].map(|hfs| hfs.hfs_home().join("hfs.db").display().to_string());
+    std::fs::create_dir_all(again.hfs_home()).unwrap();
+    let there = copy(&first, &server.url());
+    let back = copy(&server.url(), &last);
+    assert_eq!((&there["copied"], &there["messages"]), (&back["copied"], &back["messages"]));
+    assert!(there["copied"].as_u64().unwrap() > 20, "{there}");
+    let [expected, found] = [&file, &again].map(|hfs| documents(hfs, timeout));
+    assert_eq!(found.len(), expected.len());
+    for (name, document) in &expected {
+        assert_same(name, document, &found[name]);
+    }
+    let [before, between] = [&file, &database].map(|hfs| without_export_time(&exported(hfs, &session)));
+    assert_same("the export of PostgreSQL", &before, &between);
+    for hfs in [&database, &again] {
+        assert_eq!(run_json(hfs, &["store", "verify"])["ok"], true);
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Importing a session in pieces, and importing it again.
 
 use crate::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, MessageDraft, Origin, PassthroughFields, Project, Run,
-    Seq, SessionAttributes, SessionId, SessionSummary, Timestamp,
+    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointState, MessageDraft, Origin,
+    PassthroughFields, Project, Run, Seq, SessionAttributes, SessionId, SessionSummary, Timestamp,
 };
 
-use super::StoreResult;
+use super::{SessionRecord, StoreResult};
 
 /// A session that is being imported.
 ///
@@ -65,6 +65,12 @@ pub trait SessionImport {
     /// `Invalid` for a branch of another session, or for a seq beyond its current head.
     fn checkpoint(&mut self, checkpoint: &CheckpointDraft) -> StoreResult<()>;
 
+    /// Stores the state that the next run on a branch continues from. Without one, it has none.
+    ///
+    /// # Errors
+    /// `Invalid` for a branch of another session.
+    fn branch_state(&mut self, branch: BranchId, state: &CheckpointState) -> StoreResult<()>;
+
     /// Lets [`finish`](Self::finish) return before the session is durable. The next write of the store that is durable itself makes
     /// it so. Many small sessions take much less time if they wait for the disk together.
     fn relax(&mut self) {}
@@ -81,6 +87,13 @@ pub trait SessionImport {
         created_at: Timestamp,
         updated_at: Timestamp,
     ) -> StoreResult<SessionSummary>;
+
+    /// Like [`finish`](Self::finish), for a copy of a session of another store: gives the session, its branches and its
+    /// checkpoints what they have in `record`, and adds the operations of `record` instead of an `import`.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown current branch; `Conflict` if an operation exists. After any error, the session is discarded.
+    fn finish_copy(self: Box<Self>, record: &SessionRecord) -> StoreResult<SessionSummary>;
 }
 
 /// Imports of sources that were imported before.

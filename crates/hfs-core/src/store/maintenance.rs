@@ -94,4 +94,10 @@ pub trait Maintenance {
     /// # Errors
     /// Returns any error of the underlying store.
     fn snapshot(&self) -> StoreResult<Arc<dyn Store>>;
+
+    /// Whether a call waits because the connection to the server was lost, and is being made again. `None` if the store has no
+    /// connection to lose. Does not block.
+    fn is_reconnecting(&self) -> Option<bool> {
+        None
+    }
 }

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::mem;
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
-    SessionDraft, SessionImport, SessionSummary, StoreError, StoreResult, Timestamp,
+    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointState, MAIN_BRANCH, MessageDraft,
+    OperationKind, Run, Seq, SessionDraft, SessionImport, SessionRecord, SessionSummary, StoreError,
+    StoreResult, Timestamp,
 };
 use hfs_store::codec::rows::MessageRow;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::PostgresStore;
 use crate::db::value::values;
 use crate::db::{Flush, Pace, Tx};
 use crate::error::{Error, Result, conflict, invalid};
-use crate::store::lookup::{HIDDEN, LISTED, Place};
+use crate::store::lookup::{HIDDEN, LISTED, Place, TRASHED};
 use crate::store::operations::{self, Change};
 use crate::store::runs::RunRow;
 use crate::store::sessions::{self, MAIN_NO, NewBranch};
@@ -301,6 +302,17 @@ impl SessionImport for Import<'_> {
         })
     }
 
+    fn branch_state(&mut self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
+        let branch = self.branch_by_id(branch, "state").map_err(|error| self.store_error(error))?.no;
+        let state = EncodedState::new(state).map_err(|error| self.store_error(error))?;
+        let session = self.session;
+        self.flush(|tx| {
+            state.insert(tx)?;
+            let sql = "UPDATE branch SET state = $3 WHERE session = $1 AND no = $2";
+            tx.execute(sql, &values![session, branch, &state.hash]).map(drop)
+        })
+    }
+
     fn relax(&mut self) {
         self.relaxed = true;
     }
@@ -331,6 +343,56 @@ impl SessionImport for Import<'_> {
         self.finished = true;
         Ok(summary)
     }
+
+    fn finish_copy(mut self: Box<Self>, record: &SessionRecord) -> StoreResult<SessionSummary> {
+        let current = self.branch_by_id(record.session.current_branch, "session");
+        let current = current.map_err(|error| self.store_error(error))?.no;
+        let (session, messages) = (self.session, self.messages);
+        let flush = if self.relaxed { Flush::Relaxed } else { Flush::Durable };
+        let summary = self.flush_with(flush, |tx| {
+            complete_copy(tx, session, record, current, messages)?;
+            sessions::summary(tx, session)
+        })?;
+        self.finished = true;
+        Ok(summary)
+    }
+}
+
+/// Makes a copied session visible.
+fn complete_copy(tx: &Tx, session: Uuid, record: &SessionRecord, current: i64, messages: i64) -> Result<()> {
+    let SessionRecord { session: copied, branches, checkpoints, last_checkpoint, operations } = record;
+    for branch in branches {
+        tx.execute(
+            "UPDATE branch SET created_at = $3, undone = $4 WHERE session = $1 AND id = $2",
+            &values![session, *branch.id.as_uuid(), branch.created_at, branch.undone],
+        )?;
+    }
+    tx.execute(
+        "UPDATE session SET name = $2, automatic_name = $3, current_branch = $4, created_at = $5, trashed_at = $6,
+            importer = NULL WHERE id = $1",
+        &values![
+            session,
+            &copied.name,
+            copied.automatic_name,
+            current,
+            copied.created_at,
+            copied.trashed_at.map(Timestamp::as_micros)
+        ],
+    )?;
+    for (checkpoint, number) in checkpoints {
+        let sql = "UPDATE checkpoint SET number = $3 WHERE session = $1 AND id = $2";
+        tx.execute(sql, &values![session, *checkpoint.as_uuid(), *number])?;
+    }
+    for record in operations {
+        operations::insert(tx, &record.operation, record.renamed.as_ref())?;
+    }
+    attachments::release_import_holds(tx, session)?;
+    let listed = branches.iter().filter(|branch| !branch.undone).count();
+    tx.execute(
+        "UPDATE activity SET updated_at = $2, messages = $3, branches = $4, last_checkpoint = $5 WHERE session = $1",
+        &values![session, copied.updated_at, messages, listed, *last_checkpoint],
+    )?;
+    session_stats::move_to_list(tx, session, if copied.trashed_at.is_some() { TRASHED } else { LISTED })
 }
 
 /// The changes that make an imported session visible.

@@ -91,4 +91,8 @@ impl Maintenance for PostgresStore {
     fn snapshot(&self) -> StoreResult<Arc<dyn Store>> {
         Ok(Arc::new(Self { db: Arc::new(self.db.snapshot()?) }))
     }
+
+    fn is_reconnecting(&self) -> Option<bool> {
+        Some(self.db.is_reconnecting())
+    }
 }

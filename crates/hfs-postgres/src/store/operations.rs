@@ -1,8 +1,8 @@
 //! The operation log: structural changes of sessions, and undo and redo.
 
 use hfs_core::{
-    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
-    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationRecord, OperationStore,
+    Page, PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 use hfs_store::codec::rows;
 use tokio_postgres::Row;
@@ -13,6 +13,7 @@ use crate::db::Tx;
 use crate::db::value::{Columns as _, Value, values};
 use crate::error::{Error, Result, conflict, invalid, not_found};
 use crate::store::lookup::{self, LISTED, TRASHED};
+use crate::store::sessions::unique_violation_as_conflict;
 use crate::store::{branches, session_stats};
 
 /// An operation to record. [`record`] adds the session's attributes after the operation.
@@ -83,14 +84,20 @@ pub(crate) fn record_quietly(tx: &Tx, change: Change) -> Result<Operation> {
         target: change.target,
         detail: change.detail,
     };
-    let (name_before, name_after) = change.renamed.unzip();
+    insert(tx, &operation, change.renamed.as_ref())?;
+    Ok(operation)
+}
+
+/// Inserts the row of an operation. `renamed` has the old and the new name of the branch that it renamed.
+pub(crate) fn insert(tx: &Tx, operation: &Operation, renamed: Option<&(String, String)>) -> Result<()> {
+    let (name_before, name_after) = renamed.cloned().unzip();
     let before = operation.before.as_ref().map(rows::attributes_to_json).transpose()?;
     let after = rows::attributes_to_json(&operation.after)?;
     tx.execute(
         "INSERT INTO operation (session, id, kind, created_at, before, after, branch, checkpoint, target, detail,
             name_before, name_after) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         &values![
-            change.session,
+            *operation.session.as_uuid(),
             *operation.id.as_uuid(),
             operation.kind.as_str(),
             operation.created_at,
@@ -103,8 +110,9 @@ pub(crate) fn record_quietly(tx: &Tx, change: Change) -> Result<Operation> {
             &name_before,
             &name_after,
         ],
-    )?;
-    Ok(operation)
+    )
+    .map_err(|error| unique_violation_as_conflict(error, "operation", operation.id))?;
+    Ok(())
 }
 
 const SELECT_OPERATION: &str = "SELECT operation.no, operation.id, operation.session, operation.kind,
@@ -258,6 +266,16 @@ fn find(tx: &Tx, id: OperationId) -> Result<(Operation, Option<(String, String)>
     let sql = format!("{SELECT_OPERATION} WHERE operation.id = $1 AND activity.state <> 2");
     let row = tx.row(&sql, &values![*id.as_uuid()])?.ok_or_else(|| not_found("operation", &id))?;
     Ok((operation_from_row(&row)?, row.opt_text(11)?.zip(row.opt_text(12)?)))
+}
+
+/// The operations of a session, oldest first.
+pub(crate) fn records(tx: &Tx, session: Uuid) -> Result<Vec<OperationRecord>> {
+    let sql = format!("{SELECT_OPERATION} WHERE operation.session = $1 ORDER BY operation.no");
+    let record = |row: &Row| {
+        let renamed = row.opt_text(11)?.zip(row.opt_text(12)?);
+        Ok(OperationRecord { operation: operation_from_row(row)?, renamed })
+    };
+    tx.rows(&sql, &values![session])?.iter().map(record).collect()
 }
 
 /// Returns an error unless the operation is undone (`expected` is true) or is not undone (`expected` is false).

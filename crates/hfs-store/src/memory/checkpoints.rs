@@ -156,7 +156,7 @@ impl Data {
     }
 
     /// Stores a state. Returns its hash and its size in bytes.
-    fn put_state(&mut self, state: &CheckpointState) -> StoreResult<(ContentHash, u64)> {
+    pub(super) fn put_state(&mut self, state: &CheckpointState) -> StoreResult<(ContentHash, u64)> {
         let bytes = state.canonical_json().map_err(|source| StoreError::Internal {
             action: "write a checkpoint's state".into(),
             source: source.into(),

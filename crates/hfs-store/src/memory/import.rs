@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use hfs_core::{
-    Attachment, Branch, BranchId, BranchKey, CheckpointDraft, ContentHash, MAIN_BRANCH, MessageDraft,
-    MessageId, OperationKind, Run, RunId, Seq, SessionDraft, SessionImport, SessionSummary, StoreError,
-    StoreResult, Timestamp,
+    Attachment, Branch, BranchId, BranchKey, CheckpointDraft, CheckpointState, ContentHash, MAIN_BRANCH,
+    MessageDraft, MessageId, OperationId, OperationKind, OperationRecord, Run, RunId, Seq, SessionDraft,
+    SessionImport, SessionRecord, SessionSummary, StoreError, StoreResult, Timestamp,
 };
 
 use super::messages::check_hash;
 use super::{
-    BranchRow, Data, MemoryStore, MessageRow, NewOperation, attachments_of, conflict, invalid,
-    missing_attachment,
+    BranchRename, BranchRow, Data, MemoryStore, MessageRow, NewOperation, OperationRow, attachments_of,
+    conflict, invalid, missing_attachment,
 };
 
 /// A session that is being imported.
@@ -26,6 +26,7 @@ pub(super) struct MemoryImport<'a> {
     attachments: BTreeMap<ContentHash, Arc<[u8]>>,
     runs: BTreeMap<RunId, Run>,
     checkpoints: Vec<CheckpointDraft>,
+    states: Vec<(BranchId, CheckpointState)>,
 }
 
 struct StagedBranch {
@@ -76,6 +77,7 @@ impl<'a> MemoryImport<'a> {
             attachments: BTreeMap::new(),
             runs: BTreeMap::new(),
             checkpoints: Vec::new(),
+            states: Vec::new(),
         }
     }
 
@@ -191,6 +193,14 @@ impl SessionImport for MemoryImport<'_> {
         Ok(())
     }
 
+    fn branch_state(&mut self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
+        if !self.branches.iter().any(|staged| staged.id == branch) {
+            return Err(invalid(format!("branch {branch} of the state does not belong to this session")));
+        }
+        self.states.push((branch, state.clone()));
+        Ok(())
+    }
+
     fn finish(
         mut self: Box<Self>,
         name: &str,
@@ -211,6 +221,42 @@ impl SessionImport for MemoryImport<'_> {
         data.record(NewOperation::new(id, OperationKind::Import, store.clock.now(), None))?;
         // Inserting the messages and recording the operation have changed `updated_at`.
         data.session_mut(id)?.session.updated_at = updated_at;
+        let session = data.session(id)?;
+        Ok(data.summary(session))
+    }
+
+    fn finish_copy(self: Box<Self>, record: &SessionRecord) -> StoreResult<SessionSummary> {
+        let id = self.draft.id;
+        let current = record.session.current_branch;
+        if !self.branches.iter().any(|branch| branch.id == current) {
+            return Err(invalid(format!("branch {current} does not belong to this session")));
+        }
+        let store = self.store;
+        let mut data = store.lock();
+        self.check_ids_are_new(&data)?;
+        let stored: HashSet<OperationId> = data.operations.iter().map(|row| row.operation.id).collect();
+        if let Some(record) = record.operations.iter().find(|record| stored.contains(&record.operation.id)) {
+            return Err(conflict(format!("operation {} already exists", record.operation.id)));
+        }
+        self.insert(&mut data)?;
+        for branch in &record.branches {
+            let stored = &mut data.branch_mut(branch.id)?.branch;
+            (stored.created_at, stored.undone) = (branch.created_at, branch.undone);
+        }
+        for (checkpoint, number) in &record.checkpoints {
+            if let Some(stored) = data.checkpoints.iter_mut().find(|stored| stored.id == *checkpoint) {
+                stored.number = *number;
+            }
+        }
+        for OperationRecord { operation, renamed } in &record.operations {
+            data.last_operation += 1;
+            let renamed = renamed.clone().map(|(from, to)| BranchRename { from, to });
+            let row = OperationRow { number: data.last_operation, operation: operation.clone(), renamed };
+            data.operations.push(row);
+        }
+        let row = data.session_mut(id)?;
+        row.session = record.session.clone();
+        row.last_checkpoint = record.last_checkpoint;
         let session = data.session(id)?;
         Ok(data.summary(session))
     }
@@ -258,6 +304,10 @@ impl MemoryImport<'_> {
         for checkpoint in &self.checkpoints {
             let stored = data.insert_checkpoint(session, checkpoint)?;
             data.session_mut(session)?.last_checkpoint = stored.number;
+        }
+        for (branch, state) in &self.states {
+            let (hash, _) = data.put_state(state)?;
+            data.branch_mut(*branch)?.state = Some(hash);
         }
         Ok(())
     }

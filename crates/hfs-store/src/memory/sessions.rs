@@ -12,7 +12,7 @@ use hfs_core::{
 use super::import::MemoryImport;
 use super::{
     BranchRename, BranchRow, Data, MemoryStore, NewOperation, OperationRow, SessionRow, attachments_of,
-    conflict, invalid, not_found,
+    conflict, hash_of, hash_of_source, invalid, not_found,
 };
 
 /// Number of candidates that the error for an ambiguous reference lists.
@@ -111,19 +111,20 @@ impl SessionStore for MemoryStore {
     fn purge_session(&self, id: SessionId) -> StoreResult<Purged> {
         let mut data = self.lock();
         data.session(id)?;
-        data.purge(id);
+        data.purge(id, self.clock.now());
         Ok(Purged { sessions: 1, text_remains: false })
     }
 
     fn was_purged(&self, origin_format: &str, origin_id: &str) -> StoreResult<bool> {
-        Ok(self.lock().purged_origins.contains(&(origin_format.to_owned(), origin_id.to_owned())))
+        Ok(self.lock().purged.contains_key(&hash_of_source(origin_format, origin_id)))
     }
 
     fn was_continued_purged(&self, continues: Continuation) -> StoreResult<bool> {
-        Ok(self.lock().purged_ids.contains(&continues.id_bytes()))
+        Ok(self.lock().purged.contains_key(&hash_of(&continues.id_bytes())))
     }
 
     fn purge_trash(&self, before: Timestamp) -> StoreResult<Purged> {
+        let now = self.clock.now();
         let mut data = self.lock();
         let rows = data.sessions.values().map(|row| &row.session);
         let old: Vec<SessionId> = rows
@@ -131,7 +132,7 @@ impl SessionStore for MemoryStore {
             .map(|session| session.id)
             .collect();
         for id in &old {
-            data.purge(*id);
+            data.purge(*id, now);
         }
         Ok(Purged { sessions: old.len() as u64, text_remains: false })
     }
@@ -331,7 +332,7 @@ impl Data {
             undone: false,
         };
         if let Some(origin) = &session.origin {
-            self.purged_origins.remove(&(origin.format.clone(), origin.id.clone()));
+            self.purged.remove(&hash_of_source(&origin.format, &origin.id));
         }
         self.sessions.insert(draft.id, SessionRow { session, branches: vec![main.id], last_checkpoint: 0 });
         self.branches.insert(main.id, BranchRow { branch: main, messages: Vec::new(), state: None });
@@ -387,13 +388,15 @@ impl Data {
     }
 
     /// Removes the session with everything that belongs to it.
-    fn purge(&mut self, id: SessionId) {
+    fn purge(&mut self, id: SessionId, at: Timestamp) {
         let Some(row) = self.sessions.remove(&id) else { return };
         if let Some(origin) = row.session.origin {
-            self.purged_origins.insert((origin.format, origin.id));
+            self.purged.insert(hash_of_source(&origin.format, &origin.id), at);
         }
-        self.purged_ids.insert(Continuation::Session(id).id_bytes());
-        self.purged_ids.extend(row.branches.iter().map(|branch| Continuation::Branch(*branch).id_bytes()));
+        let branches = row.branches.iter().map(|branch| Continuation::Branch(*branch));
+        for purged in branches.chain([Continuation::Session(id)]) {
+            self.purged.insert(hash_of(&purged.id_bytes()), at);
+        }
         let mut orphans = Vec::new();
         for branch in row.branches.iter().filter_map(|branch| self.branches.remove(branch)) {
             for message in &branch.messages {

@@ -143,7 +143,7 @@ pub(crate) struct InsertedCheckpoint {
 //
 // Derived from the rows, so that a checkpoint does not also update a counter: that would write one page more for each.
 // Only the removal of the checkpoint with the highest number stores it.
-fn next_number(conn: &Connection, session: i64) -> Result<u64> {
+pub(crate) fn next_number(conn: &Connection, session: i64) -> Result<u64> {
     Ok(conn
         .prepare_cached(
             "SELECT 1 + max(coalesce((SELECT max(number) FROM checkpoint WHERE session = ?1), 0),

@@ -25,8 +25,9 @@ use std::thread::{self, JoinHandle};
 use std::{mem, panic};
 
 use hfs_core::{
-    Attachment, BranchId, BranchKey, CheckpointDraft, MAIN_BRANCH, MessageDraft, OperationKind, Run, Seq,
-    SessionDraft, SessionImport, SessionSummary, StoreError, StoreResult, Timestamp,
+    Attachment, BranchId, BranchKey, CheckpointDraft, CheckpointState, MAIN_BRANCH, MessageDraft,
+    OperationKind, Run, Seq, SessionDraft, SessionImport, SessionRecord, SessionSummary, StoreError,
+    StoreResult, Timestamp,
 };
 use rusqlite::{Connection, params};
 
@@ -35,7 +36,7 @@ use crate::codec::rows::{MessageRow, message_no};
 use crate::db::Database;
 use crate::db::connection::DbConnection;
 use crate::db::group_commit::WriteOptions;
-use crate::db::lookup::LISTED;
+use crate::db::lookup::{LISTED, TRASHED};
 use crate::db::options::SqliteOptions;
 use crate::db::paths::Paths;
 use crate::db::writer::RELAXED_AUTOCHECKPOINT_PAGES;
@@ -344,6 +345,21 @@ impl SessionImport for Import<'_> {
         })
     }
 
+    fn branch_state(&mut self, branch: BranchId, state: &CheckpointState) -> StoreResult<()> {
+        let branch = self.branch_by_id(branch, "state").map_err(|error| self.store_error(error))?.no;
+        self.writer.wait()?;
+        let session = self.session;
+        let state = state_store::encode(&self.store.db, &self.store.keyframes, state, |_| Ok(session));
+        let state = state.map_err(|error| self.store_error(error))?;
+        let keyframes = Arc::clone(&self.store.keyframes);
+        self.flush(move |conn| {
+            let state = state_store::insert(conn, session, &state, &keyframes)?.no;
+            conn.prepare_cached("UPDATE branch SET state = ?2 WHERE no = ?1")?
+                .execute(params![branch, state])?;
+            Ok(())
+        })
+    }
+
     fn relax(&mut self) {
         self.relaxed = true;
     }
@@ -375,6 +391,82 @@ impl SessionImport for Import<'_> {
         })?;
         self.finished = true;
         Ok(summary)
+    }
+
+    fn finish_copy(mut self: Box<Self>, record: &SessionRecord) -> StoreResult<SessionSummary> {
+        let current = self.branch_by_id(record.session.current_branch, "session");
+        let current = current.map_err(|error| self.store_error(error))?.no;
+        self.writer.wait()?;
+        let completion = CopyCompletion { record: record.clone(), current, messages: self.messages };
+        let batch = self.take_batch();
+        let options = if self.relaxed { RELAXED } else { WriteOptions::default() };
+        let summary = self.store.db.write_with(options, ACTION, move |conn| {
+            batch.insert(conn)?;
+            completion.apply(conn, batch.session)?;
+            sessions::summary(conn, batch.session)
+        })?;
+        self.finished = true;
+        Ok(summary)
+    }
+}
+
+/// The changes that make a copied session visible.
+struct CopyCompletion {
+    record: SessionRecord,
+    current: i64,
+    messages: i64,
+}
+
+impl CopyCompletion {
+    fn apply(&self, conn: &Connection, session: i64) -> Result<()> {
+        let SessionRecord { session: copied, branches, checkpoints, last_checkpoint, operations } =
+            &self.record;
+        for branch in branches {
+            conn.prepare_cached(
+                "UPDATE branch SET created_at = ?3, retired = ?4 WHERE session = ?1 AND id = ?2",
+            )?
+            .execute(params![
+                session,
+                branch.id.as_uuid().as_bytes(),
+                branch.created_at.as_micros(),
+                branch.undone
+            ])?;
+        }
+        conn.prepare_cached(
+            "UPDATE session SET name = ?2, automatic_name = ?3, current_branch = ?4, created_at = ?5,
+                trashed_at = ?6, importer = NULL WHERE no = ?1",
+        )?
+        .execute(params![
+            session,
+            copied.name,
+            copied.automatic_name,
+            self.current,
+            copied.created_at.as_micros(),
+            copied.trashed_at.map(Timestamp::as_micros),
+        ])?;
+        checksum::update_session(conn, session)?;
+        for (checkpoint, number) in checkpoints {
+            conn.prepare_cached("UPDATE checkpoint SET number = ?3 WHERE session = ?1 AND id = ?2")?
+                .execute(params![session, checkpoint.as_uuid().as_bytes(), number])?;
+        }
+        for record in operations {
+            operations::insert(conn, session, &record.operation, record.renamed.as_ref())?;
+        }
+        attachments::release_import_holds(conn, session)?;
+        let listed = branches.iter().filter(|branch| !branch.undone).count();
+        conn.prepare_cached(
+            "UPDATE activity SET updated_at = ?2, messages = ?3, branches = ?4, waiting = ?5,
+                last_checkpoint = ?6 WHERE session = ?1",
+        )?
+        .execute(params![
+            session,
+            copied.updated_at.as_micros(),
+            self.messages,
+            listed,
+            self.messages > 0,
+            last_checkpoint
+        ])?;
+        session_stats::move_to_list(conn, session, if copied.trashed_at.is_some() { TRASHED } else { LISTED })
     }
 }
 

@@ -1,14 +1,15 @@
 //! The operation log: structural changes of sessions, and undo and redo.
 
 use hfs_core::{
-    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationStore, Page, PageRequest,
-    SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
+    BranchId, CheckpointId, Cursor, Operation, OperationId, OperationKind, OperationRecord, OperationStore,
+    Page, PageRequest, SessionAttributes, SessionId, StoreError, StoreResult, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::codec::{checksum, rows};
 use crate::db::lookup::{self, LISTED, TRASHED};
 use crate::error::{Error, Result, conflict, invalid, not_found};
+use crate::sqlite::sessions::unique_violation_as_conflict;
 use crate::sqlite::{SqliteStore, branches, session_stats};
 
 /// An operation to record. [`record`] adds the session's attributes after the operation.
@@ -83,14 +84,25 @@ pub(crate) fn record_quietly(conn: &Connection, change: Change) -> Result<Operat
         target: change.target,
         detail: change.detail,
     };
-    let (name_before, name_after) = change.renamed.unzip();
+    insert(conn, change.session, &operation, change.renamed.as_ref())?;
+    Ok(operation)
+}
+
+/// Inserts the row of an operation. `renamed` has the old and the new name of the branch that it renamed.
+pub(crate) fn insert(
+    conn: &Connection,
+    session: i64,
+    operation: &Operation,
+    renamed: Option<&(String, String)>,
+) -> Result<()> {
+    let (name_before, name_after) = renamed.map(|(before, after)| (before, after)).unzip();
     conn.prepare_cached(
         "INSERT INTO operation (id, session, kind, created_at, before, after, branch, checkpoint, target,
             detail, name_before, name_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
         operation.id.as_uuid().as_bytes(),
-        change.session,
+        session,
         operation.kind.as_str(),
         operation.created_at.as_micros(),
         operation.before.as_ref().map(rows::attributes_to_json).transpose()?,
@@ -101,17 +113,17 @@ pub(crate) fn record_quietly(conn: &Connection, change: Change) -> Result<Operat
         operation.detail,
         name_before,
         name_after,
-    ])?;
-    Ok(operation)
+    ])
+    .map_err(|error| unique_violation_as_conflict(error, "operation", operation.id))?;
+    Ok(())
 }
 
 const SELECT_OPERATION: &str =
     "SELECT operation.no, operation.id, session.id, operation.kind, operation.created_at,
     operation.before, operation.after, operation.branch, operation.checkpoint, operation.target,
-    operation.detail FROM operation JOIN session ON session.no = operation.session";
+    operation.detail, operation.name_before, operation.name_after FROM operation JOIN session ON session.no = operation.session";
 
 struct OperationRow {
-    no: i64,
     id: [u8; 16],
     session: [u8; 16],
     kind: String,
@@ -127,7 +139,6 @@ struct OperationRow {
 impl OperationRow {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            no: row.get(0)?,
             id: row.get(1)?,
             session: row.get(2)?,
             kind: row.get(3)?,
@@ -159,6 +170,11 @@ impl OperationRow {
             detail: self.detail,
         })
     }
+}
+
+/// The old and the new name of the branch that an operation renamed.
+fn renamed(row: &Row<'_>) -> rusqlite::Result<Option<(String, String)>> {
+    Ok(row.get::<_, Option<String>>(11)?.zip(row.get(12)?))
 }
 
 fn read_cursor(cursor: &Cursor) -> Result<i64> {
@@ -279,15 +295,25 @@ pub(crate) fn check_name_is_free(conn: &Connection, session: i64, name: &str) ->
 /// The operation, with the old and the new name of the branch that it renamed.
 fn find(conn: &Connection, id: OperationId) -> Result<(Operation, Option<(String, String)>)> {
     let sql = format!("{SELECT_OPERATION} WHERE operation.id = ?1 AND session.state <> 2");
-    let row = conn
+    let (row, renamed) = conn
         .prepare_cached(&sql)?
-        .query_row([id.as_uuid().as_bytes()], OperationRow::read)
+        .query_row([id.as_uuid().as_bytes()], |row| Ok((OperationRow::read(row)?, renamed(row)?)))
         .optional()?
         .ok_or_else(|| not_found("operation", &id))?;
-    let (before, after): (Option<String>, Option<String>) = conn
-        .prepare_cached("SELECT name_before, name_after FROM operation WHERE no = ?1")?
-        .query_row([row.no], |names| Ok((names.get(0)?, names.get(1)?)))?;
-    Ok((row.into_domain()?, before.zip(after)))
+    Ok((row.into_domain()?, renamed))
+}
+
+/// The operations of a session, oldest first.
+pub(crate) fn records(conn: &Connection, session: i64) -> Result<Vec<OperationRecord>> {
+    let sql = format!("{SELECT_OPERATION} WHERE operation.session = ?1 ORDER BY operation.no");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let found = statement.query_map([session], |row| Ok((OperationRow::read(row)?, renamed(row)?)))?;
+    let mut records = Vec::new();
+    for row in found {
+        let (row, renamed) = row?;
+        records.push(OperationRecord { operation: row.into_domain()?, renamed });
+    }
+    Ok(records)
 }
 
 /// Returns an error unless the operation is undone (`expected` is true) or is not undone (`expected` is false).

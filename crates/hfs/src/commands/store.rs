@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ErrorKind, Problem, StoreInfo};
+use hfs_core::{ErrorKind, Problem, Store, StoreInfo};
+use hfs_engine::{CopyReport, copy_store};
+use hfs_files::TemporaryFolder;
+use hfs_store::{SqliteOptions, SqliteStore, StoreUrl};
 use serde::Serialize;
 use serde_json::json;
 
@@ -10,6 +13,7 @@ use super::session::purge_expired_trash;
 use crate::context::Context;
 use crate::output::error::{CliError, Outcome};
 use crate::output::message::format_size;
+use crate::output::progress::update_index;
 use crate::output::sanitize;
 use crate::wiring;
 
@@ -17,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   hfs store info
   hfs store backup ~/hfs-2026-02-01.db      a consistent copy, while other processes use the store
+  hfs store copy ~/.hfs/hfs.db postgres://me@db.example/hfs
   hfs store verify                          check everything; exit code 7 if something is damaged";
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +43,13 @@ enum StoreCommand {
     Backup {
         /// The file, which must not exist
         file: PathBuf,
+    },
+    /// Copy all sessions to another store, and compare them; run it again to continue
+    Copy {
+        /// The store to copy: a path, sqlite:PATH or postgres://...
+        from: String,
+        /// The store to copy to, which is created if it does not exist
+        to: String,
     },
     /// Purge expired sessions in the trash, and return unused space to the file system
     Vacuum,
@@ -92,6 +104,7 @@ pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome, CliError> {
         StoreCommand::Verify => verify(context),
         StoreCommand::Repair => repair(context),
         StoreCommand::Backup { file } => backup(file, context),
+        StoreCommand::Copy { from, to } => copy(from, to, context),
         StoreCommand::Vacuum => vacuum(context),
     }
 }
@@ -190,7 +203,13 @@ fn backup(file: &Path, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     let target = context.environment.working_directory.join(file);
     let store = context.store()?;
-    with_spinner("copying", context, || store.backup(&target))?;
+    let url = wiring::store_url(&context.home, &context.settings)?;
+    let outcome = if matches!(url, StoreUrl::Postgres(_)) {
+        backup_to_sqlite(store.as_ref(), &target, context)?
+    } else {
+        with_spinner("copying", context, || store.backup(&target))?;
+        Outcome::Done
+    };
     let bytes = std::fs::metadata(&target).map_or(0, |metadata| metadata.len());
     if console.options.json {
         console.print_json(&json!({ "file": target, "bytes": bytes }))?;
@@ -199,7 +218,129 @@ fn backup(file: &Path, context: &Context) -> Result<Outcome, CliError> {
         let size = format_size(bytes);
         console.note(&format!("copied {size} to {path}; use it with: hfs --store sqlite:{path} ..."));
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
+}
+
+/// Copies a store on a server to a new file.
+fn backup_to_sqlite(store: &dyn Store, target: &Path, context: &Context) -> Result<Outcome, CliError> {
+    if target.symlink_metadata().is_ok() {
+        let message = format!("{} already exists", sanitize::line(&target.display().to_string()));
+        return Err(CliError::new(ErrorKind::Conflict, message));
+    }
+    // Beside the file, so that there is space for one and the same file system.
+    let directory = target.parent().unwrap_or(target);
+    let folder = TemporaryFolder::create_in(directory).map_err(|error| {
+        let message =
+            format!("cannot write to {}: {error}", sanitize::line(&directory.display().to_string()));
+        CliError::new(ErrorKind::Unavailable, message)
+    })?;
+    let copy = SqliteStore::open(folder.path().join("copy.db"), SqliteOptions::default())?;
+    let report = copy_with_progress(store, &copy, context)?;
+    // The file has its name as soon as it is complete.
+    with_spinner("writing the file", context, || hfs_core::Maintenance::backup(&copy, target))?;
+    for line in problems_of(&report) {
+        context.console.warn(&line);
+    }
+    Ok(outcome_of(&report))
+}
+
+fn copy(from: &str, to: &str, context: &Context) -> Result<Outcome, CliError> {
+    let console = &context.console;
+    let directory = &context.environment.working_directory;
+    if let StoreUrl::Sqlite(path) = from.parse()?
+        && !directory.join(&path).exists()
+    {
+        let path = sanitize::line(&path.display().to_string());
+        return Err(CliError::new(ErrorKind::NotFound, format!("there is no store {path}")));
+    }
+    let [from, to] = [from, to].map(|url| wiring::open_store_at(url, context));
+    let (from, to) = (from?, to?);
+    let [from_url, to_url] = [&from, &to].map(|store| store.info().map(|info| info.url));
+    let (from_url, to_url) = (from_url?, to_url?);
+    if from_url == to_url {
+        return Err(CliError::new(ErrorKind::Invalid, "both addresses are the same store"));
+    }
+    let report = copy_with_progress(from.as_ref(), to.as_ref(), context)?;
+    update_index(to.as_ref(), console, &|| true)?;
+    if console.options.json {
+        let differing: Vec<_> = report
+            .differing
+            .iter()
+            .map(|session| {
+                let difference = session.difference.as_str();
+                json!({ "session": session.id.to_string(), "name": session.name, "differs_in": difference })
+            })
+            .collect();
+        let damaged: Vec<_> = report
+            .damaged
+            .iter()
+            .map(|(id, error)| json!({ "session": id.to_string(), "error": error.to_string() }))
+            .collect();
+        console.print_json(&json!({
+            "copied": report.copied,
+            "already_there": report.already_there,
+            "messages": report.messages,
+            "differing": differing,
+            "damaged": damaged,
+            "unreadable": report.unreadable,
+        }))?;
+        return Ok(outcome_of(&report));
+    }
+    for line in problems_of(&report) {
+        console.warn(&line);
+    }
+    let CopyReport { copied, already_there, messages, .. } = report;
+    console.note(&format!(
+        "copied {copied} sessions to {}; {already_there} were there already; compared {messages} messages",
+        sanitize::line(&hfs_secrets::mask_addresses(&to_url))
+    ));
+    Ok(outcome_of(&report))
+}
+
+/// Copies what the store contains now.
+fn copy_with_progress(from: &dyn Store, to: &dyn Store, context: &Context) -> Result<CopyReport, CliError> {
+    let snapshot = from.snapshot()?;
+    let bar = context.console.progress(from.info()?.sessions);
+    bar.set_message("copying sessions");
+    let report = copy_store(snapshot.as_ref(), to, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+fn problems_of(report: &CopyReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for session in &report.differing {
+        let name = sanitize::line(&session.name);
+        lines.push(format!(
+            "{name:?} ({}) was not copied: the other store has it, and {} differ there",
+            session.id.short().shown(),
+            session.difference.as_str()
+        ));
+    }
+    for (id, error) in &report.damaged {
+        let error = sanitize::line(&error.to_string());
+        lines.push(format!("session {} was not copied completely: {error}", id.short().shown()));
+    }
+    if report.unreadable > 0 {
+        lines.push(format!(
+            "{} sessions are damaged and were not copied; `hfs store verify` names them",
+            report.unreadable
+        ));
+    }
+    lines
+}
+
+const fn outcome_of(report: &CopyReport) -> Outcome {
+    if !report.damaged.is_empty() || report.unreadable > 0 {
+        Outcome::WithFailures(ErrorKind::Corrupt)
+    } else if !report.differing.is_empty() {
+        Outcome::WithFailures(ErrorKind::Conflict)
+    } else {
+        Outcome::Done
+    }
 }
 
 fn vacuum(context: &Context) -> Result<Outcome, CliError> {

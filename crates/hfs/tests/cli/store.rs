@@ -41,6 +41,27 @@ fn a_backup_is_an_independent_store_and_overwrites_nothing() {
 }
 
 #[test]
+fn a_copy_of_a_store_is_compared_and_leaves_what_was_changed_there() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "hello"]).ok();
+    let from = hfs.hfs_home().join("hfs.db").display().to_string();
+    let copied = hfs.run(&["store", "copy", &from, "sqlite:other.db", "--json"]).ok().json();
+    assert_eq!(
+        fields(&copied),
+        ["copied", "already_there", "messages", "differing", "damaged", "unreadable"]
+    );
+    assert_eq!((copied["copied"].as_u64(), copied["messages"].as_u64()), (Some(1), Some(2)));
+    let other = |arguments: &[&str]| hfs.run(&[&["--store", "other.db"], arguments].concat()).ok();
+    let _ = other(&["session", "rename", "@", "changed there"]);
+    let output = hfs.run(&["store", "copy", &from, "other.db"]).fails_with(4);
+    assert!(output.stderr.contains("its attributes differ there"), "{}", output.describe());
+    assert!(other(&["session", "list"]).stdout.contains("changed there"));
+    let _ = hfs.run(&["store", "copy", "missing.db", "other.db"]).fails_with(3);
+    assert!(!hfs.project().join("missing.db").exists());
+    let _ = hfs.run(&["store", "copy", "other.db", "sqlite:./other.db"]).fails_with(6);
+}
+
+#[test]
 fn damage_is_found_and_reported() {
     let hfs = hfs();
     for number in 0..20 {
