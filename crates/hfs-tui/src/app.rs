@@ -278,7 +278,9 @@ impl App {
         let effects = update(&mut self.model, message);
         self.schedule.request_redraw(Instant::now());
         self.terminal.set_modes(modes(&self.model))?;
-        self.perform(effects).await
+        self.perform(effects).await?;
+        self.runner.follow(self.model.followed_place());
+        Ok(())
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), TuiError> {

@@ -58,6 +58,8 @@ pub struct Model {
     pub recent: RecentSessions,
     /// Whether a model was chosen for the open session alone.
     pub has_session_model: bool,
+    /// Whether the store has lost the connection to its server and is making another one.
+    pub is_reconnecting: bool,
     /// Whether an agent was chosen for the open session alone.
     pub has_session_agent: bool,
     /// Whether the setting of the agent, or that of the model, was changed since the app started.
@@ -165,6 +167,7 @@ impl Model {
             notice: None,
             recent: RecentSessions::default(),
             has_session_model: false,
+            is_reconnecting: false,
             has_session_agent: false,
             has_set_agent: false,
             sidebar: None,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crossterm::event::{KeyEvent, MouseEvent};
 use hfs_core::{
     AgentDescription, Branch, BranchId, Checkpoint, CheckpointId, Message, MessageRange, Operation, Page,
-    PageRequest, Role, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId, SessionSummary,
-    Timestamp,
+    PageRequest, Position, Role, Run, RunId, SearchQuery, SearchResults, Seq, SessionFilter, SessionId,
+    SessionSummary, Timestamp,
 };
 use hfs_engine::{
     CompactError, Compaction, Conversation, Exchange, ReversalPlan, RewindPlan, RewindTarget, Rewound,
@@ -65,6 +65,10 @@ pub enum Msg {
     Opened(UiResult<Box<Opened>>),
     /// Messages of the open branch.
     Messages { page: TranscriptPage, branch: BranchId, result: UiResult<Vec<Message>> },
+    /// The store has lost the connection to its server, or has one again.
+    Reconnecting(bool),
+    /// Another process has added these messages after this position.
+    Followed { place: Position, messages: Vec<Message> },
     /// A change of sessions, branches or checkpoints was made, or failed; `moved` as [`Change::moves_conversation`].
     Changed { moved: bool, result: Box<UiResult<Changed>> },
     /// The result of planning `change`, which is an undo or redo.

@@ -1,6 +1,7 @@
 //! Applies messages to the model. Pure: no clock, no terminal, no store.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -62,6 +63,11 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             model.session_opened(result)
         }
         Msg::Messages { page, branch, result } => model.add_messages(page, branch, result),
+        Msg::Reconnecting(is_reconnecting) => {
+            model.is_reconnecting = is_reconnecting;
+            Vec::new()
+        }
+        Msg::Followed { place, messages } => model.add_followed(place, messages),
         Msg::Changed { moved, result } => {
             if moved {
                 model.move_ended(result.is_ok());
@@ -698,6 +704,31 @@ impl Model {
                 self.notify_error(&report)
             }
         }
+    }
+
+    /// The position after which other processes may add messages that the app shows; `None` while it writes itself.
+    #[must_use]
+    pub fn followed_place(&self) -> Option<Position> {
+        let chat = &self.chat;
+        let is_idle = !chat.is_busy() && chat.queue.is_empty() && chat.moves_in_progress == 0;
+        let branch = chat.conversation.branch().filter(|_| is_idle)?;
+        Some(Position { branch, head: chat.conversation.head() })
+    }
+
+    /// Shows messages of other processes. What the user is writing stays.
+    fn add_followed(&mut self, place: Position, messages: Vec<Message>) -> Vec<Effect> {
+        // The conversation may have moved in the meantime.
+        let (Some(session), true) = (self.chat.conversation.session(), self.followed_place() == Some(place))
+        else {
+            return Vec::new();
+        };
+        let text = format!("{}, written elsewhere", plural(messages.len() as u64, "new message"));
+        let Some(head) = messages.last().map(|message| message.seq) else { return Vec::new() };
+        for message in messages {
+            self.chat.transcript.push(Arc::new(message));
+        }
+        self.chat.conversation = Conversation::at(session, Position { head, ..place });
+        self.notify(Tone::Dim, text)
     }
 
     /// Moves the conversation to the branch that was created for a retry or after a conflict.

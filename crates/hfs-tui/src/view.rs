@@ -265,6 +265,9 @@ fn failed_plugins(model: &Model) -> Option<String> {
 
 fn save_text(model: &Model, room: usize) -> (String, Style) {
     let theme = &model.render.theme;
+    if model.is_reconnecting {
+        return ("◌ reconnecting to the store".to_owned(), theme.warn);
+    }
     match &model.chat.save {
         // While a reply streams, each piece is saved a fraction of a second after it arrives. Showing both states in turn
         // would flicker.

@@ -3,6 +3,8 @@
 //! Calls of the engine, the store and the ports may block, so they run on tokio's blocking threads. Exchanges run as
 //! tasks.
 
+mod follow;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +35,7 @@ use crate::protocol::{
 };
 use crate::text::Syntax;
 use crate::transcript::PAGE;
+use follow::Follower;
 
 /// Progress is reported at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -95,6 +98,7 @@ pub struct Runner {
     /// Otherwise a `PluginView` read before a decision could arrive after it, and the app would ask for the approval again.
     plugin_calls: Arc<Mutex<()>>,
     questions: OpenQuestions,
+    follower: Follower,
 }
 
 /// The questions of agents that have no answer yet, by their ids.
@@ -144,12 +148,16 @@ impl Runner {
                 while changes.changed().await.is_ok() && sender.send(Msg::PluginsChanged).is_ok() {}
             });
         }
+        if parts.engine.store().is_reconnecting().is_some() {
+            tokio::spawn(follow::watch_connection(Arc::clone(parts.engine.store()), sender.clone()));
+        }
         let questions = OpenQuestions::default();
         if let Some(asked) = parts.questions {
             tokio::spawn(pass_on_questions(asked, Arc::clone(&questions), sender.clone()));
         }
         Self {
             questions,
+            follower: Follower::default(),
             backend: Backend { engine: parts.engine, suggestion_wording: parts.suggestion_wording },
             clock: parts.clock,
             transfer: parts.transfer,
@@ -176,6 +184,13 @@ impl Runner {
     pub fn send_message(&self, message: Msg) {
         // Fails only when the app has ended.
         let _ = self.sender.send(message);
+    }
+
+    /// Reads what other processes add after this position of the open branch. It arrives as a message.
+    pub fn follow(&mut self, place: Option<Position>) {
+        if !self.follower.is_at(place) {
+            self.follower.follow(place, &self.backend, &self.sender);
+        }
     }
 
     /// Performs a request. Its result arrives as a message.

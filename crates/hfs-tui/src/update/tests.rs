@@ -1050,6 +1050,15 @@ fn a_conflict_offers_a_fork_or_a_reload() {
 }
 
 #[test]
+fn a_lost_connection_to_the_store_is_shown_until_there_is_another_one() {
+    let mut harness = chat();
+    harness.send(Msg::Reconnecting(true));
+    assert!(screen_text(&harness).contains("reconnecting to the store"));
+    harness.send(Msg::Reconnecting(false));
+    assert!(!screen_text(&harness).contains("reconnecting"));
+}
+
+#[test]
 fn an_unsaved_reply_is_reported_and_stays_visible() {
     let mut harness = chat();
     harness.submit("hello");

@@ -190,6 +190,16 @@ impl Harness {
         self.wait_until("the reply is complete", |model| !model.chat.is_busy()).await;
     }
 
+    /// Like the event loop, which follows the branch after each message.
+    async fn follow_until(&mut self, description: &str, expected: impl Fn(&Model) -> bool) {
+        while !expected(&self.model) {
+            self.runner.follow(self.model.followed_place());
+            let next = tokio::time::timeout(Duration::from_secs(10), self.receiver.recv()).await;
+            let Ok(Some(message)) = next else { panic!("the model never reached this state: {description}") };
+            self.send(message);
+        }
+    }
+
     fn visible(&self) -> Vec<String> {
         self.model.chat.transcript.messages().map(|message| message.content.text()).collect()
     }
@@ -227,6 +237,36 @@ async fn messages_are_in_the_store_and_on_the_screen() {
     assert_eq!(harness.visible(), harness.stored());
     assert_eq!(harness.model.chat.save, SaveState::Saved);
     assert!(harness.model.chat.name.as_ref().unwrap().starts_with("first"));
+}
+
+#[tokio::test]
+async fn messages_of_another_front_end_appear_and_what_is_typed_stays() {
+    let mut harness = Harness::new(vec![Ok("one"), Ok("two")]);
+    harness.exchange("first").await;
+    harness.send(Msg::Paste("half a sent".to_owned()));
+    let branch = harness.model.chat.conversation.branch().unwrap();
+    let user =
+        |text: &str| hfs_core::MessageDraft::new(Role::User, vec![Part::text(text)], SystemClock.now());
+    let at = |head| Position { branch, head };
+    harness.store.append(at(2), &[user("theirs")]).unwrap();
+    // A reply appears when it is complete.
+    let empty = hfs_core::MessageDraft::new(Role::Assistant, Vec::new(), SystemClock.now());
+    let reply = harness.store.begin_reply(at(3), &empty).unwrap();
+    harness.follow_until("the message appears", |model| model.chat.conversation.head() == 3).await;
+    assert_eq!(harness.visible(), ["first", "so one", "theirs"]);
+    harness
+        .store
+        .finish_reply(reply, &hfs_core::MessageDraft { id: reply.message, ..user("answer") })
+        .unwrap();
+    harness.follow_until("the reply appears", |model| model.chat.conversation.head() == 4).await;
+    assert_eq!(harness.visible(), harness.stored());
+    assert!(has_notice(&harness.model, "1 new message, written elsewhere"));
+    // The next message follows what is shown, without a conflict.
+    assert_eq!(harness.model.chat.input.text(), "half a sent");
+    harness.model.chat.input.set("");
+    harness.exchange("mine").await;
+    assert!(harness.model.modals.is_empty());
+    assert_eq!(harness.visible(), ["first", "so one", "theirs", "answer", "mine", "so two"]);
 }
 
 #[tokio::test]
