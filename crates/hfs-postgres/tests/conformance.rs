@@ -1,6 +1,5 @@
 //! The PostgreSQL store passes the conformance suite of the store port.
 
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;

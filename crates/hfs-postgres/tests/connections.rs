@@ -1,6 +1,5 @@
 //! Lost connections, and errors of the server that a user can solve.
 
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;

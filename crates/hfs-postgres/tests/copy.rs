@@ -1,6 +1,5 @@
 //! Copies from SQLite to PostgreSQL and back.
 
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;

@@ -1,6 +1,5 @@
 //! Random sequences of operations have the same effect on the PostgreSQL store and on the memory store.
 
-#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod common;

@@ -124,10 +124,16 @@ fn find_in_index(tx: &Tx, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Result
     let expressions: Vec<String> = terms.iter().map(|term| text_index::expression(term)).collect();
     let words = condition.add(Value::Text(Some(expressions.join(" & ").into())));
     let limit = condition.add((MAX_MATCHES + 1).into());
+    // `OFFSET 0` keeps each subquery apart, so that the server reads its row by key. Otherwise it may read whole tables for a few
+    // matches, because it cannot know how rare a word is.
     let sql = format!(
-        "SELECT message.session, message.branch, message.seq, octet_length(message.body) FROM message_text
-            JOIN message USING (session, branch, seq)
-            JOIN activity ON activity.session = message.session JOIN session ON session.id = message.session
+        "SELECT message.session, message.branch, message.seq, message.bytes FROM message_text
+            CROSS JOIN LATERAL (SELECT * FROM activity AS own WHERE own.session = message_text.session OFFSET 0)
+                AS activity
+            CROSS JOIN LATERAL (SELECT * FROM session AS own WHERE own.id = message_text.session OFFSET 0) AS session
+            CROSS JOIN LATERAL (SELECT session, branch, seq, id, role, created_at, octet_length(body) AS bytes
+                FROM message AS own WHERE own.session = message_text.session AND own.branch = message_text.branch
+                    AND own.seq = message_text.seq OFFSET 0) AS message
             WHERE (message_text.terms @@ {words}::tsquery OR message_text.terms IS NULL) AND {}{and}
             ORDER BY message.created_at DESC, message.id DESC LIMIT {limit}",
         condition.sql
@@ -143,10 +149,11 @@ fn read(tx: &Tx, found: &[Found]) -> Result<Vec<Row>> {
         "SELECT message.session, message.branch, message.seq, message.body, message.created_at, message.id,
             message.role, session.name, branch.id, branch.name
             FROM unnest($1, $2, $3) AS found (session, branch, seq)
-            JOIN message ON message.session = found.session AND message.branch = found.branch
-                AND message.seq = found.seq
-            JOIN branch ON branch.session = message.session AND branch.no = message.branch
-            JOIN session ON session.id = message.session",
+            CROSS JOIN LATERAL (SELECT * FROM message AS own WHERE own.session = found.session
+                AND own.branch = found.branch AND own.seq = found.seq OFFSET 0) AS message
+            CROSS JOIN LATERAL (SELECT id, name FROM branch AS own WHERE own.session = found.session
+                AND own.no = found.branch OFFSET 0) AS branch
+            CROSS JOIN LATERAL (SELECT name FROM session AS own WHERE own.id = found.session OFFSET 0) AS session",
         &[
             Value::Ids(found.iter().map(|found| found.place.session).collect()),
             Value::Ints(found.iter().map(|found| Some(found.place.branch)).collect()),
