@@ -33,7 +33,7 @@ use crate::AcpError;
 use crate::connection::{BetweenTurnsListener, Connection, Forwarding, PendingCall, TurnInput, TurnQueue};
 use crate::conversation_text::{ConversationText, conversation_text};
 use crate::front_end::{AgentOptions, FileAccess, FrontEnd, OpenOptions, OptionValue};
-use crate::launch::Launch;
+use crate::launch::{EnvironmentSecrets, Launch};
 use crate::memory::SessionMemory;
 use crate::permission::{ActionKind, Decision, PermissionPolicy, PermissionQuestion, response};
 use crate::rpc::RpcError;
@@ -120,6 +120,7 @@ pub struct AcpAgent {
 
 struct Inner {
     launch: Launch,
+    secrets: EnvironmentSecrets,
     tool_servers: Vec<ToolServer>,
     limits: TurnLimits,
     /// The mode of the agent in which it asks before it acts.
@@ -142,6 +143,16 @@ struct Inner {
     running: Mutex<Option<Arc<RunningAgent>>>,
     /// Sessions whose cancelled turn ended after its run.
     ended_late: Mutex<HashMap<BranchId, SessionMemory>>,
+}
+
+/// Checks that an agent has a mode. A mode that it does not have would leave it to its own settings what it asks.
+pub(crate) fn check_mode(agent: &str, wanted: &str, modes: &SessionModeState) -> Result<(), AcpError> {
+    let names: Vec<String> = modes.available_modes.iter().map(|mode| mode.id.to_string()).collect();
+    if names.iter().any(|name| name == wanted) {
+        return Ok(());
+    }
+    let (agent, mode, available) = (agent.to_owned(), wanted.to_owned(), names.join(", "));
+    Err(AcpError::UnknownMode { agent, mode, available })
 }
 
 /// A started agent.
@@ -167,7 +178,7 @@ struct OpenSession {
 }
 
 impl AcpAgent {
-    /// Creates an agent, which is not started yet. Its sessions begin in the mode `mode`, if they have it: the one in which the
+    /// Creates an agent, which is not started yet. Its sessions begin in the mode `mode`, if they have modes: the one in which the
     /// agent asks before it acts. Without it, the agent's own settings decide what it asks.
     #[must_use]
     pub fn new(
@@ -179,6 +190,7 @@ impl AcpAgent {
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
+                secrets: EnvironmentSecrets::new(&launch.environment),
                 launch,
                 tool_servers,
                 limits: TurnLimits::default(),
@@ -540,7 +552,7 @@ impl Inner {
         }
     }
 
-    /// Lets the agent ask before it acts, if its session has that mode and is in another one. Returns the answer that opened
+    /// Lets the agent ask before it acts, if its session has modes and is in another one. Returns the answer that opened
     /// the session with the mode that it has now.
     async fn set_mode(
         &self,
@@ -550,10 +562,10 @@ impl Inner {
     ) -> Result<Value, AcpError> {
         let modes = opened.get("modes").and_then(|modes| SessionModeState::deserialize(modes).ok());
         let (Some(wanted), Some(modes)) = (&self.mode, modes) else { return Ok(opened) };
-        let has_mode = modes.available_modes.iter().any(|mode| mode.id.to_string() == *wanted);
-        if !has_mode || modes.current_mode_id.to_string() == *wanted {
+        if modes.current_mode_id.to_string() == *wanted {
             return Ok(opened);
         }
+        check_mode(running.connection.agent(), wanted, &modes)?;
         let request = SetSessionModeRequest::new(session.to_owned(), wanted.clone());
         let _: Value = running.connection.call("session/set_mode", &request, Some(SESSION_LIMIT)).await?;
         AgentOptions::change_mode(&mut opened, wanted);
@@ -837,7 +849,8 @@ impl AcpAgent {
         let Some(prompt) = request.history.last() else {
             return Err(AgentError::Internal { message: "there is no message to answer".into() });
         };
-        let mut recorder = TurnRecorder::new(agent, sink, inner.limits, session.model.clone());
+        let mut recorder =
+            TurnRecorder::new(agent, sink, inner.limits, &inner.secrets, session.model.clone());
         let conversation = session.conversation.as_ref();
         recorder.emit(&ToolEvent::SessionOpened {
             agent: agent.to_owned(),

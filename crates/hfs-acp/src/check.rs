@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_client_protocol_schema::v1::{AuthMethod, InitializeResponse, NewSessionRequest};
+use agent_client_protocol_schema::v1::{AuthMethod, InitializeResponse, NewSessionRequest, SessionModeState};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::AcpError;
-use crate::agent::initialize;
+use crate::agent::{check_mode, initialize};
 use crate::connection::Connection;
 use crate::front_end::FileAccess;
 use crate::launch::Launch;
@@ -77,19 +78,28 @@ pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
     Ok(AgentReport::new(&initialized))
 }
 
-/// Like [`report`], and opens a session in a directory: only then do most agents notice that the user has not logged in.
+/// Like [`report`], and opens a session in a directory: only then do most agents notice that the user has not logged in. The
+/// session must have the mode `mode`, if it has modes.
 ///
 /// # Errors
 /// See [`AcpError`]. The report is returned even if no session can be opened, with the error.
-pub async fn check(launch: &Launch, directory: &Path) -> Result<(AgentReport, Option<AcpError>), AcpError> {
+pub async fn check(
+    launch: &Launch,
+    directory: &Path,
+    mode: Option<&str>,
+) -> Result<(AgentReport, Option<AcpError>), AcpError> {
     let (connection, initialized) = initialize(launch, FileAccess::default(), None).await?;
-    let failure = open_session(&connection, directory).await.err();
+    let failure = open_session(&connection, directory, mode).await.err();
     connection.close(CLOSE_LIMIT).await;
     Ok((AgentReport::new(&initialized), failure))
 }
 
-async fn open_session(connection: &Connection, directory: &Path) -> Result<(), AcpError> {
+async fn open_session(connection: &Connection, directory: &Path, mode: Option<&str>) -> Result<(), AcpError> {
     let request = NewSessionRequest::new(directory);
-    let _: Value = connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
-    Ok(())
+    let opened: Value = connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
+    let modes = opened.get("modes").and_then(|modes| SessionModeState::deserialize(modes).ok());
+    match (mode, modes) {
+        (Some(mode), Some(modes)) => check_mode(connection.agent(), mode, &modes),
+        _ => Ok(()),
+    }
 }

@@ -339,6 +339,11 @@ impl Connection {
         lock_unpoisoned(&self.shared.state).ended.clone()
     }
 
+    /// Name of the agent.
+    pub fn agent(&self) -> &str {
+        &self.shared.agent
+    }
+
     /// The agent's log.
     pub fn log(&self) -> &AgentLog {
         &self.shared.log

@@ -80,6 +80,16 @@ pub enum AcpError {
         /// The version that the agent offers.
         version: String,
     },
+    /// The agent does not have the mode in which its sessions should begin.
+    #[error("{agent} has no mode {mode:?}; it has {available}")]
+    UnknownMode {
+        /// Name of the agent.
+        agent: String,
+        /// The mode.
+        mode: String,
+        /// Its modes.
+        available: String,
+    },
     /// The connection was closed by hfs.
     #[error("the connection to {agent} is closed")]
     Closed {
@@ -105,6 +115,7 @@ impl AcpError {
             | Self::Malformed { agent, .. }
             | Self::Refused { agent, .. }
             | Self::Version { agent, .. }
+            | Self::UnknownMode { agent, .. }
             | Self::Closed { agent } => agent,
         }
     }
@@ -136,6 +147,9 @@ impl AcpError {
             Self::Version { version, .. } => {
                 format!("it speaks version {version} of the protocol, and hfs speaks version 1")
             }
+            Self::UnknownMode { mode, available, .. } => {
+                format!("it has no mode {mode:?}; it has {available}")
+            }
             Self::Closed { .. } => "its connection is closed".into(),
         }
     }
@@ -162,13 +176,16 @@ impl ErrorExt for AcpError {
                 | RpcErrorCode::Other(_) => ErrorKind::Unavailable,
             },
             Self::Version { .. } => ErrorKind::Unsupported,
+            Self::UnknownMode { .. } => ErrorKind::Invalid,
         }
     }
 
     fn suggestion(&self) -> Option<Suggestion> {
         let agent = self.agent().to_owned();
         match self {
-            Self::Start { .. } | Self::Version { .. } => Some(Suggestion::CheckAgent { agent }),
+            Self::Start { .. } | Self::Version { .. } | Self::UnknownMode { .. } => {
+                Some(Suggestion::CheckAgent { agent })
+            }
             Self::Refused { .. } if self.needs_login() => Some(Suggestion::CheckAgent { agent }),
             Self::Ended { .. }
             | Self::NoAnswer { .. }

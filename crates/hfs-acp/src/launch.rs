@@ -124,6 +124,17 @@ impl EnvironmentSecrets {
         Self { secrets }
     }
 
+    /// The length of the end of a text that may be the beginning of a secret.
+    pub fn begun_at_end(&self, text: &str) -> usize {
+        let begun = |secret: &str| {
+            let longest = text.len().min(secret.len() - 1);
+            (1..=longest).rev().find(|length| {
+                text.as_bytes().ends_with(secret.as_bytes().get(..*length).unwrap_or_default())
+            })
+        };
+        self.secrets.iter().filter_map(|(secret, _)| begun(secret)).max().unwrap_or(0)
+    }
+
     /// Masks the secrets in a line of JSON or of plain text. Returns whether there were any.
     pub fn mask(&self, line: &mut Vec<u8>) -> bool {
         let mut found = false;

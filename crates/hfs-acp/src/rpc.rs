@@ -156,12 +156,42 @@ pub fn parse_line(line: &[u8]) -> Result<Vec<Incoming>, LineError> {
     if !matches!(line.first(), Some(b'{' | b'[')) {
         return Err(LineError::NotJson);
     }
-    let value: Value =
-        serde_json::from_slice(line).map_err(|error| LineError::Malformed(error.to_string()))?;
+    let value: Value = serde_json::from_slice(line)
+        .or_else(|error| {
+            let repaired = without_lone_surrogates(line);
+            serde_json::from_slice(&repaired).map_err(|_| error)
+        })
+        .map_err(|error| LineError::Malformed(error.to_string()))?;
     match value {
         Value::Array(items) => items.into_iter().map(message).collect(),
         other => message(other).map(|message| vec![message]),
     }
+}
+
+/// A line of JSON in which the replacement character stands for each escape of half a character. JavaScript writes such
+/// escapes for a text that was cut inside of a character, and JSON libraries refuse the whole line for them.
+fn without_lone_surrogates(line: &[u8]) -> Vec<u8> {
+    let code_at = |at: usize| -> Option<u32> {
+        let digits = line.get(at..)?.strip_prefix(b"\\u")?.get(..4)?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut repaired = Vec::with_capacity(line.len());
+    let mut at = 0;
+    while let Some(&byte) = line.get(at) {
+        let low_follows = || matches!(code_at(at + 6), Some(0xdc00..=0xdfff));
+        let (length, is_lone) = match code_at(at) {
+            Some(0xd800..=0xdbff) if low_follows() => (12, false),
+            Some(0xd800..=0xdfff) => (6, true),
+            Some(_) => (6, false),
+            // An escaped backslash does not begin the next escape.
+            None if byte == b'\\' => (2, false),
+            None => (1, false),
+        };
+        let text = line.get(at..(at + length).min(line.len())).unwrap_or_default();
+        repaired.extend_from_slice(if is_lone { b"\\ufffd" } else { text });
+        at += length;
+    }
+    repaired
 }
 
 fn message(value: Value) -> Result<Incoming, LineError> {

@@ -18,6 +18,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::front_end::selected_model;
+use crate::launch::EnvironmentSecrets;
 use crate::memory::TurnFingerprints;
 use crate::permission::{ActionKind, Decision, PermissionQuestion, shown_content};
 use crate::tool_call::{PartialOutput, ToolCallState};
@@ -68,6 +69,9 @@ pub(crate) struct TurnRecorder<'a> {
     agent: &'a str,
     sink: &'a dyn RunSink,
     limits: TurnLimits,
+    secrets: &'a EnvironmentSecrets,
+    /// The end of the text so far that may be the beginning of a secret, which arrives in pieces.
+    held: Option<(DeltaKind, String)>,
     open: OpenMessage,
     /// Messages that are complete and not empty.
     completed: usize,
@@ -85,11 +89,19 @@ pub(crate) struct TurnRecorder<'a> {
 }
 
 impl<'a> TurnRecorder<'a> {
-    pub fn new(agent: &'a str, sink: &'a dyn RunSink, limits: TurnLimits, model: Option<String>) -> Self {
+    pub fn new(
+        agent: &'a str,
+        sink: &'a dyn RunSink,
+        limits: TurnLimits,
+        secrets: &'a EnvironmentSecrets,
+        model: Option<String>,
+    ) -> Self {
         Self {
             agent,
             sink,
             limits,
+            secrets,
+            held: None,
             open: OpenMessage::new(Role::Assistant),
             completed: 0,
             fingerprints: TurnFingerprints::default(),
@@ -186,6 +198,7 @@ impl<'a> TurnRecorder<'a> {
     }
 
     fn complete(&mut self, next: Role) {
+        self.write_held();
         let extra = self.extra();
         let open = std::mem::replace(&mut self.open, OpenMessage::new(next));
         if !open.parts.is_empty() {
@@ -211,12 +224,37 @@ impl<'a> TurnRecorder<'a> {
         PassthroughFields::from_iter([(SOURCE.to_owned(), Value::Object(fields))])
     }
 
+    /// Writes a piece of text, without secrets of the agent's environment that were cut into pieces.
+    fn write_text(&mut self, kind: DeltaKind, piece: &str) {
+        if self.held.as_ref().is_some_and(|(held, _)| *held != kind) {
+            self.write_held();
+        }
+        let mut text = self.held.take().map(|(_, text)| text).unwrap_or_default();
+        text.push_str(piece);
+        let mut bytes = text.into_bytes();
+        self.secrets.mask(&mut bytes);
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        let rest = text.split_off(text.floor_char_boundary(text.len() - self.secrets.begun_at_end(&text)));
+        self.held = Some((kind, rest)).filter(|(_, rest)| !rest.is_empty());
+        if !text.is_empty() {
+            self.write(ReplyDelta::Text(TextDelta { kind, text }));
+        }
+    }
+
+    /// Writes the text that was only the beginning of a secret, because the text has ended.
+    fn write_held(&mut self) {
+        if let Some((kind, text)) = self.held.take() {
+            self.write(ReplyDelta::Text(TextDelta { kind, text }));
+        }
+    }
+
     fn write(&mut self, delta: ReplyDelta) {
         append_delta(&mut self.open.parts, &delta);
         self.sink.reply(delta);
     }
 
     fn write_part(&mut self, part: Part) {
+        self.write_held();
         append_delta(&mut self.open.parts, &ReplyDelta::Part(part.clone()));
         self.sink.part(part);
     }
@@ -240,7 +278,7 @@ impl<'a> TurnRecorder<'a> {
         self.open.id = id.or_else(|| self.open.id.take());
         match chunk.content {
             ContentBlock::Text(text) => {
-                self.write(ReplyDelta::Text(TextDelta { kind, text: text.text }));
+                self.write_text(kind, &text.text);
             }
             ContentBlock::Image(image) => match self.picture(&image.data, &image.mime_type, image.uri) {
                 Some(part) => self.write_part(part),
@@ -401,7 +439,9 @@ impl<'a> TurnRecorder<'a> {
         if !is_due || others || call.status() != ToolCallStatus::InProgress {
             return;
         }
-        let output = self.bounded(call.output());
+        let mut output = self.bounded(call.output());
+        // The rest of a secret may follow.
+        output.truncate(output.floor_char_boundary(output.len() - self.secrets.begun_at_end(&output)));
         let written = call.partial.as_ref();
         if output.is_empty()
             || written.is_some_and(|partial| partial.text == output || partial.message != self.completed)
@@ -414,8 +454,11 @@ impl<'a> TurnRecorder<'a> {
             Some(PartialOutput { message: self.completed, text: output, written_at: Instant::now() });
     }
 
-    /// Cuts an output at the limit, and says how much is missing.
-    fn bounded(&self, mut output: String) -> String {
+    /// An output without secrets that arrived in pieces, cut at the limit, with how much is missing.
+    fn bounded(&self, output: String) -> String {
+        let mut bytes = output.into_bytes();
+        self.secrets.mask(&mut bytes);
+        let mut output = String::from_utf8_lossy(&bytes).into_owned();
         let limit = self.limits.max_output_bytes;
         if output.len() > limit {
             let end = output.floor_char_boundary(limit);
@@ -531,6 +574,7 @@ impl<'a> TurnRecorder<'a> {
 
     /// Ends the turn. Returns the last message, as it was streamed.
     pub fn end(&mut self) -> CompletedMessage {
+        self.write_held();
         self.write_announced();
         let running = std::mem::take(&mut self.calls);
         for call in running.values().filter(|call| !call.is_ended) {

@@ -167,11 +167,33 @@ async fn an_agent_without_a_login_says_how_to_log_in() {
         "session/new": [[{"error": {"code": -32000, "message": "Authentication required"}}]],
     }));
     let folder = tempfile::tempdir().unwrap();
-    let (report, failure) = hfs_acp::check(&launch(&script, folder.path()), folder.path()).await.unwrap();
+    let (report, failure) =
+        hfs_acp::check(&launch(&script, folder.path()), folder.path(), None).await.unwrap();
     assert_eq!(report.logins[0].description.as_deref(), Some("Set SOME_KEY"));
     let failure = failure.unwrap();
     assert!(failure.needs_login() && failure.kind() == ErrorKind::Denied, "{failure}");
     assert_eq!(report.version.as_deref(), Some("1.0.0"));
+}
+
+#[tokio::test]
+async fn secrets_of_the_environment_that_arrive_in_pieces_are_not_recorded() {
+    let secret = "tk-94hfbq-verysecret";
+    let mut updates = vec![chunk("the token is ")];
+    updates.extend(secret.chars().map(|character| chunk(&character.to_string())));
+    updates.extend([chunk(", and tk-94 is not")]);
+    let mut conversation = Conversation::new(&prompts(json!([updates, [chunk("it begins with tk-94hf")]])));
+    let turn = conversation.say("env").await.ok();
+    assert_eq!(turn.texts(), ["the token is [redacted: SECRET_TOKEN], and tk-94 is not"]);
+    assert_eq!(conversation.say("more").await.ok().texts(), ["it begins with tk-94hf"]);
+}
+
+#[tokio::test]
+async fn half_a_character_costs_that_character_alone() {
+    let mut conversation = Conversation::new(&prompts(json!([[
+        {"line": r#"{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"session-1","update":{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"cut \ud83d, \ud83d\ude00 \\ud83d"}}}}"#},
+    ]])));
+    let turn = conversation.say("go").await.ok();
+    assert_eq!(turn.texts(), ["cut \u{fffd}, \u{1f600} \\ud83d"]);
 }
 
 #[tokio::test]

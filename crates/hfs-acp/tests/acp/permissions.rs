@@ -94,4 +94,11 @@ async fn an_agent_begins_in_the_mode_in_which_it_asks() {
         assert_eq!(set.len(), expected);
         assert!(set.iter().all(|request| request["params"]["modeId"] == "ask"));
     }
+    let mut script = prompts(json!([[chunk("hello")]]));
+    let other = json!({"currentModeId": "auto", "availableModes": [{"id": "auto", "name": "auto"}]});
+    script["session/new"] = json!([[{"result": {"sessionId": "session-1", "modes": other}}]]);
+    let mut conversation = Conversation::new(&script);
+    let turn = conversation.say("hi").await;
+    assert!(turn.error().contains("has no mode \"ask\"; it has auto"), "{}", turn.error());
+    assert!(conversation.script.received("session/prompt").is_empty());
 }

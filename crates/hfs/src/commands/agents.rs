@@ -258,10 +258,12 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
+/// Starts an agent and asks what it can do. Not in the working directory: agents run what its project's files tell them to.
 async fn ask(program: AgentProgram, context: &Context) -> Found {
-    let Ok(launch) = programs::launch(&program, context) else {
+    let Ok(mut launch) = programs::launch(&program, context) else {
         return Found { program, is_installed: false, report: None, problem: None };
     };
+    launch.directory = std::env::temp_dir();
     match hfs_acp::report(&launch).await {
         Ok(report) => Found { program, is_installed: true, report: Some(report), problem: None },
         Err(error) => {
@@ -280,7 +282,8 @@ fn check(name: &str, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     let program = programs::named(name, &context.settings.programs)?;
     let launch = programs::launch(&program, context)?;
-    let checked = wiring::runtime()?.block_on(hfs_acp::check(&launch, &launch.directory));
+    let checked =
+        wiring::runtime()?.block_on(hfs_acp::check(&launch, &launch.directory, program.mode.as_deref()));
     let (report, failure) = checked.map_err(|error| not_usable(&error, &program, &[], context))?;
     if let Some(error) = failure {
         return Err(not_usable(&error, &program, &report.logins, context));
@@ -310,6 +313,10 @@ fn check(name: &str, context: &Context) -> Result<Outcome, CliError> {
         sanitize::line(&program.title)
     ))?;
     console.note(&format!("use it: hfs chat --agent {}", program.name));
+    // Some agents notice a missing login only with the first message.
+    if let Some(login) = program.login {
+        console.note(&format!("if it says that it needs an account: {login}"));
+    }
     Ok(Outcome::Done)
 }
 
