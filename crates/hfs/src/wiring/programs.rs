@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hfs_acp::{AcpAgent, Attachments, Launch, PermissionPolicy, ToolServer};
 use hfs_core::{
-    Attachment, BranchId, ContentHash, ErrorKind, Message, MessageRange, NotPersisted, Role, SessionId,
-    Store, error_chain,
+    Attachment, BranchId, ContentHash, ErrorKind, Message, MessageRange, NotPersisted, Role, Session,
+    SessionId, Store, error_chain,
 };
 use hfs_exchange::Format;
 use hfs_tui::AgentState;
@@ -38,6 +38,8 @@ struct Preset {
     transcript: TranscriptFormat,
     /// The mode in which it asks before it acts, if its own settings might choose another one.
     mode: Option<&'static str>,
+    /// A variable with the value for which it asks before it acts, whatever its own settings and those of a project say.
+    asking: Option<(&'static str, &'static str)>,
     /// How to install it.
     install: &'static str,
     /// How to log in to it.
@@ -86,6 +88,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::ClaudeCode),
         transcript: TranscriptFormat::ClaudeCode,
         mode: Some("default"),
+        asking: None,
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
         login: "run `claude` and log in with /login, or set ANTHROPIC_API_KEY",
     },
@@ -99,6 +102,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::Codex),
         transcript: TranscriptFormat::Codex,
         mode: Some("read-only"),
+        asking: None,
         install: "npm install -g @agentclientprotocol/codex-acp",
         login: "run `codex login`, or set OPENAI_API_KEY",
     },
@@ -112,6 +116,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::OpenCode),
         transcript: TranscriptFormat::Opencode,
         mode: None,
+        asking: Some(("OPENCODE_PERMISSION", r#"{"edit":"ask","bash":"ask","webfetch":"ask"}"#)),
         install: "npm install -g opencode-ai",
         login: "run `opencode auth login`",
     },
@@ -133,6 +138,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::Gemini),
         transcript: TranscriptFormat::None,
         mode: None,
+        asking: None,
         install: "npm install -g @google/gemini-cli",
         login: "run `gemini` and log in, or set GEMINI_API_KEY",
     },
@@ -146,6 +152,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::Qwen),
         transcript: TranscriptFormat::None,
         mode: None,
+        asking: None,
         install: "npm install -g @qwen-code/qwen-code",
         login: "run `qwen` and log in with /auth, or set OPENAI_API_KEY and OPENAI_BASE_URL",
     },
@@ -167,6 +174,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::Goose),
         transcript: TranscriptFormat::None,
         mode: None,
+        asking: None,
         install: "https://block.github.io/goose/docs/getting-started/installation",
         login: "run `goose configure`",
     },
@@ -180,6 +188,7 @@ const PRESETS: [Preset; 7] = [
         format: Some(Format::Pi),
         transcript: TranscriptFormat::None,
         mode: None,
+        asking: None,
         install: "npm install -g @mariozechner/pi-coding-agent pi-acp",
         login: "run `pi` and log in with /login, or set the key of a provider",
     },
@@ -200,6 +209,8 @@ pub struct AgentProgram {
     pub transcript: TranscriptFormat,
     /// The mode in which its sessions begin; `None` for its own default.
     pub mode: Option<String>,
+    /// A variable that it gets with this value, unless it is one of `variables` and set.
+    asking: Option<(&'static str, &'static str)>,
     pub install: Option<&'static str>,
     pub login: Option<&'static str>,
 }
@@ -216,6 +227,7 @@ impl AgentProgram {
             variables: owned(preset.variables),
             transcript: preset.transcript,
             mode: preset.mode.map(str::to_owned),
+            asking: preset.asking,
             install: Some(preset.install),
             login: Some(preset.login),
         }
@@ -232,6 +244,7 @@ impl AgentProgram {
             variables: Vec::new(),
             transcript: TranscriptFormat::None,
             mode: None,
+            asking: None,
             install: None,
             login: None,
         }
@@ -252,6 +265,18 @@ impl AgentProgram {
         self.transcript = entry.transcript.unwrap_or(self.transcript);
         self.mode = entry.mode.clone().or(self.mode);
         self
+    }
+
+    /// The variables that it gets.
+    fn environment(&self, environment: &Environment) -> Vec<(String, String)> {
+        let value = |name: &str| environment.get(name).map(str::to_owned);
+        let mut passed = hfs_acp::environment(self.variables.iter().map(String::as_str), value);
+        if let Some((name, value)) = self.asking
+            && !passed.iter().any(|(known, _)| known == name)
+        {
+            passed.push((name.to_owned(), value.to_owned()));
+        }
+        passed
     }
 
     /// The command line, for people.
@@ -332,9 +357,25 @@ pub fn of_session(session: SessionId, context: &Context) -> Result<Option<String
     if is_agent_named(context) {
         return Ok(None);
     }
-    let store = context.store()?;
-    let branch = store.get_session(session)?.session.current_branch;
-    Ok(last_reply(store.as_ref(), branch)?.and_then(|reply| of_reply(&reply, context)))
+    let store = context.store()?.as_ref();
+    let reply = last_reply_of(store, &store.get_session(session)?.session)?;
+    Ok(reply.and_then(|reply| of_reply(&reply, context)))
+}
+
+/// The newest reply on the current branch of a session. Without one, such as after a rewind to the first message, that of the
+/// branch that it was forked from, so that the same agent continues.
+///
+/// # Errors
+/// If a branch cannot be read.
+pub fn last_reply_of(store: &dyn Store, session: &Session) -> Result<Option<Message>, CliError> {
+    let mut branch = Some(session.current_branch);
+    while let Some(id) = branch {
+        if let Some(reply) = last_reply(store, id)? {
+            return Ok(Some(reply));
+        }
+        branch = store.get_branch(id)?.parent;
+    }
+    Ok(None)
 }
 
 /// Whether an option or a variable of this run names an agent or a model.
@@ -349,7 +390,7 @@ pub fn is_agent_named(context: &Context) -> bool {
 ///
 /// # Errors
 /// If the branch cannot be read.
-pub fn last_reply(store: &dyn Store, branch: BranchId) -> Result<Option<Message>, CliError> {
+fn last_reply(store: &dyn Store, branch: BranchId) -> Result<Option<Message>, CliError> {
     /// Messages that are searched.
     const MESSAGES: u32 = 50;
     let messages = store.read_messages(branch, MessageRange::Newest(MESSAGES))?;
@@ -426,9 +467,7 @@ pub fn launch(program: &AgentProgram, context: &Context) -> Result<Launch, CliEr
         agent: program.name.clone(),
         program: path,
         arguments: program.arguments.clone(),
-        environment: hfs_acp::environment(program.variables.iter().map(String::as_str), |name| {
-            environment.get(name).map(str::to_owned)
-        }),
+        environment: program.environment(environment),
         directory: directory.unwrap_or_else(|_| environment.working_directory.clone()),
         log: log_path(&program.name, context),
         supervisor: vec![own.into(), SUPERVISE.into()],
@@ -520,6 +559,19 @@ impl Attachments for StoredAttachments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn opencode_asks_before_it_acts_unless_the_user_passes_other_permissions() {
+        const NAME: &str = "OPENCODE_PERMISSION";
+        let permission = |program: &AgentProgram| {
+            let environment = Environment::with_variables([(NAME, "mine")]);
+            program.environment(&environment).into_iter().find(|(name, _)| name == NAME).unwrap().1
+        };
+        let preset = all(&Programs::default()).remove("opencode").unwrap();
+        assert!(permission(&preset).contains(r#""bash":"ask""#));
+        let own = AgentEntry { variables: vec![NAME.to_owned()], ..AgentEntry::default() };
+        assert_eq!(permission(&preset.with(&own)), "mine");
+    }
 
     #[test]
     fn the_configuration_changes_a_known_agent_and_adds_others() {

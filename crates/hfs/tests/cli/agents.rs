@@ -122,6 +122,23 @@ fn an_always_on_the_terminal_is_remembered_listed_and_revocable() {
 }
 
 #[test]
+fn what_was_typed_before_a_question_does_not_answer_it() {
+    let mut script = asking();
+    script["session/prompt"][0].as_array_mut().unwrap().insert(1, json!({"sleep": 1000}));
+    let script = ScriptedProgram::new(&script);
+    let hfs = hfs_with_agent(&script);
+    let terminal = hfs.command(&["chat", "--agent", "scripted", "Test it"]).in_terminal(30, 100);
+    terminal.wait_for("I run the tests.");
+    terminal.type_text("a");
+    terminal.press(Key::Enter);
+    terminal.wait_for("allow?");
+    terminal.type_text("n");
+    terminal.press(Key::Enter);
+    assert!(terminal.wait_for_end().contents().contains("Then not."));
+    assert_eq!(hfs.run(&["permissions", "list", "--json"]).ok().json()["permissions"], json!([]));
+}
+
+#[test]
 fn ctrl_c_at_a_question_ends_the_turn_and_keeps_what_was_said() {
     let script = ScriptedProgram::new(&asking());
     let hfs = hfs_with_agent(&script);
@@ -590,6 +607,11 @@ fn a_session_is_continued_by_the_agent_that_answered_last_or_that_it_came_from()
     let session = imported["imported"][0]["session"].as_str().unwrap().to_owned();
     let continued = hfs.run(&["chat", "-s", &session, "and now?"]).ok();
     assert_eq!(continued.stdout.trim(), "From the agent.");
+    // Also before its first reply.
+    let _ = hfs.run(&["rewind", &session, "seq:1"]).ok();
+    let continued = hfs.run(&["chat", "-s", &session, "otherwise?"]).ok();
+    assert_eq!(continued.stdout.trim(), "From the agent.", "{}", continued.describe());
+    let _ = hfs.run(&["branch", "switch", &session, "main"]).ok();
     let terminal = hfs.command(&["resume", &session]).in_terminal(24, 80);
     terminal.wait_for("imported answer");
     terminal.wait_for("claude answers from now on");

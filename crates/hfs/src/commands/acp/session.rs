@@ -421,8 +421,8 @@ async fn last_program(
     if programs::is_agent_named(context) {
         return Ok(None);
     }
-    let (store, branch) = (Arc::clone(&server.store), summary.session.current_branch);
-    let reply = in_background(move || programs::last_reply(store.as_ref(), branch)).await?;
+    let (store, session) = (Arc::clone(&server.store), summary.session.clone());
+    let reply = in_background(move || programs::last_reply_of(store.as_ref(), &session)).await?;
     Ok(reply.and_then(|reply| programs::of_reply(&reply, context)))
 }
 

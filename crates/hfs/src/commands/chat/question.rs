@@ -124,6 +124,10 @@ impl OpenQuestion {
         if cancel.is_cancelled() || self.answer.is_closed() {
             return;
         }
+        // What was typed before the question is not an answer to it.
+        if hfs_tui::keep_typed_ahead() {
+            console.print_stderr("\n");
+        }
         console.print_stderr(&self.text);
         let (sender, receiver) = channel();
         // Its own thread: a read from the terminal cannot be interrupted. After a cancel, it ends with the process.
