@@ -4,15 +4,21 @@
 //! was: a session that the other store has already is only compared.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::{panic, thread};
 
 use hfs_core::{
     Attachment, Branch, BranchId, BranchKey, Checkpoint, CheckpointDraft, ContentHash, ErrorExt as _,
     ErrorKind, Message, MessageDraft, MessageRange, MessageStatus, PageRequest, Part, SessionDraft,
     SessionFilter, SessionId, SessionImport, SessionRecord, SessionSummary, Store, StoreError, StoreResult,
+    lock_unpoisoned,
 };
 
 /// Number of sessions in one page, and of messages in one read.
 const PAGE: u32 = 500;
+/// Number of sessions that are copied at the same time. A server answers slowly compared with a file, and answers several at once.
+const WORKERS: usize = 8;
 
 /// What a copy has done.
 #[derive(Debug, Default)]
@@ -92,11 +98,10 @@ impl Difference {
 pub fn copy_store(
     from: &dyn Store,
     to: &dyn Store,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> StoreResult<CopyReport> {
     let total = from.info()?.sessions;
-    let mut report = CopyReport::default();
-    let mut done = 0;
+    let state = Mutex::new(Progress { report: CopyReport::default(), done: 0, total, progress });
     // Before the sessions, because a session that is stored again is no longer a purged one.
     to.add_purged_sources(&from.list_purged_sources()?)?;
     for trashed in [false, true] {
@@ -104,17 +109,8 @@ pub fn copy_store(
         let mut request = PageRequest::first(PAGE);
         loop {
             let page = from.list_sessions(&filter, &request)?;
-            report.unreadable += page.unreadable;
-            for summary in page.items {
-                progress(done, total);
-                done += 1;
-                match copy_session(from, to, &summary, &mut report) {
-                    Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                        report.damaged.push((summary.session.id, error));
-                    }
-                    result => result?,
-                }
-            }
+            lock_unpoisoned(&state).report.unreadable += page.unreadable;
+            copy_sessions(from, to, &page.items, &state)?;
             match page.next {
                 Some(next) => request.after = Some(next),
                 None => break,
@@ -123,16 +119,85 @@ pub fn copy_store(
     }
     // Sessions are relaxed, so this makes them durable.
     to.sync()?;
-    progress(done, total);
+    let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (state.progress)(state.done, total);
+    let mut report = state.report;
+    report.differing.sort_by_key(|session| session.id);
+    report.damaged.sort_by_key(|(id, _)| *id);
     Ok(report)
 }
 
-fn copy_session(
+/// What the threads of a copy share.
+struct Progress<'a> {
+    report: CopyReport,
+    done: u64,
+    total: u64,
+    progress: &'a mut (dyn FnMut(u64, u64) + Send),
+}
+
+/// Copies sessions, several at a time. Stops at the first error that is not about a session alone.
+fn copy_sessions(
     from: &dyn Store,
     to: &dyn Store,
-    summary: &SessionSummary,
-    report: &mut CopyReport,
+    sessions: &[SessionSummary],
+    state: &Mutex<Progress<'_>>,
 ) -> StoreResult<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(summary) = sessions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            {
+                let mut state = lock_unpoisoned(state);
+                let (done, total) = (state.done, state.total);
+                (state.progress)(done, total);
+                state.done += 1;
+            }
+            let result = copy_session(from, to, summary);
+            if let Err(error) = lock_unpoisoned(state).report.add(summary, result) {
+                // The other threads find no more sessions.
+                next.store(sessions.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS.min(sessions.len())).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        results.map(|result| result.unwrap_or_else(|payload| panic::resume_unwind(payload))).collect()
+    })
+}
+
+/// What happened to a session.
+enum Copied {
+    New,
+    WasThere,
+    Differs(Difference),
+}
+
+impl CopyReport {
+    /// Adds the result of a session. Returns an error that is not about the session alone.
+    fn add(&mut self, summary: &SessionSummary, result: StoreResult<Copied>) -> StoreResult<()> {
+        let id = summary.session.id;
+        match result {
+            Ok(Copied::New) => self.copied += 1,
+            Ok(Copied::WasThere) => self.already_there += 1,
+            Ok(Copied::Differs(difference)) => {
+                let name = summary.session.name.clone();
+                self.differing.push(DifferingSession { id, name, difference });
+                return Ok(());
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                self.damaged.push((id, error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.messages += summary.messages;
+        Ok(())
+    }
+}
+
+fn copy_session(from: &dyn Store, to: &dyn Store, summary: &SessionSummary) -> StoreResult<Copied> {
     let id = summary.session.id;
     let record = read_record(from, id)?;
     let is_there = match to.get_session(id) {
@@ -143,17 +208,11 @@ fn copy_session(
     if !is_there {
         write_copy(from, to, &record)?;
     }
-    match find_difference(from, to, &record)? {
-        Some(difference) => {
-            let name = summary.session.name.clone();
-            report.differing.push(DifferingSession { id, name, difference });
-            return Ok(());
-        }
-        None if is_there => report.already_there += 1,
-        None => report.copied += 1,
-    }
-    report.messages += summary.messages;
-    Ok(())
+    Ok(match find_difference(from, to, &record)? {
+        Some(difference) => Copied::Differs(difference),
+        None if is_there => Copied::WasThere,
+        None => Copied::New,
+    })
 }
 
 fn read_record(store: &dyn Store, id: SessionId) -> StoreResult<SessionRecord> {
