@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    BranchId, ErrorExt as _, ErrorKind, Maintenance as _, MessageRange, MessageStore as _, ReplyDelta,
-    SessionStore as _, StoreError, SystemClock,
+    AttachmentStore as _, BranchId, CheckpointStore as _, ErrorExt as _, ErrorKind, Maintenance as _,
+    MessageRange, MessageStore as _, ReplyDelta, SessionStore as _, StoreError, SystemClock,
 };
 use hfs_postgres::{PostgresOptions, PostgresStore};
-use testkit::builders::{Drafts, at};
+use testkit::builders::{Drafts, at, attachment, state_of};
 use testkit::postgres::{Fault, GUARDED_ROLE, PASSWORD, PostgresServer, Proxy};
 
 use common::Admin;
@@ -193,6 +193,34 @@ fn a_late_write_leaves_no_rows_of_a_session_that_is_purged() {
     assert_eq!((info.sessions, info.messages), (0, 0));
     let verification = store.verify().unwrap();
     assert!(verification.is_ok(), "{:?}", verification.problems);
+}
+
+#[test]
+fn what_two_sessions_share_is_removed_when_both_are_purged_at_the_same_time() {
+    let Some(server) = common::server() else { return };
+    let store = common::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let make = Drafts::new(1);
+    let shared = attachment(b"picture");
+    for _ in 0..20 {
+        let sessions = [0, 1].map(|_| {
+            let session = store.create_session(&make.session("s")).unwrap();
+            store.put_attachment(&shared).unwrap();
+            let here = at(session.current_branch, 0);
+            let here = store.append(here, &[make.full_message(&shared)]).unwrap().position;
+            store.create_checkpoint(&make.checkpoint(here, state_of(&["shared"])), 10).unwrap();
+            session.id
+        });
+        thread::scope(|scope| {
+            for session in sessions {
+                let store = &store;
+                scope.spawn(move || store.purge_session(session).unwrap());
+            }
+        });
+        let left = store.get_attachment(shared.hash);
+        assert!(matches!(left, Err(StoreError::NotFound { .. })), "{left:?}");
+        let verification = store.verify().unwrap();
+        assert!(verification.is_ok(), "{:?}", verification.problems);
+    }
 }
 
 /// The error of opening a store, with its cause.

@@ -112,10 +112,13 @@ fn remove_unused(tx: &Tx, hashes: &[ContentHash]) -> Result<()> {
         return Ok(());
     }
     let hashes = hashes.iter().map(|hash| hash.as_bytes().as_slice().into()).collect();
+    let hashes = [Value::Blobs(hashes)];
+    // As in `states::drop_unused`.
+    tx.rows("SELECT 1 FROM attachment WHERE hash = ANY($1) ORDER BY hash FOR NO KEY UPDATE", &hashes)?;
     tx.execute(
         "DELETE FROM attachment WHERE hash = ANY($1)
             AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment_use.hash = attachment.hash)",
-        &[Value::Blobs(hashes)],
+        &hashes,
     )
     .map(drop)
 }

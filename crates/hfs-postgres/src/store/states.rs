@@ -78,11 +78,15 @@ pub(crate) fn drop_unused(tx: &Tx, hashes: &[ContentHash]) -> Result<()> {
         return Ok(());
     }
     let hashes = hashes.iter().map(|hash| hash.as_bytes().as_slice().into()).collect();
+    let hashes = [Value::Blobs(hashes)];
+    // Another transaction that removes the other last reference must end first. Otherwise each would still see the reference
+    // of the other, and both would leave the state.
+    tx.rows("SELECT 1 FROM state WHERE hash = ANY($1) ORDER BY hash FOR NO KEY UPDATE", &hashes)?;
     tx.execute(
         "DELETE FROM state WHERE hash = ANY($1)
             AND NOT EXISTS (SELECT 1 FROM checkpoint WHERE checkpoint.state = state.hash)
             AND NOT EXISTS (SELECT 1 FROM branch WHERE branch.state = state.hash)",
-        &[Value::Blobs(hashes)],
+        &hashes,
     )
     .map(drop)
 }
