@@ -364,6 +364,31 @@ const VARIABLES: &[(&str, &[(&str, &str)])] = &[
             ("XDG_STATE_HOME", "the folder of states, instead of `~/.local/state`"),
         ],
     ),
+    (
+        "Stores on PostgreSQL",
+        &[
+            ("PGHOST", "the host, or several, separated by commas"),
+            ("PGHOSTADDR", "its address, without a look-up of the name"),
+            ("PGPORT", "the port, or one for each host"),
+            ("PGDATABASE", "the database"),
+            ("PGUSER", "the role"),
+            ("PGPASSWORD", "its password; never stored or shown"),
+            ("PGPASSFILE", "the password file, instead of `~/.pgpass`"),
+            ("PGSERVICE", "the service of the service file"),
+            ("PGSERVICEFILE", "the service file, instead of `~/.pg_service.conf`"),
+            ("PGSSLMODE", "whether the connection is encrypted, and the certificate checked"),
+            ("PGSSLNEGOTIATION", "how encryption begins"),
+            ("PGSSLROOTCERT", "the certificates of authorities, instead of `~/.postgresql/root.crt`"),
+            ("PGSSLCERT", "a certificate of the client"),
+            ("PGSSLKEY", "the key of that certificate"),
+            ("PGCHANNELBINDING", "whether the password is bound to the encrypted connection"),
+            ("PGAPPNAME", "the name that the server shows for the connection, by default `hfs`"),
+            ("PGCONNECT_TIMEOUT", "the maximum time for a connection, in seconds"),
+            ("PGTARGETSESSIONATTRS", "which of several hosts is used"),
+            ("PGLOADBALANCEHOSTS", "whether hosts are tried in random order"),
+            ("USER", "the role, if nothing else names one"),
+        ],
+    ),
 ];
 
 /// Set by a script that `hfs completions` prints, and by nobody else.

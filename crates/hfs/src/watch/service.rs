@@ -8,6 +8,7 @@ use std::process::Command;
 use hfs_core::ErrorKind;
 use hfs_files::{Durability, replace};
 
+use crate::config::Key;
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::output::error::CliError;
@@ -130,7 +131,8 @@ fn unit(context: &Context) -> Result<String, CliError> {
     if let Some(home) = &context.global.home {
         arguments.extend(["--home".to_owned(), absolute(home)]);
     }
-    let named = context.global.store.as_deref().or_else(|| environment.get_non_empty("HFS_STORE"));
+    let named =
+        context.global.store.as_deref().or_else(|| environment.get_non_empty(Key::StoreUrl.spec().env_var));
     if named.is_some_and(|store| hfs_secrets::mask_addresses(store) != store) {
         return Err(CliError::with_hint(
             ErrorKind::Invalid,
