@@ -146,6 +146,19 @@ pub struct PermissionQuestion {
 }
 
 impl PermissionQuestion {
+    /// The directory in which the command would be run, if the call names one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&str> {
+        let input = self.input.as_ref()?;
+        DIRECTORY_FIELDS.iter().find_map(|field| input.get(*field)?.as_str())
+    }
+
+    /// The files that the call names as its arguments.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let input = self.input.as_ref();
+        FILE_FIELDS.iter().filter_map(move |field| input?.get(*field)?.as_str())
+    }
+
     /// The command that would run, if the arguments name one.
     #[must_use]
     pub fn command(&self) -> Option<String> {
@@ -161,6 +174,11 @@ impl PermissionQuestion {
         }
     }
 }
+
+/// Names that agents use for the directory of a command, and for a file.
+const DIRECTORY_FIELDS: [&str; 5] = ["cwd", "workdir", "working_directory", "workingDirectory", "dir_path"];
+const FILE_FIELDS: [&str; 6] =
+    ["file_path", "filePath", "path", "absolute_path", "abs_path", "notebook_path"];
 
 /// A word as a shell reads it.
 fn quoted(word: &str) -> String {

@@ -95,6 +95,7 @@ impl PermissionRule {
         let project_text = project.to_str()?.to_owned();
         let command = match question.kind {
             // The end of such a command would be read as "with any further arguments".
+            ActionKind::Execute if !runs_in(question, project) => return None,
             ActionKind::Execute => Some(question.command().filter(|command| !command.ends_with(" *"))?),
             ActionKind::Read | ActionKind::Edit | ActionKind::Delete | ActionKind::Move => {
                 if !is_inside_project(question, project) {
@@ -125,6 +126,8 @@ impl PermissionRule {
             return false;
         }
         match question.kind {
+            // `./run.sh` is another program in another directory.
+            ActionKind::Execute if !runs_in(question, project) => false,
             ActionKind::Execute => match (&self.command, question.command()) {
                 (Some(rule), Some(command)) => covers_command(rule, &command),
                 // A rule of a file that was edited by hand, for every command.
@@ -163,11 +166,19 @@ fn covers_command(rule: &str, command: &str) -> bool {
     }
 }
 
+/// Whether a command would be run in the project's directory itself.
+fn runs_in(question: &PermissionQuestion, project: &Path) -> bool {
+    question.directory().is_none_or(|directory| resolved(&project.join(directory)) == project)
+}
+
 /// Whether the question names files, and all of them are inside the project.
 fn is_inside_project(question: &PermissionQuestion, project: &Path) -> bool {
-    let mut paths =
-        question.locations.iter().chain(question.changes.iter().map(|change| &change.path)).peekable();
-    paths.peek().is_some() && paths.all(|path| resolved(&project.join(path)).starts_with(project))
+    let reported = question.locations.iter().chain(question.changes.iter().map(|change| &change.path));
+    let mut paths = reported.map(PathBuf::as_path).chain(question.files().map(Path::new)).peekable();
+    // Agents expand `~` to the home directory.
+    let is_inside =
+        |path: &Path| !path.starts_with("~") && resolved(&project.join(path)).starts_with(project);
+    paths.peek().is_some() && paths.all(is_inside)
 }
 
 /// The path without links and `..`, as far as it exists.
@@ -587,6 +598,31 @@ mod tests {
         silent.decide(&question(ActionKind::Edit, None, None)).await;
         silent.decide(&question(ActionKind::Other, None, None)).await;
         assert!(asker.1.lock().unwrap().iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn an_always_holds_in_the_directory_of_the_project_and_for_all_files_that_a_call_names() {
+        let project = Path::new("/project");
+        let command = |directory: Option<&str>| PermissionQuestion {
+            input: Some(json!({"command": "./run.sh", "cwd": directory})),
+            ..question(ActionKind::Execute, None, None)
+        };
+        let rule = PermissionRule::for_question(&command(None), project, true).unwrap();
+        for (directory, covered) in
+            [(None, true), (Some("/project"), true), (Some("."), true), (Some("/etc"), false)]
+        {
+            assert_eq!(rule.covers(&command(directory), project), covered, "{directory:?}");
+            assert_eq!(PermissionRule::for_question(&command(directory), project, true).is_some(), covered);
+        }
+        let edit = |file: &str| PermissionQuestion {
+            input: Some(json!({"file_path": file, "content": "x"})),
+            ..question(ActionKind::Edit, None, Some("/project/a.rs"))
+        };
+        let rule = PermissionRule::for_question(&edit("/project/a.rs"), project, true).unwrap();
+        for (file, covered) in [("b.rs", true), ("/etc/passwd", false), ("../b.rs", false), ("~/b.rs", false)]
+        {
+            assert_eq!(rule.covers(&edit(file), project), covered, "{file}");
+        }
     }
 
     #[test]
