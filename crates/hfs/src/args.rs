@@ -347,6 +347,27 @@ impl Command {
         }
     }
 
+    /// Whether the command is about sessions that exist already, so that it has no use for a new store.
+    pub const fn needs_sessions(&self) -> bool {
+        matches!(
+            self,
+            Self::Compact(_)
+                | Self::Session(_)
+                | Self::Branch(_)
+                | Self::Checkpoint(_)
+                | Self::Rewind(_)
+                | Self::Undo(_)
+                | Self::Redo(_)
+                | Self::Log(_)
+                | Self::Run(_)
+                | Self::Search(_)
+                | Self::Recall(_)
+                | Self::Stats(_)
+                | Self::Export(_)
+                | Self::Handoff(_)
+        )
+    }
+
     /// Whether the command asks about a project's folder that is new.
     pub const fn asks_for_trust(&self) -> bool {
         !matches!(

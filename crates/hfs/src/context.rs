@@ -19,7 +19,7 @@ use crate::output::console::{Console, OutputOptions};
 use crate::output::error::CliError;
 use crate::output::{sanitize, time_format};
 use crate::trust::ProjectFolderTrust;
-use crate::{project, wiring};
+use crate::{disk_space, project, wiring};
 
 /// The agent and the model that the user has chosen for one session; `None` for those of the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +43,8 @@ pub struct Context {
     pub config_error: Option<ConfigError>,
     pub settings: Settings,
     pub console: Console,
+    /// Whether the command has no use for a new store: a store that the user names and that does not exist is then an error.
+    pub needs_sessions: bool,
     store: OnceCell<Arc<dyn Store>>,
     plugins: OnceCell<Option<Plugins>>,
     project: OnceCell<Project>,
@@ -90,6 +92,7 @@ impl Context {
             config_error,
             settings,
             console,
+            needs_sessions: false,
             store: OnceCell::new(),
             plugins: OnceCell::new(),
             project: OnceCell::new(),
@@ -153,6 +156,18 @@ impl Context {
     pub fn store(&self) -> Result<&Arc<dyn Store>, CliError> {
         if let Some(store) = self.store.get() {
             return Ok(store);
+        }
+        if self.needs_sessions
+            && self.settings.store_url.is_some()
+            && let Some(path) =
+                disk_space::store_path(self).filter(|path| matches!(path.try_exists(), Ok(false)))
+        {
+            let error = CliError::with_hint(
+                ErrorKind::NotFound,
+                format!("there is no store at {}", sanitize::line(&path.display().to_string())),
+                "`hfs chat` and `hfs import` create one",
+            );
+            return Err(self.name_settings(error, &[Key::StoreUrl]));
         }
         let store = wiring::open_store(&self.home, &self.settings, &self.environment)
             .map_err(|error| self.name_settings(error, &[Key::StoreUrl]))?;

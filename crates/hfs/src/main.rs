@@ -86,6 +86,7 @@ fn run(arguments: &[OsString], environment: Environment) -> Result<Outcome, Exit
         Ok(context) => context,
         Err(error) => return Err(report(&Console::new(early_options, ColorMode::Auto), &error)),
     };
+    context.needs_sessions = cli.command.as_ref().is_some_and(Command::needs_sessions);
     let logs = context.home.logs();
     logging::start(&logs, context.global.verbose);
     logging::install_panic_hook(&logs);

@@ -141,6 +141,24 @@ fn the_log_contains_no_message_text_and_no_key() {
 }
 
 #[test]
+fn a_mistyped_store_is_not_created_by_a_command_about_sessions() {
+    let hfs = hfs();
+    let path = hfs.home().join("typo/hfs.db");
+    let store = path.to_str().unwrap();
+    for command in
+        [&["session", "list"][..], &["search", "x"], &["recall", "x"], &["export", "@"], &["stats"]]
+    {
+        let mut arguments = vec!["--store", store];
+        arguments.extend(command);
+        let output = hfs.run(&arguments).fails_with(3);
+        assert!(output.stderr.contains("there is no store at"), "{}", output.describe());
+    }
+    assert!(!path.parent().unwrap().exists());
+    let _ = hfs.run(&["--store", store, "chat", "hi"]).ok();
+    let _ = hfs.run(&["--store", store, "session", "list"]).ok();
+}
+
+#[test]
 fn the_doctor_shows_names_of_keys_only_and_reports_problems() {
     let hfs = hfs().env("OPENAI_API_KEY", "sesame-0123456789");
     let output = hfs.run(&["doctor"]).ok();
@@ -229,6 +247,6 @@ fn a_store_that_cannot_be_written_to_is_refused_with_what_to_do() {
     assert!(output.stderr.contains("not a directory"), "{}", output.describe());
     // The folders of a new store are created.
     let missing = hfs.home().join("a/b/store.db");
-    let _ = hfs.run(&["--store", missing.to_str().unwrap(), "session", "list"]).ok();
+    let _ = hfs.run(&["--store", missing.to_str().unwrap(), "chat", "hi"]).ok();
     assert!(missing.is_file());
 }
