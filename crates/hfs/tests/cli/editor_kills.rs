@@ -180,9 +180,8 @@ impl Conversation {
         }
         // If it was not running yet, the turn continues, and asks.
         editor.answers_with = Some("allow_once");
-        if progress != Progress::Ended {
-            let _ = editor.wait(prompt);
-        }
+        // It may also have ended since it was last looked at.
+        let has_ended = progress == Progress::Ended || editor.wait(prompt).is_ok();
         if agent.is_some() {
             wait_until("what the agent has started has ended", || !started.iter().copied().any(is_running));
         }
@@ -193,7 +192,7 @@ impl Conversation {
             editor.wait(prompt)
         };
         let mut answer = ask();
-        if progress == Progress::Ended && answer.is_err() {
+        if has_ended && answer.is_err() {
             // The death of the agent has cost this turn, before which it was killed.
             answer = ask();
         }
