@@ -136,7 +136,7 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
 
 /// The number of crates in Cargo.lock may not grow beyond this without a decision. Each costs build time and trust, on every
 /// platform and also in tests.
-const MAX_CRATES: usize = 560;
+const MAX_CRATES: usize = 600;
 
 fn too_many_crates(lock: &str) -> Option<String> {
     let count = lock.lines().filter(|line| *line == "[[package]]").count();
