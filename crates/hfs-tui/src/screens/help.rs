@@ -14,19 +14,20 @@ use crate::render::RenderContext;
 use crate::text::{Fragment, sanitize_line, truncate, wrap};
 use crate::theme::Theme;
 
-const KEYS: [(&str, &str); 22] = [
+const KEYS: [(&str, &str); 23] = [
     ("Enter", "send; during a reply, send after it"),
-    ("Alt+Enter, Ctrl+J", "new line"),
+    ("Alt+Enter, Ctrl+J", "new line; Shift+Enter and \\ Enter, too"),
+    ("@", "attach a file or a picture, such as @src/main.rs"),
     ("Ctrl+G", "open your editor"),
     ("↑ ↓", "your earlier messages"),
     ("Ctrl+R", "search your earlier messages"),
-    ("Esc", "stop the reply"),
+    ("Esc", "stop the reply; queued messages return to the input"),
     ("Esc Esc", "rewind to a checkpoint"),
     ("Ctrl+C Ctrl+C", "quit"),
     ("Ctrl+D", "quit, if the input is empty"),
     ("Ctrl+Z", "suspend; fg resumes"),
     ("PgUp PgDn, wheel", "scroll"),
-    ("Ctrl+Home Ctrl+End", "oldest loaded, newest"),
+    ("Ctrl+Home Ctrl+End", "the first message, the newest"),
     ("Alt+↑ Alt+↓", "select a message"),
     ("  then Enter", "fold or unfold it"),
     ("  then Tab", "next tool of the message"),
