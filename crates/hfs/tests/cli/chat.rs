@@ -298,7 +298,7 @@ fn a_message_that_no_server_received_is_sent_once_when_it_is_sent_again() {
         Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("OPENAI_API_KEY", "sk-0123456789").env("HFS_MODEL", "m");
     let down = hfs.env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");
     let _ = down.run(&["chat", "remember 42"]).fails_with(8);
-    let up = down.env("OPENAI_BASE_URL", &server.url(Protocol::OpenAi));
+    let up = down.env("OPENAI_BASE_URL", server.url(Protocol::OpenAi));
     let output = up.run(&["chat", "-c", "remember 42"]).ok();
     assert!(output.stderr.contains("asking again"), "{}", output.describe());
     assert_eq!(shown(&up, "@")["messages"].as_array().unwrap().len(), 2);
