@@ -6,9 +6,9 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hfs_core::{
     BranchId, Maintenance as _, MessageRange, MessageStore as _, ReplyDelta, SessionStore as _, SystemClock,
@@ -19,8 +19,17 @@ use testkit::postgres::{PostgresServer, ROLE};
 /// Number of failovers, unless `HFS_FAILOVERS` has another one.
 const FAILOVERS: u32 = 4;
 
-/// Sends messages with streamed replies until `ended`. Returns the texts that were acknowledged.
-fn write(url: &str, schema: &str, writer: u64, ended: &AtomicBool) -> (BranchId, Vec<String>) {
+/// Maximum time until every writer continues after a failover.
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sends messages with streamed replies until `ended`, and counts the exchanges. Returns the texts that were acknowledged.
+fn write(
+    url: &str,
+    schema: &str,
+    writer: u64,
+    exchanges: &AtomicUsize,
+    ended: &AtomicBool,
+) -> (BranchId, Vec<String>) {
     let store = common::open(url, schema, Arc::new(SystemClock));
     let make = Drafts::new(10 + writer);
     let mut here = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
@@ -33,6 +42,7 @@ fn write(url: &str, schema: &str, writer: u64, ended: &AtomicBool) -> (BranchId,
         store.finish_reply(reply, &make.assistant(&answer)).unwrap();
         here.head += 2;
         texts.extend([question, answer]);
+        exchanges.fetch_add(1, Ordering::Relaxed);
     }
     (here.branch, texts)
 }
@@ -42,21 +52,24 @@ fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue(
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let Some(mut primary) = PostgresServer::start_with(cache, &[]) else { return };
     let failovers = std::env::var("HFS_FAILOVERS").ok().and_then(|number| number.parse().ok());
-    let mut standby = primary.start_standby(None);
     let admin = common::Admin::connect(&primary);
-    // From now on, a commit is acknowledged when the standby has it. Standbys inherit the setting.
+    // A commit is acknowledged when the standby has it. Each standby copies the setting, so it holds after its promotion, too.
     admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
+    let mut standby = primary.start_standby(None);
     admin.execute("SELECT pg_reload_conf()");
     drop(admin);
     let url = format!("postgres://{ROLE}@127.0.0.1:{},127.0.0.1:{}/postgres", primary.port(), standby.port());
     let schema = PostgresServer::new_schema();
     drop(common::open(&url, &schema, Arc::new(SystemClock)));
-    let ended = AtomicBool::new(false);
+    let (ended, exchanges) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; 3]);
+    let counts = || exchanges.each_ref().map(|count| count.load(Ordering::Relaxed));
+    let mut stuck = None;
     let results = thread::scope(|scope| {
-        let writers: Vec<_> = (0..3)
-            .map(|writer| {
+        let writers: Vec<_> = (0..)
+            .zip(&exchanges)
+            .map(|(writer, count)| {
                 let (url, schema, ended) = (&url, &schema, &ended);
-                scope.spawn(move || write(url, schema, writer, ended))
+                scope.spawn(move || write(url, schema, writer, count, ended))
             })
             .collect();
         for _ in 0..failovers.unwrap_or(FAILOVERS) {
@@ -66,11 +79,20 @@ fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue(
             drop(std::mem::replace(&mut primary, standby));
             primary.promote();
             standby = primary.start_standby(Some(port));
+            let (before, started) = (counts(), Instant::now());
+            let is_stuck = |counts: [usize; 3]| counts.iter().zip(before).any(|(now, before)| *now == before);
+            while is_stuck(counts()) && started.elapsed() < CONTINUE_TIMEOUT {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if is_stuck(counts()) {
+                stuck = Some(counts());
+                break;
+            }
         }
-        thread::sleep(Duration::from_millis(500));
         ended.store(true, Ordering::Relaxed);
         writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
     });
+    assert_eq!(stuck, None, "a writer has not continued after a failover");
     let store = common::open(&url, &schema, Arc::new(SystemClock));
     for (branch, texts) in results {
         let messages = store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap();
