@@ -8,7 +8,7 @@ use std::time::Duration;
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, CandidateQuery,
     Candidates, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport,
-    ContentHash, Continuation, CopyStore, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance,
+    CompressedSize, ContentHash, Continuation, CopyStore, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance,
     Message, MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
     OperationRecord, OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, Purged,
     PurgedSource, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults,
@@ -389,6 +389,14 @@ impl<S: Store> Maintenance for FaultyStore<S> {
 
     fn backup(&self, to: &Path) -> StoreResult<()> {
         self.inner.backup(to)
+    }
+
+    fn compress(&self, progress: &mut dyn FnMut(u64, u64)) -> StoreResult<()> {
+        self.inner.compress(progress)
+    }
+
+    fn compressed_size(&self) -> StoreResult<CompressedSize> {
+        self.inner.compressed_size()
     }
 
     fn vacuum(&self) -> StoreResult<()> {

@@ -106,7 +106,7 @@ pub use snapshot::{
     Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, CopyStore, Cursor, ImportStore,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, CompressedSize, CopyStore, Cursor, ImportStore,
     ImportedSessionUpdate, ImportedSource, Maintenance, MessageRange, MessageStore, OperationRecord,
     OperationStore, Page, PageRequest, Problem, Purged, PurgedSource, ReplyHandle, RunStore, SearchIndex,
     SessionImport, SessionRecord, SessionStore, Store, StoreError, StoreInfo, StoreResult, Verification,

@@ -16,7 +16,7 @@ pub use checkpoints::{CheckpointStore, RunStore};
 pub use copy::{CopyStore, OperationRecord, PurgedSource, SessionRecord};
 pub use error::{StoreError, StoreResult};
 pub use import::{CompleteImport, ImportStore, ImportedSessionUpdate, ImportedSource, SessionImport};
-pub use maintenance::{Maintenance, Problem, StoreInfo, Verification};
+pub use maintenance::{CompressedSize, Maintenance, Problem, StoreInfo, Verification};
 pub use messages::{Appended, AttachmentStore, MessageRange, MessageStore, ReplyHandle, SearchIndex};
 pub use sessions::{BranchStore, Cursor, OperationStore, Page, PageRequest, Purged, SessionStore};
 

@@ -1,6 +1,7 @@
 //! Encodings of the values in columns, which the stores on databases have in common.
 
 pub mod binary_delta;
+pub(crate) mod block;
 pub mod body;
 pub(crate) mod checksum;
 pub mod compressed_json;

@@ -1,7 +1,8 @@
-//! The store on SQLite. Each trait of the port has a file, which also contains its SQL. The files `purge`,
-//! `repair`, `session_stats` and `text_index` contain what several traits share.
+//! The store on SQLite. Each trait of the port has a file, which also contains its SQL. The files `blocks`,
+//! `purge`, `repair`, `session_stats`, `text_index` and `texts` contain what several traits share.
 
 mod attachments;
+pub(crate) mod blocks;
 mod branches;
 mod candidates;
 mod checkpoints;
@@ -18,6 +19,7 @@ mod search;
 mod session_stats;
 mod sessions;
 mod text_index;
+pub(crate) mod texts;
 
 use std::fmt;
 use std::path::Path;
@@ -65,7 +67,7 @@ impl Drop for SqliteStore {
             purge::end_snapshot(self);
             return;
         }
-        text_index::index_before_close(self);
+        text_index::finish_before_close(self);
     }
 }
 

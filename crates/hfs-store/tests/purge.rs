@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hfs_core::{
-    Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery, Session, SessionStore,
-    Store,
+    BranchStore, ImportStore, Maintenance, MessageStore, OperationKind, Part, ReplyDelta, Role, SearchQuery,
+    Session, SessionStore, Store,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -95,6 +95,15 @@ fn find_word(directory: &Path) -> Vec<String> {
     found
 }
 
+/// Parts of the compressed messages in the store.
+fn compressed_parts(path: &Path) -> Vec<Vec<u8>> {
+    let conn = Connection::open(path).unwrap();
+    let mut select = conn.prepare("SELECT data FROM block").unwrap();
+    let blocks = select.query_map([], |row| row.get(0)).unwrap();
+    let blocks: Vec<Vec<u8>> = blocks.collect::<rusqlite::Result<_>>().unwrap();
+    blocks.iter().flat_map(|data| data.chunks_exact(100).map(|part| part[..32].to_vec())).collect()
+}
+
 fn search(store: &dyn Store, text: &str) -> u64 {
     store.search(&SearchQuery { text: text.into(), limit: 1000, ..SearchQuery::default() }).unwrap().total
 }
@@ -127,6 +136,59 @@ fn no_byte_of_a_purged_session_is_left_in_the_files() {
     let left: u64 =
         terms.query_row("SELECT count(*) FROM terms WHERE term LIKE 'zebra%'", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn no_byte_of_a_purged_session_is_left_in_blocks() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let make = Drafts::new(1);
+    let session = plant(&store, &make);
+    let here = at(session.current_branch, store.get_branch(session.current_branch).unwrap().head);
+    // More than a purge deletes in one transaction.
+    let text = |n: u32| {
+        format!(
+            "{WORD} {n} {}",
+            (0..60).map(|word| format!("{:x} ", n * 7919 + word * 31)).collect::<String>()
+        )
+    };
+    let drafts: Vec<_> = (0..1500).map(|n| make.user(&text(n))).collect();
+    store.append(here, &drafts).unwrap();
+    store.vacuum().unwrap();
+    search(&store, WORD);
+    let parts = compressed_parts(&path);
+    assert!(parts.len() > 500, "{}", parts.len());
+    let left = || {
+        let files: Vec<Vec<u8>> = files(home.path()).iter().map(|file| fs::read(file).unwrap()).collect();
+        let is_left = |part: &&Vec<u8>| files.iter().any(|file| memchr::memmem::find(file, part).is_some());
+        parts.iter().filter(is_left).count()
+    };
+    assert!(left() * 10 > parts.len() * 9, "the test finds most parts before the purge");
+    store.purge_session(session.id).unwrap();
+    assert_eq!((left(), find_word(home.path())), (0, vec![]));
+    assert_eq!(search(&store, WORD), 0);
+    assert!(store.verify().unwrap().is_ok());
+}
+
+#[test]
+fn no_byte_of_a_replaced_message_is_left_after_a_purge_of_its_session() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let make = Drafts::new(1);
+    let session = store.create_session(&make.session("imported")).unwrap();
+    let imported = |n: u32| hfs_core::MessageDraft {
+        source: Some(hfs_core::Source { format: "claude-code".into(), id: n.to_string() }),
+        ..make.user(&format!("{WORD} number {n}, long enough to be compressed"))
+    };
+    let drafts: Vec<_> = (0..50).map(imported).collect();
+    store.append(at(session.current_branch, 0), &drafts).unwrap();
+    store.vacuum().unwrap();
+    let parts = vec![Part::text("another text")];
+    store.update_imported_messages(&[hfs_core::MessageDraft { parts, ..drafts[7].clone() }]).unwrap();
+    store.purge_session(session.id).unwrap();
+    assert_eq!(find_word(home.path()), Vec::<String>::new());
 }
 
 #[test]

@@ -22,10 +22,11 @@ const ROUNDS: usize = 5;
 const MEMORY: f64 = 300e6;
 const RATE: &str = "bytes of a Claude Code transcript imported and saved";
 const PEAK: &str = "peak memory of that import";
+const SIZE: &str = "bytes of the store with its text index, beside the transcript";
 
 fn main() -> ExitCode {
     let mut bench = Bench::from_args("import");
-    if bench.wants(RATE) || bench.wants(PEAK) {
+    if [RATE, PEAK, SIZE].iter().any(|row| bench.wants(row)) {
         let asked = std::env::var("HFS_BENCH_IMPORT_BYTES").ok().and_then(|text| text.parse().ok());
         let bytes = bench.size(asked.unwrap_or(FULL), SMOKE);
         let folder = tempfile::tempdir().unwrap();
@@ -33,16 +34,18 @@ fn main() -> ExitCode {
         let length = write_transcript(&path, bytes);
         // The import and the comparison read the file from the page cache. They alternate, so that a change of the
         // machine's load affects both.
-        let (mut bare, mut ours, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);
+        let (mut bare, mut ours, mut peak, mut size) = (Vec::new(), Vec::new(), 0.0_f64, 0.0);
         for _ in 0..bench.size(ROUNDS, 1) {
             bare.push(split_and_parse(&path));
-            let (imported, memory) = import(&path, folder.path());
-            ours.push(imported);
-            peak = peak.max(memory);
+            let imported = import(&path, folder.path());
+            ours.push(imported.time);
+            peak = peak.max(imported.memory);
+            size = imported.size;
         }
         let rate = |times: Vec<Duration>| length / median(times).as_secs_f64();
         bench.amounts(RATE, rate(ours), rate(bare), Unit::PerSecond, Target::AtLeast(0.4));
         bench.amounts(PEAK, peak, MEMORY, Unit::Bytes, Target::AtMost(1.0));
+        bench.amounts(SIZE, size, length, Unit::Bytes, Target::AtMost(0.6));
     }
     bench.finish()
 }
@@ -63,8 +66,16 @@ fn split_and_parse(path: &Path) -> Duration {
     start.elapsed()
 }
 
-/// Imports the file in a new process. Returns the process's running time and its peak memory in bytes.
-fn import(path: &Path, folder: &Path) -> (Duration, f64) {
+struct Imported {
+    time: Duration,
+    /// Peak memory of the process in bytes.
+    memory: f64,
+    /// Bytes of the store.
+    size: f64,
+}
+
+/// Imports the file in a new process.
+fn import(path: &Path, folder: &Path) -> Imported {
     let home = tempfile::tempdir_in(folder).unwrap();
     let start = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_hfs"))
@@ -86,7 +97,16 @@ fn import(path: &Path, folder: &Path) -> (Duration, f64) {
         std::thread::sleep(Duration::from_millis(2));
     };
     assert!(exit_status.success(), "the import ended with {exit_status}");
-    (start.elapsed(), peak)
+    let time = start.elapsed();
+    Imported { time, memory: peak, size: store_size(home.path()) }
+}
+
+/// Bytes of the store in this home directory.
+#[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn store_size(home: &Path) -> f64 {
+    let files =
+        ["hfs.db", "hfs.db-wal"].map(|name| fs::metadata(home.join(name)).map_or(0, |file| file.len()));
+    files.iter().sum::<u64>() as f64
 }
 
 /// Peak memory in a `/proc/PID/status` file, in bytes.

@@ -20,6 +20,7 @@ const IDLE: &str = "share of a core of a watcher of 5,000 files while nothing is
 const MEMORY: &str = "memory of a watcher of 5,000 files (limit)";
 const FIRST: &str = "first import of a corpus, beside reading its files";
 const FIRST_MEMORY: &str = "peak memory of that import (limit)";
+const SIZE: &str = "bytes of its store with the text index, beside the files";
 const UNCHANGED: &str = "run with nothing new, beside reading all files";
 const APPENDED: &str = "run after one append, beside reading all files";
 const SEARCH: &str = "search with its import, beside the same search without it";
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     if [LAG, IDLE, MEMORY].iter().any(|row| bench.wants(row)) {
         watcher(&mut bench);
     }
-    let rows = [FIRST, FIRST_MEMORY, UNCHANGED, APPENDED, SEARCH, RIPGREP, INDEX];
+    let rows = [FIRST, FIRST_MEMORY, SIZE, UNCHANGED, APPENDED, SEARCH, RIPGREP, INDEX];
     if rows.iter().any(|row| bench.wants(row)) {
         corpus(&mut bench);
     }
@@ -238,6 +239,9 @@ fn corpus(bench: &mut Bench) {
     });
     bench.amounts(FIRST, first, read, Unit::Seconds, Target::AtMost(400.0));
     bench.amounts(FIRST_MEMORY, peak, 300e6, Unit::Bytes, Target::AtMost(1.0));
+    let info = hfs.run(&["store", "info", "--json"]).ok().json();
+    let size = info["bytes"].as_u64().unwrap() as f64;
+    bench.amounts(SIZE, size, read_all(&files) as f64, Unit::Bytes, Target::AtMost(0.6));
 
     let once = || hfs.run(&["watch", "--once", "--json"]).ok().json();
     // The first run after an import finds folders that were new.

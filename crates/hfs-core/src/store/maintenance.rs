@@ -26,6 +26,15 @@ pub struct StoreInfo {
     pub checkpoint_bytes: u64,
 }
 
+/// Size of the texts of compressed messages, including their passthrough fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompressedSize {
+    /// Size on disk in bytes.
+    pub compressed_bytes: u64,
+    /// Size without compression, in bytes.
+    pub uncompressed_bytes: u64,
+}
+
 /// Damage found by a verification, or a change made by a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -80,11 +89,28 @@ pub trait Maintenance {
     /// `Conflict` if the file exists; `Unsupported` if the store cannot be copied to a file.
     fn backup(&self, to: &Path) -> StoreResult<()>;
 
-    /// Returns unused space to the disk and merges the text index.
+    /// Compresses messages, returns unused space to the disk and merges the text index.
     ///
     /// # Errors
     /// Returns any error of the underlying store.
     fn vacuum(&self) -> StoreResult<()>;
+
+    /// Compresses messages, as [`vacuum`](Self::vacuum) does, and calls `progress` with the number of messages that are done, and
+    /// of all messages that were not compressed before. Does nothing if the store does not compress messages.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn compress(&self, _progress: &mut dyn FnMut(u64, u64)) -> StoreResult<()> {
+        Ok(())
+    }
+
+    /// Returns the size of the compressed messages; 0 if the store does not compress messages.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying store.
+    fn compressed_size(&self) -> StoreResult<CompressedSize> {
+        Ok(CompressedSize::default())
+    }
 
     /// Returns a view of the store as it is now: later changes, by any process, do not appear in it. It is for reading:
     /// a write to it fails, or changes only the view.

@@ -1,12 +1,14 @@
 //! Repairs the rows of a database that [`salvage`] has copied.
 //!
-//! 1. [`message_history`] creates branches and sessions for rows whose branch or session is lost, and fills the gaps in
+//! 1. [`blocks`] moves the texts of messages back to their rows, and replaces those that are lost.
+//! 2. [`message_history`] creates branches and sessions for rows whose branch or session is lost, and fills the gaps in
 //!    each branch's history with a placeholder for each lost message, so that the other messages keep their seqs.
-//! 2. Rows that cannot be decoded are deleted.
-//! 3. Derived data is computed: counters, list positions, current branches.
+//! 3. Rows that cannot be decoded are deleted.
+//! 4. Derived data is computed: counters, list positions, current branches.
 //!
 //! The report lists everything that was changed or lost.
 
+mod blocks;
 pub(crate) mod btree;
 mod message_history;
 pub(crate) mod pages;
@@ -29,6 +31,7 @@ pub(crate) fn repair_rows(conn: &Connection, now: Timestamp, log: &mut RepairLog
     conn.pragma_update(None, "foreign_keys", false)?;
     let done = conn.execute_batch("BEGIN IMMEDIATE").map_err(Error::from).and_then(|()| {
         limit_numbers(conn)?;
+        blocks::unpack(conn, now, log)?;
         message_history::recreate_owners(conn, now, log)?;
         delete_orphaned_rows(conn, log)?;
         delete_unreadable_rows(conn, log)?;

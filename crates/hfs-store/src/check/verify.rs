@@ -51,6 +51,7 @@ fn run_checks(conn: &Connection, probe: &LivenessProbe, copy: &Path) -> Findings
     report.run("lists of sessions", conn, tables::list_positions);
     report.run("branches", conn, tables::branches);
     report.run("messages", conn, tables::messages);
+    report.run("blocks", conn, tables::blocks);
     report.run("replies in progress", conn, |conn, report| tables::replies(conn, report, probe));
     report.run("text index", conn, indexed_messages);
     report.run("words in the text index", conn, |conn, report| indexed_words(conn, report, copy));

@@ -1,17 +1,18 @@
 //! Connections to the database and their settings.
 
-use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hfs_core::{MessageDraft, Role, Timestamp};
+use hfs_core::{MessageDraft, Role, Timestamp, lock_unpoisoned};
 use hfs_retrieval::IndexText;
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
+use twox_hash::XxHash3_64;
 
+use crate::codec::block::{Block, Texts};
 use crate::codec::{body, checksum};
 use crate::db::options::{DEFAULT_CACHE_BYTES, SqliteOptions};
 use crate::db::paths::{FileId, Paths};
@@ -109,6 +110,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection> {
     set_cache(&conn, DEFAULT_CACHE_BYTES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     checksum::register_functions(&conn)?;
+    register_block_functions(&conn)?;
     register_text_functions(&conn)?;
     Ok(conn)
 }
@@ -118,6 +120,37 @@ fn set_cache(conn: &Connection, bytes: u64) -> Result<()> {
     // A negative size is in KiB.
     let kib = i64::try_from(bytes / 1024).unwrap_or(i64::MAX);
     Ok(conn.pragma_update(None, "cache_size", -kib)?)
+}
+
+/// Registers `hfs_block_body(data, index)` and `hfs_block_extra(data, index)`, which return the texts of a message in a block, or
+/// NULL if the block cannot be read. They are for the view `whole_message`.
+fn register_block_functions(conn: &Connection) -> Result<()> {
+    type Column = for<'t> fn(Texts<'t>) -> Option<&'t str>;
+    let flags =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    // The rows of a block follow each other, so the functions keep the last one, with the hash of its data.
+    let last: Arc<Mutex<Option<(u64, Block)>>> = Arc::default();
+    let body: Column = |texts| Some(texts.body);
+    let extra: Column = |texts| texts.extra;
+    for (name, column) in [("hfs_block_body", body), ("hfs_block_extra", extra)] {
+        let last = Arc::clone(&last);
+        conn.create_scalar_function(name, 2, flags, move |context| {
+            let (ValueRef::Blob(data), ValueRef::Integer(index)) = (context.get_raw(0), context.get_raw(1))
+            else {
+                return Ok(None);
+            };
+            let hash = XxHash3_64::oneshot(data);
+            let mut last = lock_unpoisoned(&last);
+            if last.as_ref().is_none_or(|(known, _)| *known != hash) {
+                *last = Block::decode(data).ok().map(|block| (hash, block));
+            }
+            let block = last.as_ref().map(|(_, block)| block);
+            let texts =
+                block.zip(usize::try_from(index).ok()).and_then(|(block, index)| block.texts(index).ok());
+            Ok(texts.and_then(column).map(str::to_owned))
+        })?;
+    }
+    Ok(())
 }
 
 /// Registers `hfs_words(body)`, `hfs_stems(body)` and `hfs_parts(body)`, which return the columns of the text index for a
@@ -132,24 +165,24 @@ fn register_text_functions(conn: &Connection) -> Result<()> {
     let parts: Column = |columns| columns.parts;
     for (name, column) in [("hfs_words", words), ("hfs_stems", stems), ("hfs_parts", parts)] {
         conn.create_scalar_function(name, 1, flags, move |context| {
-            Ok(column(index_text(context.get_raw(0))))
+            Ok(column(IndexText::of(&text_of_stored(context.get_raw(0)))))
         })?;
     }
     Ok(())
 }
 
-/// The columns of the text index for the body of a message.
-pub(crate) fn index_text(body: ValueRef<'_>) -> IndexText {
-    IndexText::of(&text_of_body(body))
+/// The searchable text of the value of a column with a body. `verify` reports a damaged body; search works without the
+/// unreadable part.
+pub(crate) fn text_of_stored(body: ValueRef<'_>) -> String {
+    match body {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => text_of_body(&String::from_utf8_lossy(bytes)),
+        _ => String::new(),
+    }
 }
 
-/// The searchable text of a message's body. `verify` reports a damaged body; search works without the unreadable part.
-pub(crate) fn text_of_body(body: ValueRef<'_>) -> String {
-    let body = match body {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
-        _ => Cow::Borrowed(""),
-    };
+/// The searchable text of a message's body; empty if the body cannot be decoded.
+pub(crate) fn text_of_body(body: &str) -> String {
     // The role and the time do not affect the text.
     let text = |parts| MessageDraft::new(Role::User, parts, Timestamp::UNIX_EPOCH).searchable_text();
-    body::decode(&body).map(text).unwrap_or_default()
+    body::decode(body).map(text).unwrap_or_default()
 }

@@ -18,12 +18,17 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0007.sql"),
     include_str!("schema/0008.sql"),
     include_str!("schema/0009.sql"),
-    concat!(include_str!("schema/0010.sql"), include_str!("schema/text_index.sql")),
+    concat!(
+        include_str!("schema/0010.sql"),
+        include_str!("schema/indexed_text_0010.sql"),
+        include_str!("schema/text_index.sql")
+    ),
+    include_str!("schema/0011.sql"),
 ];
 
 /// Replaces the text index by an empty one, as it is after all migrations.
 pub(crate) const NEW_TEXT_INDEX: &str =
-    concat!("DROP TABLE message_text; DROP VIEW indexed_text;", include_str!("schema/text_index.sql"));
+    concat!("DROP TABLE message_text;", include_str!("schema/text_index.sql"));
 
 /// "hfs1", in the database's header.
 pub(crate) const APPLICATION_ID: u32 = 0x6866_7331;

@@ -18,6 +18,7 @@ use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, Result};
 use crate::sqlite::messages;
 use crate::sqlite::search::{MAX_EXAMINED, expression, selected_branches, unlisted_branches};
+use crate::sqlite::texts::TextReader;
 
 /// Maximum number of index entries of a term that are kept, newest first. A term with more is too common to find
 /// candidates by it.
@@ -59,7 +60,8 @@ pub(crate) fn find(conn: &Connection, probe: &LivenessProbe, query: &CandidateQu
         entries.push(numbers);
     }
     let branches = best_branches(&entries, totals.messages);
-    let mut reader = Reader { conn, probe, totals, budget: Budget::default(), unreadable: 0 };
+    let texts = TextReader::new(conn);
+    let mut reader = Reader { conn, probe, texts, totals, budget: Budget::default(), unreadable: 0 };
     candidates.found = reader.read_sessions(branches, query)?;
     candidates.unreadable = reader.unreadable;
     Ok(candidates)
@@ -249,6 +251,7 @@ impl Default for Budget {
 struct Reader<'c> {
     conn: &'c Connection,
     probe: &'c LivenessProbe,
+    texts: TextReader<'c>,
     totals: Totals,
     budget: Budget,
     unreadable: u64,
@@ -332,24 +335,36 @@ impl Reader<'_> {
 
     /// Reads a message if the budget allows it.
     fn read_message(&mut self, branch: &BranchRecord, no: i64) -> Result<Option<hfs_core::Message>> {
-        let bytes: Option<u64> = self
-            .conn
-            .prepare_cached("SELECT octet_length(body) FROM message WHERE no = ?1")?
-            .query_row([no], |row| row.get(0))
-            .optional()?;
-        let Some(bytes) = bytes.filter(|bytes| *bytes <= MAX_MESSAGE_BYTES) else { return Ok(None) };
-        if self.budget.messages == 0 || self.budget.bytes < bytes {
-            return Ok(None);
-        }
-        self.budget.messages -= 1;
-        self.budget.bytes -= bytes;
-        match messages::message_by_no(self.conn, self.probe, branch.id, no) {
+        let read = self.body_bytes(no).and_then(|bytes| {
+            let Some(bytes) = bytes.filter(|bytes| *bytes <= MAX_MESSAGE_BYTES) else { return Ok(None) };
+            if self.budget.messages == 0 || self.budget.bytes < bytes {
+                return Ok(None);
+            }
+            self.budget.messages -= 1;
+            self.budget.bytes -= bytes;
+            messages::message_by_no(self.conn, self.probe, &mut self.texts, branch.id, no).map(Some)
+        });
+        match read {
             Err(error) if error.is_corruption() => {
                 tracing::warn!(%error, message = no, "a damaged message is not shown");
                 self.unreadable += 1;
                 Ok(None)
             }
-            message => message.map(Some),
+            read => read,
+        }
+    }
+
+    /// Size of a message's body; `None` if the message is missing.
+    fn body_bytes(&mut self, no: i64) -> Result<Option<u64>> {
+        let found: Option<(u64, Option<i64>)> = self
+            .conn
+            .prepare_cached("SELECT octet_length(body), block_index FROM message WHERE no = ?1")?
+            .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            Some((_, Some(index))) => Ok(Some(self.texts.in_block(no, index)?.body.len() as u64)),
+            Some((bytes, None)) => Ok(Some(bytes)),
+            None => Ok(None),
         }
     }
 

@@ -31,8 +31,9 @@ use hfs_core::{
 };
 use rusqlite::{Connection, params};
 
+use crate::codec::block::{BlockBuilder, EncodedBlock, Texts};
 use crate::codec::checksum;
-use crate::codec::rows::{MessageRow, message_no};
+use crate::codec::rows::{MessageRow, branch_of, message_no};
 use crate::db::Database;
 use crate::db::connection::DbConnection;
 use crate::db::group_commit::WriteOptions;
@@ -46,7 +47,7 @@ use crate::sqlite::messages::InsertMessage;
 use crate::sqlite::operations::{self, Change};
 use crate::sqlite::runs::RunRow;
 use crate::sqlite::sessions::{self, NewBranch, unique_violation_as_conflict};
-use crate::sqlite::{SqliteStore, attachments, purge, session_stats};
+use crate::sqlite::{SqliteStore, attachments, blocks, purge, session_stats};
 use crate::state_store;
 
 /// A batch is written when it has this many bytes or this many rows.
@@ -72,6 +73,8 @@ pub(crate) struct Import<'a> {
     /// Writes full batches.
     writer: BatchWriter,
     messages: i64,
+    /// Whether messages were written in batches that are too small for blocks.
+    has_small_batches: bool,
     /// Whether `finish` may return before the session is durable.
     relaxed: bool,
     finished: bool,
@@ -90,7 +93,7 @@ struct ImportedBranch {
 
 /// A row of the current batch.
 enum PendingRow {
-    Message { no: i64, checksum: i64, row: Box<MessageRow> },
+    Message { no: i64, checksum: i64, row: Box<MessageRow>, block_index: Option<usize> },
     Attachment(Attachment),
     Run { branch: i64, row: Box<RunRow> },
 }
@@ -112,7 +115,9 @@ impl PendingRow {
         insert_message: &mut InsertMessage<'_>,
     ) -> Result<()> {
         match self {
-            Self::Message { no, checksum, row } => insert_message.execute(*no, row, *checksum),
+            Self::Message { no, checksum, row, block_index } => {
+                insert_message.execute(*no, row, *checksum, *block_index)
+            }
             Self::Attachment(attachment) => {
                 attachments::insert(conn, attachment, now)?;
                 attachments::hold_for_import(conn, session, attachment.hash)
@@ -131,13 +136,63 @@ impl PendingRow {
 struct Batch {
     session: i64,
     rows: Vec<PendingRow>,
+    /// The texts of messages that are not in their rows, with the numbers of the first ones.
+    blocks: Vec<(i64, EncodedBlock)>,
     now: i64,
 }
 
 impl Batch {
+    /// Moves the texts of the messages to blocks (see [`blocks`]), so that they are never written uncompressed.
+    fn pack(mut self) -> Result<Self> {
+        let mut open: HashMap<i64, OpenBlock> = HashMap::new();
+        let mut complete = Vec::new();
+        for (place, pending) in self.rows.iter().enumerate() {
+            let PendingRow::Message { no, row, .. } = pending else { continue };
+            let texts = Texts { body: &row.body, extra: row.extra.as_deref() };
+            let block = open.entry(branch_of(*no)).or_default();
+            if !block.is_followed_by(*no) || !block.builder.has_room_for(texts) || !texts.fit_in_block() {
+                complete.push(mem::take(block));
+            }
+            if texts.fit_in_block() {
+                block.builder.push(texts);
+                block.rows.push((*no, place));
+            }
+        }
+        complete.extend(open.into_values());
+        for OpenBlock { builder, rows } in complete {
+            let Some((first, _)) = rows.first().filter(|_| builder.is_worthwhile()) else { continue };
+            self.blocks.push((*first, builder.finish()?));
+            for (index, (_, place)) in rows.into_iter().enumerate() {
+                if let Some(PendingRow::Message { row, block_index, .. }) = self.rows.get_mut(place) {
+                    row.body = String::new();
+                    row.extra = None;
+                    *block_index = Some(index);
+                }
+            }
+        }
+        Ok(self)
+    }
+
     fn insert(&self, conn: &Connection) -> Result<()> {
         let mut insert_message = InsertMessage::new(conn)?;
-        self.rows.iter().try_for_each(|row| row.insert(conn, self.session, self.now, &mut insert_message))
+        for row in &self.rows {
+            row.insert(conn, self.session, self.now, &mut insert_message)?;
+        }
+        self.blocks.iter().try_for_each(|(no, block)| blocks::insert_block(conn, *no, block))
+    }
+}
+
+/// A block that gets the next messages of a branch.
+#[derive(Default)]
+struct OpenBlock {
+    builder: BlockBuilder,
+    /// Numbers of its messages, and their places in the batch.
+    rows: Vec<(i64, usize)>,
+}
+
+impl OpenBlock {
+    fn is_followed_by(&self, no: i64) -> bool {
+        self.rows.last().is_none_or(|(last, _)| last + 1 == no)
     }
 }
 
@@ -165,6 +220,7 @@ pub(crate) fn begin<'a>(store: &'a SqliteStore, draft: &SessionDraft) -> StoreRe
         batch_bytes: 0,
         writer: BatchWriter::new(Arc::clone(&store.db)),
         messages: 0,
+        has_small_batches: false,
         relaxed: false,
         finished: false,
     })
@@ -213,6 +269,7 @@ impl Import<'_> {
     ) -> StoreResult<T> {
         self.writer.wait()?;
         let batch = self.take_batch();
+        self.has_small_batches |= batch.rows.iter().any(|row| matches!(row, PendingRow::Message { .. }));
         self.store.db.write_with(RELAXED, ACTION, move |conn| {
             batch.insert(conn)?;
             then(conn)
@@ -222,7 +279,7 @@ impl Import<'_> {
     fn take_batch(&mut self) -> Batch {
         self.batch_bytes = 0;
         let now = self.store.db.options.clock.now().as_micros();
-        Batch { session: self.session, rows: mem::take(&mut self.batch), now }
+        Batch { session: self.session, rows: mem::take(&mut self.batch), blocks: Vec::new(), now }
     }
 
     /// Checks a new branch. Returns the function that inserts its row.
@@ -312,7 +369,7 @@ impl SessionImport for Import<'_> {
         // attachment that was stored before this import, because the import holds only the attachments that it adds.
         let refers = !row.attachments.is_empty();
         let checksum = row.checksum(no);
-        self.push(PendingRow::Message { no, checksum, row: Box::new(row) })?;
+        self.push(PendingRow::Message { no, checksum, row: Box::new(row), block_index: None })?;
         if refers { self.flush(|_| Ok(())) } else { Ok(()) }
     }
 
@@ -373,6 +430,14 @@ impl SessionImport for Import<'_> {
     ) -> StoreResult<SessionSummary> {
         let current = self.branch_by_key(current).map_err(|error| self.store_error(error))?.no;
         self.writer.wait()?;
+        if self.has_small_batches {
+            // Together with the messages of those batches, which are in their rows, the last ones get larger blocks.
+            self.flush(|_| Ok(()))?;
+            for branch in &self.branches {
+                blocks::pack_branch(self.store, branch.no)?;
+            }
+        }
+        let batch = self.take_batch().pack().map_err(|error| self.store_error(error))?;
         let completion = Completion {
             name: name.to_owned(),
             current,
@@ -382,7 +447,6 @@ impl SessionImport for Import<'_> {
             branches: self.branches.clone(),
             messages: self.messages,
         };
-        let batch = self.take_batch();
         let options = if self.relaxed { RELAXED } else { WriteOptions::default() };
         let summary = self.store.db.write_with(options, ACTION, move |conn| {
             batch.insert(conn)?;
@@ -592,7 +656,10 @@ impl BatchWriter {
         let work = move || {
             let checkpointer = WalCheckpointer::start(Arc::clone(&db.paths));
             for batch in queued {
-                let result = db.write_with(RELAXED, ACTION, move |conn| batch.insert(conn));
+                let result = batch
+                    .pack()
+                    .map_err(db.store_error(ACTION))
+                    .and_then(|batch| db.write_with(RELAXED, ACTION, move |conn| batch.insert(conn)));
                 checkpointer.log_has_grown();
                 // After a failed batch the import cannot be completed.
                 let failed = result.is_err();

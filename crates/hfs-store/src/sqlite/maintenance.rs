@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hfs_core::{Maintenance, Problem, Store, StoreInfo, StoreResult, Verification};
+use hfs_core::{CompressedSize, Maintenance, Problem, Store, StoreInfo, StoreResult, Verification};
 use rusqlite::Connection;
 
 use crate::check::verify;
@@ -13,7 +13,7 @@ use crate::db::url::StoreUrl;
 use crate::db::{backup, schema};
 use crate::error::Result;
 use crate::sqlite::text_index::Backlog;
-use crate::sqlite::{SqliteStore, purge, repair, text_index};
+use crate::sqlite::{SqliteStore, blocks, purge, repair, text_index};
 use crate::state_store::rebase;
 
 /// Maximum number of free pages that are released in one step. Other processes can write between two steps of
@@ -69,10 +69,25 @@ impl Maintenance for SqliteStore {
         copied.map_err(|error| error.into_store_error("write the copy", to))
     }
 
+    fn compress(&self, progress: &mut dyn FnMut(u64, u64)) -> StoreResult<()> {
+        blocks::pack_all(self, progress)
+    }
+
+    fn compressed_size(&self) -> StoreResult<CompressedSize> {
+        self.db.read("read the store's statistics", |conn| {
+            let sql = "SELECT coalesce(sum(length(data)), 0), coalesce(sum(size), 0) FROM block";
+            let size = conn.query_row(sql, [], |row| {
+                Ok(CompressedSize { compressed_bytes: row.get(0)?, uncompressed_bytes: row.get(1)? })
+            })?;
+            Ok(size)
+        })
+    }
+
     fn vacuum(&self) -> StoreResult<()> {
         purge::remove_orphaned_rows(self)?;
         text_index::catch_up(self)?;
         remove_unused_attachments(self)?;
+        blocks::pack_all(self, &mut |_, _| ())?;
         rebase::release_all(&self.db, &self.keyframes)?;
         self.db.write("optimize the text index", |conn| {
             conn.execute("INSERT INTO message_text (message_text) VALUES ('optimize')", [])?;

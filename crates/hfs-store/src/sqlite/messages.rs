@@ -25,6 +25,7 @@ use hfs_core::{
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use crate::codec::block::Texts;
 use crate::codec::rows::{self, MessageRow, STREAMING, message_no, seq_of};
 use crate::codec::{body, checksum, piece};
 use crate::db::locks::LivenessProbe;
@@ -32,11 +33,14 @@ use crate::db::lookup::{self, BranchRecord};
 use crate::error::{Error, NO_FINAL_MESSAGE, Result, conflict, invalid, not_found, undone_branch};
 use crate::sqlite::session_stats::{self, SessionStats};
 use crate::sqlite::sessions::unique_violation_as_conflict;
-use crate::sqlite::{SqliteStore, attachments, text_index};
+use crate::sqlite::texts::TextReader;
+use crate::sqlite::{SqliteStore, attachments, blocks, text_index};
 
 const LAST_SEQ: u64 = u32::MAX as u64;
 /// Maximum number of messages for which memory is reserved in advance.
 const MAX_RESERVED: u64 = 1024;
+/// Number of messages from which on blocks are decompressed in advance.
+const READ_AHEAD: u64 = 400;
 
 impl MessageStore for SqliteStore {
     fn append(&self, at: Position, messages: &[MessageDraft]) -> StoreResult<Appended> {
@@ -49,7 +53,7 @@ impl MessageStore for SqliteStore {
             let position = Position { branch: at.branch, head: seq_of(last) };
             Ok(Appended { position, first: at.head + 1 })
         })?;
-        text_index::after_append(self, messages.len());
+        text_index::after_append(self, at.branch, messages.len());
         Ok(appended)
     }
 
@@ -83,7 +87,7 @@ impl MessageStore for SqliteStore {
             let reply = ReplyHandle { message, branch: at.branch, seq: seq_of(no) };
             Ok((Appended { position, first: at.head + 1 }, reply))
         })?;
-        text_index::after_append(self, messages.len());
+        text_index::after_append(self, at.branch, messages.len());
         Ok(begun)
     }
 
@@ -114,7 +118,7 @@ impl MessageStore for SqliteStore {
         let row = MessageRow::finalized(message).map_err(self.db.store_error(action))?;
         let probe = self.db.liveness_probe();
         self.db.write(action, move |conn| finalize_reply(conn, &probe, reply, &row))?;
-        text_index::after_append(self, 1);
+        text_index::after_append(self, reply.branch, 1);
         Ok(())
     }
 
@@ -140,7 +144,7 @@ impl MessageStore for SqliteStore {
             insert_reply(conn, &probe, no)?;
             Ok(ReplyHandle { message, branch: reply.branch, seq: seq_of(no) })
         })?;
-        text_index::after_append(self, messages.len());
+        text_index::after_append(self, reply.branch, messages.len());
         Ok(begun)
     }
 
@@ -163,7 +167,7 @@ impl MessageStore for SqliteStore {
         self.db.read("read a message", |conn| {
             let no = lookup::message_by_id(conn, id)?;
             let branch = lookup::branch_by_no(conn, rows::branch_of(no))?;
-            message_by_no(conn, &probe, branch.id, no)
+            message_by_no(conn, &probe, &mut TextReader::new(conn), branch.id, no)
         })
     }
 
@@ -211,7 +215,7 @@ fn insert_after(conn: &Connection, head: &BranchHead, messages: &[MessageRow]) -
     let mut insert = InsertMessage::new(conn)?;
     for (seq, message) in (head.seq + 1..).zip(messages) {
         no = message_no(head.branch, seq)?;
-        insert.execute(no, message, message.checksum(no))?;
+        insert.execute(no, message, message.checksum(no), None)?;
     }
     if let Some(at) = messages.iter().map(|message| message.created_at).max() {
         session_stats::add_messages(conn, head.stats, at, messages.len())?;
@@ -276,14 +280,22 @@ impl<'c> InsertMessage<'c> {
     pub(crate) fn new(conn: &'c Connection) -> Result<Self> {
         let statement = conn.prepare_cached(
             "INSERT INTO message (no, id, role, status, created_at, agent, model, prompt_tokens,
-                completion_tokens, cache_read_tokens, cache_write_tokens, source_format, source_id, body, extra, sum)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                completion_tokens, cache_read_tokens, cache_write_tokens, source_format, source_id, body, extra,
+                block_index, sum)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?;
         Ok(Self { conn, statement })
     }
 
-    /// Inserts a message's row and its references to attachments.
-    pub(crate) fn execute(&mut self, no: i64, message: &MessageRow, checksum: i64) -> Result<()> {
+    /// Inserts a message's row and its references to attachments. `block_index` is its position in the block that has its texts,
+    /// if they are not in the row.
+    pub(crate) fn execute(
+        &mut self,
+        no: i64,
+        message: &MessageRow,
+        checksum: i64,
+        block_index: Option<usize>,
+    ) -> Result<()> {
         let id = || MessageId::from_uuid(rows::uuid(message.id));
         for hash in &message.attachments {
             refer_to_attachment(self.conn, no, id(), *hash)?;
@@ -304,18 +316,20 @@ impl<'c> InsertMessage<'c> {
             message.source_id,
             message.body,
             message.extra,
+            block_index,
             checksum,
         ]);
         inserted.map(drop).map_err(|error| unique_violation_as_conflict(error, "message", id()))
     }
 }
 
-/// Replaces a message's row, except for its id and number.
+/// Replaces a message's row, except for its id and number. Its texts are not in a block afterwards.
 pub(crate) fn replace_row(conn: &Connection, no: i64, id: MessageId, message: &MessageRow) -> Result<()> {
     for hash in &message.attachments {
         refer_to_attachment(conn, no, id, *hash)?;
     }
     attachments::remove_other_references(conn, no, &message.attachments)?;
+    blocks::unpack_message(conn, no)?;
     conn.prepare_cached(
         "UPDATE message SET role = ?2, status = ?3, created_at = ?4, agent = ?5, model = ?6,
             prompt_tokens = ?7, completion_tokens = ?8, cache_read_tokens = ?9, cache_write_tokens = ?10,
@@ -355,19 +369,21 @@ fn refer_to_attachment(conn: &Connection, no: i64, id: MessageId, hash: ContentH
 
 /// Selects the columns that [`message_from_row`] reads. The caller appends the conditions.
 const SELECT_MESSAGE: &str = "SELECT no, id, role, status, created_at, agent, model, prompt_tokens,
-    completion_tokens, source_format, source_id, body, extra, cache_read_tokens, cache_write_tokens FROM message";
+    completion_tokens, cache_read_tokens, cache_write_tokens, source_format, source_id, body, extra, block_index
+    FROM message";
 
 /// Reads a message by its number. `branch` is the branch that it is stored on.
 pub(crate) fn message_by_no(
     conn: &Connection,
     probe: &LivenessProbe,
+    texts: &mut TextReader<'_>,
     branch: BranchId,
     no: i64,
 ) -> Result<Message> {
     let mut statement = conn.prepare_cached(&format!("{SELECT_MESSAGE} WHERE no = ?1"))?;
     let mut rows = statement.query([no])?;
     match rows.next()? {
-        Some(row) => message_from_row(conn, probe, branch, row),
+        Some(row) => message_from_row(conn, probe, texts, branch, row),
         None => Err(Error::Corrupt(format!("message number {no} is in an index but not in its table"))),
     }
 }
@@ -376,20 +392,28 @@ pub(crate) fn message_by_no(
 fn message_from_row(
     conn: &Connection,
     probe: &LivenessProbe,
+    texts: &mut TextReader<'_>,
     branch: BranchId,
     row: &Row<'_>,
 ) -> Result<Message> {
     let seq = seq_of(row.get(0)?);
-    decode_row(conn, probe, branch, row).map_err(|error| match error {
+    decode_row(conn, probe, texts, branch, row).map_err(|error| match error {
         Error::Corrupt(reason) => Error::Corrupt(format!("message {seq} of branch {branch}: {reason}")),
         other => other,
     })
 }
 
-fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &Row<'_>) -> Result<Message> {
+fn decode_row(
+    conn: &Connection,
+    probe: &LivenessProbe,
+    texts: &mut TextReader<'_>,
+    branch: BranchId,
+    row: &Row<'_>,
+) -> Result<Message> {
     let no: i64 = row.get(0)?;
     let mut status = rows::status(row.get(3)?)?;
-    let body = row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?;
+    let Texts { body, extra } = texts.texts(no, row, 13)?;
+    let extra = rows::extra_from_json(extra)?;
     let mut parts = body::decode(body)?;
     if status == MessageStatus::Streaming {
         if !lookup::is_being_written(conn, probe, no)? {
@@ -398,10 +422,8 @@ fn decode_row(conn: &Connection, probe: &LivenessProbe, branch: BranchId, row: &
         append_stored_deltas(conn, no, &mut parts, UnreadableDeltas::Fail)?;
     }
     let tokens: (Option<i64>, Option<i64>) = (row.get(7)?, row.get(8)?);
-    let cached: (Option<i64>, Option<i64>) = (row.get(13)?, row.get(14)?);
-    let source: (Option<String>, Option<String>) = (row.get(9)?, row.get(10)?);
-    let extra = row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)?;
-    let extra = rows::extra_from_json(extra)?;
+    let cached: (Option<i64>, Option<i64>) = (row.get(9)?, row.get(10)?);
+    let source: (Option<String>, Option<String>) = (row.get(11)?, row.get(12)?);
     let content = MessageDraft {
         id: MessageId::from_uuid(rows::uuid(row.get(1)?)),
         role: rows::role(row.get(2)?)?,
@@ -501,8 +523,13 @@ fn read_stored_on(
     // Callers pass a huge count to read all messages, so the reservation is limited.
     let expected = u64::from(count).min(last.saturating_sub(first) + 1).min(MAX_RESERVED);
     messages.reserve(usize::try_from(expected).unwrap_or(0));
+    let mut texts = if order == Order::OldestFirst && expected >= READ_AHEAD {
+        TextReader::ahead(conn, message_no(branch.no, last)?)
+    } else {
+        TextReader::new(conn)
+    };
     while let Some(row) = rows.next()? {
-        messages.push(message_from_row(conn, probe, branch.id, row)?);
+        messages.push(message_from_row(conn, probe, &mut texts, branch.id, row)?);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::db::lookup::{self, HIDDEN, TRASHED};
 use crate::db::paths::{Paths, create_private_file, remove_if_exists};
 use crate::error::Result;
 use crate::sqlite::maintenance::shrink_step;
-use crate::sqlite::{SqliteStore, attachments, text_index};
+use crate::sqlite::{SqliteStore, attachments, blocks, text_index};
 use crate::state_store::rebase::{self, Orphans};
 use crate::state_store::{self, hash_of};
 
@@ -306,6 +306,8 @@ fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
             )?
             .query_row(params![first, end, BATCH_MESSAGES], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if let (Some(first), Some(last)) = range {
+            // The next batch needs the texts of its messages, which the text index has to forget.
+            let last = blocks::end_of_block(conn, last, end)?;
             if indexed >= seq_of(first) {
                 text_index::remove(conn, first, last.min(message_no(branch, indexed)?))?;
             }
@@ -314,7 +316,10 @@ fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
                 conn.prepare_cached(&format!("DELETE FROM {table} WHERE message BETWEEN ?1 AND ?2"))?
                     .execute([first, last])?;
             }
-            conn.prepare_cached("DELETE FROM message WHERE no BETWEEN ?1 AND ?2")?.execute([first, last])?;
+            for table in ["message", "block"] {
+                conn.prepare_cached(&format!("DELETE FROM {table} WHERE no BETWEEN ?1 AND ?2"))?
+                    .execute([first, last])?;
+            }
             return Ok(true);
         }
     }
@@ -336,6 +341,9 @@ fn delete_other_rows(conn: &Connection, session: i64) -> Result<Orphans> {
     }
     // Newest first, because branches refer to their parents.
     for (branch, state) in branches {
+        // There are blocks without messages only in a damaged database.
+        conn.prepare_cached("DELETE FROM block WHERE no BETWEEN ?1 AND ?2")?
+            .execute([message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?])?;
         conn.prepare_cached("DELETE FROM branch WHERE no = ?1")?.execute([branch])?;
         states.extend(state);
     }

@@ -27,7 +27,7 @@ use crate::db::options::SqliteOptions;
 use crate::db::paths::{Paths, create_private_file, with_suffix};
 use crate::db::{Database, finish_replacement, identity, schema};
 use crate::error::{Error, Result, invalid};
-use crate::sqlite::{SqliteStore, text_index};
+use crate::sqlite::{SqliteStore, blocks, text_index};
 
 /// Maximum number of repairs of the rows. A correction can uncover another problem.
 const MAX_ROUNDS: usize = 3;
@@ -228,6 +228,7 @@ impl Workspace {
                 repair_rows(conn, now, log)
             })?;
             text_index::index_all(&store)?;
+            blocks::pack_all(&store, &mut |_, _| ())?;
             left = find_problems(&store.db)?.problems;
             if left.is_empty() {
                 break;

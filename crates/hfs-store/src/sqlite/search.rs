@@ -14,9 +14,9 @@ use hfs_retrieval::{AnalyzedText, Pattern};
 use rusqlite::{Connection, OptionalExtension, Statement, params, params_from_iter};
 
 use crate::codec::rows::{self, branch_of, message_no, seq_of};
-use crate::db::connection::text_of_body;
 use crate::error::{Error, Result};
 use crate::sqlite::sessions::filter_condition;
+use crate::sqlite::texts::TextReader;
 use crate::sqlite::{SqliteStore, candidates, text_index};
 
 /// Maximum number of matches that are counted and ranked.
@@ -38,8 +38,9 @@ fn find(conn: &Connection, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Resul
         newest_first(&matches.numbers, limit)
     };
     let (mut hits, mut unreadable) = (Vec::with_capacity(best.len()), 0);
+    let mut texts = TextReader::new(conn);
     for (no, score) in best {
-        match hit(conn, terms, no, score) {
+        match hit(conn, &mut texts, terms, no, score) {
             Err(error) if error.is_corruption() => {
                 tracing::warn!(%error, message = no, "a damaged message is not shown");
                 unreadable += 1;
@@ -227,30 +228,33 @@ fn newest_first(numbers: &[i64], limit: usize) -> Vec<(i64, f64)> {
     (1_u32..).zip(numbers).take(limit).map(|(position, no)| (*no, 1.0 / f64::from(position))).collect()
 }
 
-fn hit(conn: &Connection, terms: &[Vec<Pattern>], no: i64, score: f64) -> Result<SearchHit> {
-    let row = conn
-        .prepare_cached(
-            "SELECT session.id, session.name, branch.id, branch.name, message.id, message.role,
-                message.created_at, message.body
-                FROM message CROSS JOIN branch ON branch.no = message.no >> 32
-                CROSS JOIN session ON session.no = branch.session WHERE message.no = ?1",
-        )?
-        .query_row([no], |row| {
-            Ok(HitRow {
-                session: row.get(0)?,
-                session_name: row.get(1)?,
-                branch: row.get(2)?,
-                branch_name: row.get(3)?,
-                message: row.get(4)?,
-                role: row.get(5)?,
-                created_at: row.get(6)?,
-                text: text_of_body(row.get_ref(7)?),
-            })
-        })
-        .optional()?
-        .ok_or_else(|| {
-            Error::Corrupt(format!("message number {no} is in the text index but not in its table"))
-        })?;
+fn hit(
+    conn: &Connection,
+    texts: &mut TextReader<'_>,
+    terms: &[Vec<Pattern>],
+    no: i64,
+    score: f64,
+) -> Result<SearchHit> {
+    let mut select = conn.prepare_cached(
+        "SELECT session.id, session.name, branch.id, branch.name, message.id, message.role,
+            message.created_at, message.body, message.block_index
+            FROM message CROSS JOIN branch ON branch.no = message.no >> 32
+            CROSS JOIN session ON session.no = branch.session WHERE message.no = ?1",
+    )?;
+    let mut rows = select.query([no])?;
+    let Some(row) = rows.next()? else {
+        return Err(Error::Corrupt(format!("message number {no} is in the text index but not in its table")));
+    };
+    let row = HitRow {
+        session: row.get(0)?,
+        session_name: row.get(1)?,
+        branch: row.get(2)?,
+        branch_name: row.get(3)?,
+        message: row.get(4)?,
+        role: row.get(5)?,
+        created_at: row.get(6)?,
+        text: texts.searchable_text(no, row, 7)?,
+    };
     Ok(SearchHit {
         session: SessionId::from_uuid(rows::uuid(row.session)),
         session_name: row.session_name,

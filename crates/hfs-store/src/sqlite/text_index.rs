@@ -8,20 +8,21 @@
 //! To keep this first step of a search short, batches of missing messages are also indexed after an append that follows
 //! a pause, when many messages are missing, and when the store is closed.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use hfs_core::StoreResult;
+use hfs_core::{BranchId, StoreResult};
 use hfs_retrieval::IndexText;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::codec::rows::{STREAMING, message_no, seq_of};
-use crate::db::connection::index_text;
 use crate::db::group_commit::WriteOptions;
 use crate::db::lookup;
 use crate::error::Result;
-use crate::sqlite::{SqliteStore, messages, session_stats};
+use crate::sqlite::texts::TextReader;
+use crate::sqlite::{SqliteStore, blocks, messages, session_stats};
 
 /// Limits of a batch. An append waits until a running batch is complete.
 const BATCH_MESSAGES: u32 = 256;
@@ -37,54 +38,72 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_BACKLOG: usize = 20_000;
 /// Maximum number of batches that are indexed when a store is closed.
 const BATCHES_ON_CLOSE: usize = 4;
+/// Maximum number of branches whose older messages are moved to blocks after a pause or when a store is closed.
+const MAX_BRANCHES: usize = 16;
 
-/// An estimate of the number of messages that this store has appended and not yet indexed, and the time of the last
-/// append. It is an estimate because a search indexes messages without counting them here.
+/// What is to be done in the background. The number of messages that this store has appended and not yet indexed is an
+/// estimate, because a search indexes messages without counting them here.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     messages: usize,
     last: Instant,
+    /// Branches that this store has appended to, some of whose older messages may not be in blocks.
+    branches: BTreeSet<BranchId>,
 }
 
 impl Backlog {
     pub(crate) fn new() -> Mutex<Self> {
-        Mutex::new(Self { messages: 0, last: Instant::now() })
+        Mutex::new(Self { messages: 0, last: Instant::now(), branches: BTreeSet::new() })
     }
 
-    /// Counts appended messages. Returns whether the caller must index a batch. If so, has already subtracted the
-    /// messages of that batch.
-    fn add(&mut self, messages: usize) -> bool {
+    /// Counts messages that were appended to a branch. Returns what the caller must do now, which is already subtracted.
+    fn add(&mut self, branch: BranchId, messages: usize) -> Due {
         let now = Instant::now();
         let paused = now.duration_since(mem::replace(&mut self.last, now)) >= PAUSE;
         self.messages = self.messages.saturating_add(messages);
-        let due = paused || self.messages >= MAX_BACKLOG;
-        if due {
+        self.branches.insert(branch);
+        if self.branches.len() > MAX_BRANCHES {
+            self.branches.pop_first();
+        }
+        let must_index = paused || self.messages >= MAX_BACKLOG;
+        if must_index {
             self.messages = self.messages.saturating_sub(usize::try_from(BATCH_MESSAGES).unwrap_or(0));
         }
-        due
+        Due { must_index, pack: if paused { mem::take(&mut self.branches) } else { BTreeSet::new() } }
     }
 }
 
-/// Counts appended messages, and indexes a batch after a pause or if many messages are missing.
-pub(crate) fn after_append(store: &SqliteStore, messages: usize) {
-    let due = store.backlog.lock().is_ok_and(|mut backlog| backlog.add(messages));
-    if due {
+/// What must be done after an append.
+#[derive(Default)]
+struct Due {
+    must_index: bool,
+    /// Branches whose older messages move to blocks.
+    pack: BTreeSet<BranchId>,
+}
+
+/// Counts messages that were appended to a branch. After a pause, indexes a batch and moves older messages to blocks; if many
+/// messages are missing in the index, only indexes a batch.
+pub(crate) fn after_append(store: &SqliteStore, branch: BranchId, messages: usize) {
+    let due = store.backlog.lock().map(|mut backlog| backlog.add(branch, messages)).unwrap_or_default();
+    if due.must_index {
         index_batch_or_warn(store);
     }
+    blocks::pack_older(store, due.pack);
 }
 
-/// Indexes a few batches if this store has appended messages.
-pub(crate) fn index_before_close(store: &mut SqliteStore) {
-    let has_backlog = store.backlog.get_mut().is_ok_and(|backlog| backlog.messages > 0);
-    if !has_backlog {
-        return;
-    }
-    for _ in 0..BATCHES_ON_CLOSE {
-        if !has_missing(store).unwrap_or(false) {
-            break;
+/// Indexes a few batches and moves older messages to blocks, if this store has appended messages.
+pub(crate) fn finish_before_close(store: &mut SqliteStore) {
+    let Ok(Backlog { messages, branches, .. }) = store.backlog.get_mut() else { return };
+    let (has_backlog, branches) = (*messages > 0, mem::take(branches));
+    if has_backlog {
+        for _ in 0..BATCHES_ON_CLOSE {
+            if !has_missing(store).unwrap_or(false) {
+                break;
+            }
+            index_batch_or_warn(store);
         }
-        index_batch_or_warn(store);
     }
+    blocks::pack_older(store, branches);
 }
 
 /// Indexes a batch after an append or before the store is closed. Only logs an error, because the messages are stored
@@ -208,14 +227,16 @@ fn index_range(
     (first, last): (u64, u64),
     budget: &mut BatchBudget,
 ) -> Result<u64> {
-    let mut select =
-        conn.prepare_cached("SELECT no, body FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3")?;
+    let mut select = conn.prepare_cached(
+        "SELECT no, body, block_index FROM message WHERE no BETWEEN ?1 AND ?2 ORDER BY no LIMIT ?3",
+    )?;
+    let mut texts = TextReader::new(conn);
     let mut insert = conn.prepare_cached(INSERT)?;
     let range = params![message_no(branch, first)?, message_no(branch, last)?, budget.messages];
     let mut rows = select.query(range)?;
     while let Some(row) = rows.next()? {
         let no: i64 = row.get(0)?;
-        let IndexText { words, stems, parts } = index_text(row.get_ref(1)?);
+        let IndexText { words, stems, parts } = IndexText::of(&texts.searchable_text(no, row, 1)?);
         let length = words.len();
         insert.execute(params![no, words, stems, parts])?;
         budget.messages = budget.messages.saturating_sub(1);
@@ -244,12 +265,15 @@ pub(crate) fn remove(conn: &Connection, first: i64, last: i64) -> Result<()> {
 }
 
 fn change(conn: &Connection, sql: &str, first: i64, last: i64) -> Result<()> {
-    let mut select = conn.prepare_cached("SELECT no, body FROM message WHERE no BETWEEN ?1 AND ?2")?;
+    let mut select =
+        conn.prepare_cached("SELECT no, body, block_index FROM message WHERE no BETWEEN ?1 AND ?2")?;
+    let mut texts = TextReader::new(conn);
     let mut change = conn.prepare_cached(sql)?;
     let mut rows = select.query([first, last])?;
     while let Some(row) = rows.next()? {
-        let IndexText { words, stems, parts } = index_text(row.get_ref(1)?);
-        change.execute(params![row.get::<_, i64>(0)?, words, stems, parts])?;
+        let no: i64 = row.get(0)?;
+        let IndexText { words, stems, parts } = IndexText::of(&texts.searchable_text(no, row, 1)?);
+        change.execute(params![no, words, stems, parts])?;
     }
     Ok(())
 }

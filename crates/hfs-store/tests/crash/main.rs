@@ -76,6 +76,11 @@ fn a_killed_repair_can_be_repeated_and_loses_nothing() {
 }
 
 #[test]
+fn a_killed_conversion_to_blocks_loses_no_message() {
+    maintenance::conversions_survive_kills(kills(15), seed());
+}
+
+#[test]
 fn sixteen_processes_have_only_stated_conflicts() {
     contention::only_stated_conflicts(from_env(contention::SECONDS, 3));
 }
@@ -103,6 +108,8 @@ enum Scenario {
     Purges,
     /// Repairs a damaged store.
     Repair,
+    /// Moves messages to blocks and back until it is killed.
+    Conversions,
     /// Sends messages and replies beside other processes for this time.
     Exchanges { seconds: u64 },
     /// Appends a fixed number of times to a session that it shares with other processes, and exits.
@@ -112,12 +119,13 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Messages,
         Self::Structure,
         Self::Imports,
         Self::Purges,
         Self::Repair,
+        Self::Conversions,
         Self::ConcurrentWriter,
         Self::EndlessConcurrentWriter,
     ];
@@ -134,6 +142,7 @@ fn child() {
         Scenario::Imports => structure::import_sessions(&job),
         Scenario::Purges => maintenance::purge_sessions(&job),
         Scenario::Repair => maintenance::repair(&job),
+        Scenario::Conversions => maintenance::convert(&job),
         Scenario::Exchanges { seconds } => contention::exchange_messages(&job, seconds),
         Scenario::ConcurrentWriter => messages::append_concurrently(&job, messages::ROUNDS),
         Scenario::EndlessConcurrentWriter => messages::append_concurrently(&job, u64::MAX),

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use hfs_core::CheckpointStore;
-use hfs_core::{MessageStore, PageRequest, SearchIndex, SearchQuery, SessionFilter, SessionStore};
+use hfs_core::{
+    BranchId, CheckpointStore, ImportStore, Maintenance, MessageDraft, MessageRange, MessageStore,
+    PageRequest, SearchIndex, SearchQuery, SessionFilter, SessionStore, Source,
+};
 use hfs_store::{SqliteOptions, StoreUrl};
 use testkit::builders::{Drafts, at, growing_state};
 
@@ -121,5 +123,91 @@ fn assert_no_leftovers(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(!name.contains("-repair"), "{name} is left");
+    }
+}
+
+/// Number of messages of each session that is converted. Their blocks take several transactions.
+const CONVERTED_MESSAGES: u64 = 400;
+const CONVERTED_SESSIONS: u64 = 2;
+
+fn converted_text(number: u64) -> String {
+    format!(
+        "{number} {}",
+        format!("a line of {number} in a log\n").repeat(usize::try_from(number % 170).unwrap())
+    )
+}
+
+/// Moves all messages to blocks, appends, and replaces some messages, until it is killed. `job.seed` is the number of messages
+/// that the first session has.
+pub fn convert(job: &Job) {
+    let store = open(&job.store);
+    let sessions = store.list_sessions(&SessionFilter::default(), &PageRequest::first(10)).unwrap();
+    let mut branches: Vec<BranchId> = sessions.items.iter().map(|item| item.session.current_branch).collect();
+    branches.sort_unstable();
+    let make = Drafts::new(1_000_000 + job.seed);
+    let mut head = job.seed;
+    acknowledge("begun");
+    loop {
+        store.vacuum().unwrap();
+        acknowledge("converted");
+        for _ in 0..20 {
+            store.append(at(branches[0], head), &[make.user(&converted_text(head))]).unwrap();
+            head += 1;
+            acknowledge(&format!("appended {head}"));
+        }
+        // The same texts again, which makes their blocks rows.
+        for branch in &branches[1..] {
+            let messages = store.read_messages(*branch, MessageRange::From(100, 1)).unwrap();
+            let drafts: Vec<MessageDraft> = messages.into_iter().map(|message| message.content).collect();
+            store.update_imported_messages(&drafts).unwrap();
+        }
+    }
+}
+
+pub fn conversions_survive_kills(kills: u64, seed: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let make = Drafts::new(1);
+    let mut branches = Vec::new();
+    for _ in 0..CONVERTED_SESSIONS {
+        let session = store.create_session(&make.session("converted")).unwrap();
+        let drafts: Vec<MessageDraft> = (0..CONVERTED_MESSAGES)
+            .map(|number| MessageDraft {
+                source: Some(Source { format: "claude-code".into(), id: number.to_string() }),
+                ..make.user(&converted_text(number))
+            })
+            .collect();
+        store.append(at(session.current_branch, 0), &drafts).unwrap();
+        branches.push(session.current_branch);
+    }
+    branches.sort_unstable();
+    drop(store);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut head = CONVERTED_MESSAGES;
+    for round in 0..kills {
+        let child = start(Scenario::Conversions, &path, head);
+        let acknowledged = child.kill_after(random.usize(1..30), &mut random);
+        let appended = acknowledged.iter().filter_map(|line| line.strip_prefix("appended "));
+        let newest: Option<u64> = appended.map(|number| number.parse().unwrap()).next_back();
+        let store = open(&path);
+        assert_intact(&store);
+        for branch in &branches {
+            let messages = store.read_messages(*branch, MessageRange::From(1, u32::MAX)).unwrap();
+            for (number, message) in (0..).zip(&messages) {
+                assert_eq!(message.content.text(), converted_text(number), "after kill {round}");
+            }
+            let count = messages.len() as u64;
+            if *branch == branches[0] {
+                let least = newest.unwrap_or(head);
+                assert!(
+                    count == least || count == least + 1,
+                    "{count} of {least} messages after kill {round}"
+                );
+                head = count;
+            } else {
+                assert_eq!(count, CONVERTED_MESSAGES, "after kill {round}");
+            }
+        }
     }
 }

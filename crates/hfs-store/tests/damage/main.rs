@@ -85,8 +85,8 @@ fn schema_entry(sample: &Sample, table: &str) -> (usize, usize) {
     (at + "table".len(), at + entry.len())
 }
 
-const TABLES: [&str; 8] =
-    ["session", "branch", "message", "attachment", "run", "state", "checkpoint", "operation"];
+const TABLES: [&str; 9] =
+    ["session", "branch", "message", "block", "attachment", "run", "state", "checkpoint", "operation"];
 
 #[test]
 fn a_damaged_name_of_a_table_costs_no_row() {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
 use hfs_core::{
-    AttachmentStore, BranchId, BranchStore, CheckpointId, CheckpointStore, MessageId, MessageStore,
-    OperationKind, OperationStore, PageRequest, ReplyDelta, RunId, RunStore, SearchIndex, SearchQuery,
-    SessionId, SessionStore,
+    AttachmentStore, BranchId, BranchStore, CheckpointId, CheckpointStore, Maintenance, MessageId,
+    MessageStore, OperationKind, OperationStore, PageRequest, ReplyDelta, RunId, RunStore, SearchIndex,
+    SearchQuery, SessionId, SessionStore,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
@@ -89,6 +89,8 @@ impl Sample {
         let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
         fill(&store, first..first + 5);
         store.search(&SearchQuery { text: "question".into(), limit: 10, ..SearchQuery::default() }).unwrap();
+        // Compresses the messages. Those of the other sessions stay in their rows.
+        store.vacuum().unwrap();
         // Empties the log, which then gets the rest.
         let other = Connection::open(&path).unwrap();
         other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -242,15 +244,19 @@ fn rows(conn: &Connection, store: &SqliteStore) -> Vec<Row> {
         &|row| Item::Branch(BranchId::from_uuid(uuid(row.get(1).unwrap())), row.get(2).unwrap()),
         &nothing,
     );
+    let blocks = pages_of_rows(conn, "block");
     add(
         "message",
-        "SELECT no, id FROM message",
+        "SELECT no, id, no - block_index FROM message",
         &|row| {
             let id = MessageId::from_uuid(uuid(row.get(1).unwrap()));
             let message = store.get_message(id).unwrap();
             Item::Message(id, message.seq, message.content.text())
         },
-        &nothing,
+        &|row| {
+            let block: Option<i64> = row.get(2).unwrap();
+            block.map(|block| blocks[&block].clone()).unwrap_or_default()
+        },
     );
     let states = pages_of_rows(conn, "state");
     add(

@@ -308,6 +308,123 @@ fn a_search_finds_the_other_messages_if_one_has_invalid_text() {
     assert_eq!(store.search(&query).unwrap().hits.len(), 120);
 }
 
+/// A store with two sessions whose messages are in blocks, and the numbers of the blocks of the first one.
+fn with_blocks() -> (TempDir, PathBuf, Vec<i64>) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("hfs.db");
+    let store = open(&path);
+    let make = Drafts::new(1);
+    for name in ["first", "second"] {
+        let session = store.create_session(&make.session(name)).unwrap();
+        let text = |n: u64| format!("{name} line {n} {}", format!("of the log {n} ").repeat(100));
+        let drafts: Vec<_> = (1..=200).map(|n| make.user(&text(n))).collect();
+        store.append(at(session.current_branch, 0), &drafts).unwrap();
+    }
+    count_hits(&store, "line").unwrap();
+    store.vacuum().unwrap();
+    drop(store);
+    let conn = Connection::open(&path).unwrap();
+    let mut select = conn.prepare("SELECT no FROM block WHERE no >> 32 = 1").unwrap();
+    let blocks: Vec<i64> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(blocks.len() > 2);
+    drop(select);
+    (home, path, blocks)
+}
+
+/// Numbers of the messages of the first session whose text is the original one.
+fn intact_lines(store: &dyn Store) -> Vec<u64> {
+    let mut sessions = all_sessions(store).unwrap();
+    sessions.sort_by_key(|session| session.created_at);
+    let second = history(store, &sessions[1]);
+    assert!(second.iter().all(|message| message.content.text().starts_with("second line")));
+    assert_eq!(second.len(), 200);
+    let first = history(store, &sessions[0]);
+    assert_eq!(first.len(), 200);
+    let is_intact = |message: &&hfs_core::Message| {
+        message.content.text().starts_with(&format!("first line {} ", message.seq))
+    };
+    first.iter().filter(is_intact).map(|message| message.seq).collect()
+}
+
+#[test]
+fn a_damaged_block_costs_its_own_messages_alone() {
+    // A flipped bit, a frame that declares gigabytes, one that is cut, no frame, and none of these: a missing block.
+    let huge = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &900_000_000_u64.to_le_bytes(), &[0; 40]].concat();
+    let damages: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
+        &|data| data.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == data.len() / 2)).collect(),
+        &|_| huge.clone(),
+        &|data| data[..data.len() / 2].to_vec(),
+        &|_| b"no frame".to_vec(),
+    ];
+    for damage in damages.iter().map(Some).chain([None]) {
+        let (_home, path, blocks) = with_blocks();
+        let conn = Connection::open(&path).unwrap();
+        match damage {
+            Some(damage) => {
+                let data: Vec<u8> = conn
+                    .query_row("SELECT data FROM block WHERE no = ?1", [blocks[1]], |row| row.get(0))
+                    .unwrap();
+                conn.execute("UPDATE block SET data = ?2 WHERE no = ?1", (blocks[1], damage(&data))).unwrap();
+            }
+            None => drop(conn.execute("DELETE FROM block WHERE no = ?1", [blocks[1]]).unwrap()),
+        }
+        drop(conn);
+        let seqs = (blocks[1] & 0xffff_ffff) as u64..(blocks[2] & 0xffff_ffff) as u64;
+        let store = open(&path);
+        let branch =
+            all_sessions(&store).unwrap().into_iter().find(|session| session.name == "first").unwrap();
+        let branch = branch.current_branch;
+        let read = |seq: u64| store.read_messages(branch, MessageRange::From(seq, 1));
+        assert_eq!(read(seqs.start).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert!(read(seqs.start - 1).is_ok() && read(seqs.end).is_ok());
+        let all = store.read_messages(branch, MessageRange::From(1, u32::MAX));
+        assert_eq!(all.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(count_hits(&store, "line").unwrap(), 400);
+        assert!(!store.verify().unwrap().is_ok());
+        let report = store.repair().unwrap();
+        let count = seqs.end - seqs.start;
+        let lost = report.iter().filter(|problem| problem.kind == "lost").collect::<Vec<_>>();
+        assert!(lost.len() == 1 && lost[0].detail.contains(&format!("{count} messages")), "{report:#?}");
+        let store = open(&path);
+        assert_intact(&store);
+        assert_eq!(intact_lines(&store), (1..=200).filter(|seq| !seqs.contains(seq)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_text_of_a_lost_row_is_recovered_from_its_block() {
+    let (_home, path, blocks) = with_blocks();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("DELETE FROM message WHERE no IN (?1 + 3, ?1 + 4)", [blocks[1]]).unwrap();
+    drop(conn);
+    let store = open(&path);
+    let kinds: Vec<String> =
+        store.verify().unwrap().problems.into_iter().map(|problem| problem.kind).collect();
+    assert!(kinds.contains(&"reference".to_owned()) && kinds.contains(&"gap".to_owned()), "{kinds:?}");
+    store.repair().unwrap();
+    let store = open(&path);
+    assert_intact(&store);
+    assert_eq!(intact_lines(&store), (1..=200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_purge_of_a_session_with_a_damaged_block_leaves_nothing() {
+    let (_home, path, blocks) = with_blocks();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute("UPDATE block SET data = x'00' WHERE no = ?1", [blocks[1]]).unwrap();
+    // A block without messages.
+    conn.execute("DELETE FROM message WHERE no >= ?1 AND no < ?2", [blocks[0], blocks[1]]).unwrap();
+    drop(conn);
+    let store = open(&path);
+    let session = all_sessions(&store).unwrap().into_iter().find(|session| session.name == "first").unwrap();
+    store.purge_session(session.id).unwrap();
+    let left: u64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM block WHERE no >> 32 = 1", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
 #[test]
 fn a_list_and_a_search_leave_out_damaged_rows_and_count_them() {
     let (_home, path) = sample(3);

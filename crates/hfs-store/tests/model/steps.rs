@@ -311,7 +311,9 @@ impl StorePair {
     fn next_message(&self) -> MessageDraft {
         let number = self.messages.len();
         let words: Vec<&str> = (0..3).map(|shift| WORDS[(number >> shift) % WORDS.len()]).collect();
-        self.make.user(&format!("{} {}", words.join(" "), number))
+        // Some are long enough for a block of their own after a vacuum or an import.
+        let rest = if number % 5 == 0 { "and a longer text ".repeat(30) } else { String::new() };
+        self.make.user(&format!("{} {number} {rest}", words.join(" ")))
     }
 
     #[track_caller]

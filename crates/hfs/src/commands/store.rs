@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ErrorKind, Problem, Store, StoreInfo};
+use hfs_core::{CompressedSize, ErrorKind, Problem, Store, StoreInfo};
 use hfs_engine::{CopyReport, copy_store};
 use hfs_files::TemporaryFolder;
 use hfs_store::{SqliteOptions, SqliteStore, StoreUrl};
@@ -51,7 +51,7 @@ enum StoreCommand {
         /// The store to copy to, which is created if it does not exist
         to: String,
     },
-    /// Purge expired sessions in the trash, and return unused space to the file system
+    /// Purge expired sessions in the trash, compress messages, and return unused space to the file system
     Vacuum,
 }
 
@@ -66,10 +66,12 @@ struct InfoJson {
     checkpoints: u64,
     bytes: u64,
     checkpoint_bytes: u64,
+    compressed_bytes: u64,
+    uncompressed_bytes: u64,
 }
 
-impl From<StoreInfo> for InfoJson {
-    fn from(info: StoreInfo) -> Self {
+impl InfoJson {
+    fn new(info: StoreInfo, size: CompressedSize) -> Self {
         Self {
             url: hfs_secrets::mask_addresses(&info.url).into_owned(),
             backend: info.backend,
@@ -79,6 +81,8 @@ impl From<StoreInfo> for InfoJson {
             checkpoints: info.checkpoints,
             bytes: info.bytes,
             checkpoint_bytes: info.checkpoint_bytes,
+            compressed_bytes: size.compressed_bytes,
+            uncompressed_bytes: size.uncompressed_bytes,
         }
     }
 }
@@ -126,10 +130,11 @@ where
 }
 
 fn info(context: &Context) -> Result<Outcome, CliError> {
-    let info = context.store()?.info()?;
+    let store = context.store()?;
+    let (info, size) = (store.info()?, store.compressed_size()?);
     let console = &context.console;
     if console.options.json {
-        console.print_json(&InfoJson::from(info))?;
+        console.print_json(&InfoJson::new(info, size))?;
         return Ok(Outcome::Done);
     }
     let rows = [
@@ -138,6 +143,14 @@ fn info(context: &Context) -> Result<Outcome, CliError> {
         ("sessions", info.sessions.to_string()),
         ("messages", info.messages.to_string()),
         ("checkpoints", format!("{} ({})", info.checkpoints, format_size(info.checkpoint_bytes))),
+        (
+            "compressed",
+            format!(
+                "{} of messages in {}",
+                format_size(size.uncompressed_bytes),
+                format_size(size.compressed_bytes)
+            ),
+        ),
         ("size", format_size(info.bytes)),
     ];
     let text: String = rows.iter().map(|(name, value)| format!("{name:16}{value}\n")).collect();
@@ -348,6 +361,7 @@ fn vacuum(context: &Context) -> Result<Outcome, CliError> {
     let store = context.store()?;
     let before = store.info()?.bytes;
     let purged = purge_expired_trash(context)?;
+    compress(store.as_ref(), context)?;
     with_spinner("vacuuming", context, || store.vacuum())?;
     let after = store.info()?.bytes;
     if console.options.json {
@@ -356,4 +370,15 @@ fn vacuum(context: &Context) -> Result<Outcome, CliError> {
         console.note(&format!("{} before, {} now", format_size(before), format_size(after)));
     }
     Ok(Outcome::Done)
+}
+
+fn compress(store: &dyn Store, context: &Context) -> Result<(), CliError> {
+    let bar = context.console.progress(1);
+    bar.set_message("compressing messages");
+    let result = store.compress(&mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(result?)
 }

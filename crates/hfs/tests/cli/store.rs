@@ -17,7 +17,9 @@ fn the_store_commands_report_their_documented_fields() {
             "messages",
             "checkpoints",
             "bytes",
-            "checkpoint_bytes"
+            "checkpoint_bytes",
+            "compressed_bytes",
+            "uncompressed_bytes"
         ]
     );
     assert_eq!((info["sessions"].as_u64(), info["messages"].as_u64()), (Some(1), Some(2)));

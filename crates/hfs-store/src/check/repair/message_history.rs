@@ -11,8 +11,8 @@ use crate::db::lookup;
 use crate::error::Result;
 use crate::sqlite::messages::{self, UnreadableDeltas};
 
-/// Text of the placeholder for a lost message.
-const LOST: &str = "(This message was damaged, and could not be recovered.)";
+/// Text in place of a lost one.
+pub(super) const LOST: &str = "(This message was damaged, and could not be recovered.)";
 /// Largest number of lost messages in one gap. A larger gap means that the row number after it is damaged.
 const MAX_GAP: u64 = 1_000_000;
 
@@ -275,7 +275,7 @@ fn insert_placeholder(conn: &Connection, branch: i64, seq: u64, now: Timestamp) 
 }
 
 /// The time of the message before or, if there is none, after a message of the same branch.
-fn neighbours_time(conn: &Connection, no: i64) -> Result<Option<i64>> {
+pub(super) fn neighbours_time(conn: &Connection, no: i64) -> Result<Option<i64>> {
     let branch = rows::branch_of(no);
     for (order, range) in [
         ("DESC", (message_no(branch, 0)?, no - 1)),

@@ -464,7 +464,7 @@ fn is_possible(table: &str, rowid: i64) -> bool {
     match table {
         "session" => rowid > 0,
         "branch" => (1..=i64::from(i32::MAX)).contains(&rowid),
-        "message" => (1..=i64::from(i32::MAX)).contains(&branch_of(rowid)) && seq_of(rowid) > 0,
+        "message" | "block" => (1..=i64::from(i32::MAX)).contains(&branch_of(rowid)) && seq_of(rowid) > 0,
         _ => true,
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use hfs_core::{ContentHash, Event, OperationKind, Part, RunSnapshot, SessionId};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::check::verify::Report;
 use crate::check::{ProblemKind, message_place};
+use crate::codec::block::Block;
 use crate::codec::rows::{self, STREAMING, branch_of, message_no, seq_of};
 use crate::codec::{body, checksum, compressed_json};
 use crate::db::locks::LivenessProbe;
@@ -169,7 +171,7 @@ pub(super) fn branches(conn: &Connection, report: &mut Report) -> Result<()> {
 
 pub(super) fn messages(conn: &Connection, report: &mut Report) -> Result<()> {
     let sql = format!(
-        "SELECT no, role, status, created_at, body, extra, {} FROM message ORDER BY no",
+        "SELECT no, role, status, created_at, body, extra, {}, block_index FROM whole_message ORDER BY no",
         checksum::message_matches()
     );
     // The branch of the previous row, and the seq that must follow.
@@ -190,6 +192,31 @@ pub(super) fn messages(conn: &Connection, report: &mut Report) -> Result<()> {
     })
 }
 
+/// Checks that each text in a block belongs to a message, so that no text outlives its message. The messages themselves are
+/// compared with their checksums.
+pub(super) fn blocks(conn: &Connection, report: &mut Report) -> Result<()> {
+    report.check_rows(conn, "blocks", "SELECT no, size, data FROM block", |conn, row, report| {
+        let no: i64 = row.get(0)?;
+        let block =
+            Block::decode(row.get_ref(2)?.as_blob().map_err(|error| Error::Corrupt(error.to_string()))?)?;
+        let place = format!("block number {no}");
+        if row.get::<_, usize>(1)? != block.size() {
+            let detail = format!("it has {} bytes of text, not as many as it states", block.size());
+            report.problem(ProblemKind::Content, &place, detail);
+        }
+        let messages: usize = conn
+            .prepare_cached(
+                "SELECT count(*) FROM message WHERE no >= ?1 AND no < ?1 + ?2 AND block_index = no - ?1",
+            )?
+            .query_row(params![no, block.len()], |row| row.get(0))?;
+        if messages != block.len() {
+            let detail = format!("it has the texts of {} messages, but {messages} refer to it", block.len());
+            report.problem(ProblemKind::Reference, &place, detail);
+        }
+        Ok(())
+    })
+}
+
 fn first_seq(conn: &Connection, branch: i64) -> Result<Option<u64>> {
     let forked_at: Option<u64> = conn
         .prepare_cached("SELECT forked_at FROM branch WHERE no = ?1")?
@@ -200,6 +227,10 @@ fn first_seq(conn: &Connection, branch: i64) -> Result<Option<u64>> {
 
 fn message(conn: &Connection, row: &Row<'_>, place: &str, report: &mut Report) -> Result<()> {
     let no: i64 = row.get(0)?;
+    if let (ValueRef::Null, Some(index)) = (row.get_ref(4)?, row.get::<_, Option<i64>>(7)?) {
+        let block = no.saturating_sub(index);
+        return Err(Error::Corrupt(format!("its texts cannot be read from block number {block}")));
+    }
     if !row.get::<_, bool>(6)? {
         report.problem(ProblemKind::Content, place, "it does not match its checksum");
     }

@@ -1,10 +1,6 @@
--- The text index. Its columns are prepared by hfs (see hfs-retrieval): tokens separated by spaces, in lower case and
--- without diacritics. The tokenizer only splits them again; to it, every byte of a character outside of ASCII is a
--- letter. The separator between identifiers is a token, so that no phrase extends across it.
-CREATE VIEW indexed_text (no, words, stems, parts) AS
-    SELECT message.no, hfs_words(message.body), hfs_stems(message.body), hfs_parts(message.body)
-    FROM message JOIN branch ON branch.no = message.no >> 32
-    WHERE message.no & 0xffffffff <= branch.indexed;
+-- The text index. hfs prepares its columns (see hfs-retrieval): tokens separated by spaces, in lower case and without
+-- diacritics. The tokenizer only splits them again; to it, every byte of a character outside of ASCII is a letter. The
+-- separator between identifiers is a token, so that no phrase extends across it.
 CREATE VIRTUAL TABLE message_text USING fts5 (
     words, stems, parts, content = 'indexed_text', content_rowid = 'no', tokenize = "ascii tokenchars '|'"
 );
