@@ -322,14 +322,15 @@ fn unpack(conn: &Connection, no: i64) -> Result<()> {
     Ok(())
 }
 
-/// Moves the texts of a message in a block back to its row. Returns false if there is no such row.
+/// Moves the texts of a message in a block back to its row. Returns false if there is no such row, or if it has texts of its own.
 pub(crate) fn restore_texts(conn: &Connection, no: i64, index: usize, block: &Block) -> Result<bool> {
     let Texts { body, extra } = block.texts(index)?;
+    // Only a message in a block has an empty body. `block_index` may be damaged.
     let changed = conn
         .prepare_cached(
-            "UPDATE message SET body = ?3, extra = ?4, block_index = NULL WHERE no = ?1 AND block_index = ?2",
+            "UPDATE message SET body = ?2, extra = ?3, block_index = NULL WHERE no = ?1 AND body = ''",
         )?
-        .execute(params![no, index, body, extra])?;
+        .execute(params![no, body, extra])?;
     Ok(changed > 0)
 }
 

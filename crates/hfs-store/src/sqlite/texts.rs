@@ -34,7 +34,7 @@ impl<'c> TextReader<'c> {
     /// A reader for a long history that is read from its beginning, up to the message number `last`. Blocks are decompressed
     /// on a second thread, while the caller decodes messages.
     ///
-    /// On one thread, reading a session of 5,000 messages whole takes 1.8 times as long as a scan of uncompressed rows, because
+    /// On one thread, the time to read a session of 5,000 messages whole would be nearly twice that of a scan of plain rows, because
     /// zstd decompresses about 1 GB per second (`cargo xtask bench read`).
     pub(crate) fn ahead(conn: &'c Connection, last: i64) -> Self {
         Self { ahead: ReadAhead::new(last), ..Self::new(conn) }

@@ -396,6 +396,9 @@ fn the_text_of_a_lost_row_is_recovered_from_its_block() {
     let (_home, path, blocks) = with_blocks();
     let conn = Connection::open(&path).unwrap();
     conn.execute("DELETE FROM message WHERE no IN (?1 + 3, ?1 + 4)", [blocks[1]]).unwrap();
+    // Rows that do not know their place in the block any more.
+    conn.execute("UPDATE message SET block_index = NULL WHERE no = ?1 + 6", [blocks[1]]).unwrap();
+    conn.execute("UPDATE message SET block_index = 99 WHERE no = ?1 + 7", [blocks[1]]).unwrap();
     drop(conn);
     let store = open(&path);
     let kinds: Vec<String> =
