@@ -350,7 +350,8 @@ fn intact_lines(store: &dyn Store) -> Vec<u64> {
 fn a_damaged_block_costs_its_own_messages_alone() {
     // A flipped bit, a frame that declares gigabytes, one that is cut, no frame, and none of these: a missing block.
     let huge = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &900_000_000_u64.to_le_bytes(), &[0; 40]].concat();
-    let damages: [&dyn Fn(&[u8]) -> Vec<u8>; 4] = [
+    type Damage<'d> = &'d dyn Fn(&[u8]) -> Vec<u8>;
+    let damages: [Damage<'_>; 4] = [
         &|data| data.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == data.len() / 2)).collect(),
         &|_| huge.clone(),
         &|data| data[..data.len() / 2].to_vec(),
@@ -369,7 +370,8 @@ fn a_damaged_block_costs_its_own_messages_alone() {
             None => drop(conn.execute("DELETE FROM block WHERE no = ?1", [blocks[1]]).unwrap()),
         }
         drop(conn);
-        let seqs = (blocks[1] & 0xffff_ffff) as u64..(blocks[2] & 0xffff_ffff) as u64;
+        let seq_of = |no: i64| (no & 0xffff_ffff).cast_unsigned();
+        let seqs = seq_of(blocks[1])..seq_of(blocks[2]);
         let store = open(&path);
         let branch =
             all_sessions(&store).unwrap().into_iter().find(|session| session.name == "first").unwrap();
