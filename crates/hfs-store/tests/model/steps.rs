@@ -312,7 +312,7 @@ impl StorePair {
         let number = self.messages.len();
         let words: Vec<&str> = (0..3).map(|shift| WORDS[(number >> shift) % WORDS.len()]).collect();
         // Some are long enough for a block of their own after a vacuum or an import.
-        let rest = if number % 5 == 0 { "and a longer text ".repeat(30) } else { String::new() };
+        let rest = if number.is_multiple_of(5) { "and a longer text ".repeat(30) } else { String::new() };
         self.make.user(&format!("{} {number} {rest}", words.join(" ")))
     }
 
