@@ -9,7 +9,7 @@ use std::time::Duration;
 use hfs_core::{
     AttachmentStore, BranchId, BranchStore, ImportStore, Maintenance, Message, MessageDraft, MessageId,
     MessageRange, MessageStore, OperationKind, Part, Position, ReplyDelta, Role, SearchIndex, SearchQuery,
-    SessionStore, Source, Store, Timestamp,
+    SessionId, SessionStore, Source, Store, Timestamp,
 };
 use hfs_store::{SqliteOptions, SqliteStore};
 use proptest::prelude::*;
@@ -325,6 +325,7 @@ fn downgrade(path: &Path) {
     conn.execute_batch(
         "DROP VIEW indexed_text; DROP VIEW whole_message; DROP TABLE block;
         ALTER TABLE message DROP COLUMN block_index;
+        ALTER TABLE branch RENAME COLUMN indexed_seq TO indexed;
         CREATE VIEW indexed_text (no, words, stems, parts) AS
             SELECT message.no, hfs_words(message.body), hfs_stems(message.body), hfs_parts(message.body)
             FROM message JOIN branch ON branch.no = message.no >> 32
@@ -366,7 +367,7 @@ fn an_older_store_is_converted_by_a_vacuum() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append(Vec<usize>),
+    Append(prop::sample::Index, Vec<usize>),
     Import(Vec<usize>),
     Replace(prop::sample::Index, usize),
     Vacuum,
@@ -379,54 +380,99 @@ fn step() -> impl Strategy<Value = Step> {
         let size = prop_oneof![6 => 0..300_usize, 3 => 300..6000_usize, 1 => 20_000..90_000_usize];
         prop::collection::vec(size, 1..40)
     };
+    let which = any::<prop::sample::Index>;
     prop_oneof![
-        4 => sizes().prop_map(Step::Append),
-        1 => sizes().prop_map(Step::Import),
-        2 => (any::<prop::sample::Index>(), 0..3000_usize).prop_map(|(which, size)| Step::Replace(which, size)),
+        4 => (which(), sizes()).prop_map(|(which, sizes)| Step::Append(which, sizes)),
+        2 => sizes().prop_map(Step::Import),
+        2 => (which(), 0..3000_usize).prop_map(|(which, size)| Step::Replace(which, size)),
         3 => Just(Step::Vacuum),
         1 => Just(Step::Restart),
-        1 => any::<prop::sample::Index>().prop_map(Step::Purge),
+        1 => which().prop_map(Step::Purge),
     ]
+}
+
+/// A session and what it should contain.
+struct Expected {
+    session: SessionId,
+    branch: BranchId,
+    messages: Vec<MessageDraft>,
+    /// The beginnings of all texts that it has ever had.
+    beginnings: Vec<String>,
+}
+
+impl Expected {
+    fn new(session: SessionId, branch: BranchId) -> Self {
+        Self { session, branch, messages: Vec::new(), beginnings: Vec::new() }
+    }
+
+    /// A message that the session gets, with a text that no other message has.
+    fn next(&mut self, make: &Drafts, number: &mut usize, bytes: usize) -> MessageDraft {
+        *number += 1;
+        self.beginnings.push(format!("message{number} "));
+        imported(make, *number, bytes)
+    }
+}
+
+/// What is in the files of the store of these texts, by their beginnings, and of these blocks, except for what others contain too.
+fn left_in_files(home: &TempDir, beginnings: &[String], purged: &[Vec<u8>], others: &[Vec<u8>]) -> Vec<String> {
+    let contains = |bytes: &[u8], part: &[u8]| memchr::memmem::find(bytes, part).is_some();
+    let files = ["hfs.db", "hfs.db-wal"].map(|name| fs::read(home.path().join(name)).unwrap_or_default());
+    let is_left = |part: &[u8]| files.iter().any(|file| contains(file, part));
+    let parts = purged.iter().flat_map(|block| block.chunks_exact(128)).map(|chunk| &chunk[..32]);
+    let parts = parts.filter(|part| is_left(part) && !others.iter().any(|block| contains(block, part)));
+    let texts = beginnings.iter().filter(|text| is_left(text.as_bytes()));
+    texts.cloned().chain(parts.map(|part| format!("{part:x?}"))).collect()
+}
+
+fn blocks_of(home: &TempDir, branch: BranchId) -> Vec<Vec<u8>> {
+    let conn = Connection::open(home.path().join("hfs.db")).unwrap();
+    let mut select = conn
+        .prepare("SELECT data FROM block JOIN branch ON branch.no = block.no >> 32 WHERE branch.id = ?1")
+        .unwrap();
+    let rows = select.query_map([branch.as_uuid().as_bytes()], |row| row.get(0)).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn messages_never_change_by_compression(steps in prop::collection::vec(step(), 1..14)) {
+    fn messages_never_change_by_compression_and_nothing_is_left_of_purged_ones(
+        steps in prop::collection::vec(step(), 1..20),
+    ) {
         let (home, mut store) = new_store();
         let make = Drafts::new(1);
         let mut number = 0;
-        let mut next = |size: &usize| {
-            number += 1;
-            imported(&make, number, *size)
-        };
         let session = store.create_session(&make.session("appended")).unwrap();
-        let appended = (session.id, session.current_branch);
-        let mut expected = vec![(appended, Vec::new())];
+        let mut expected = vec![Expected::new(session.id, session.current_branch)];
         for step in &steps {
             match step {
-                Step::Append(sizes) => {
-                    let drafts: Vec<MessageDraft> = sizes.iter().map(&mut next).collect();
-                    let head = expected[0].1.len() as u64;
-                    append(&store, at(appended.1, head), &drafts);
-                    expected[0].1.extend(drafts);
+                Step::Append(which, sizes) => {
+                    let session = which.get_mut(&mut expected);
+                    let drafts: Vec<MessageDraft> =
+                        sizes.iter().map(|size| session.next(&make, &mut number, *size)).collect();
+                    append(&store, at(session.branch, session.messages.len() as u64), &drafts);
+                    session.messages.extend(drafts);
                 }
                 Step::Import(sizes) => {
                     let draft = make.session("imported");
-                    let drafts: Vec<MessageDraft> = sizes.iter().map(&mut next).collect();
+                    let mut session = Expected::new(draft.id, draft.main_branch);
                     let mut import = store.import_session(&draft).unwrap();
-                    drafts.iter().for_each(|message| import.message(0, message).unwrap());
+                    for size in sizes {
+                        let message = session.next(&make, &mut number, *size);
+                        import.message(0, &message).unwrap();
+                        session.messages.push(message);
+                    }
                     import.finish("imported", 0, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).unwrap();
-                    expected.push(((draft.id, draft.main_branch), drafts));
+                    expected.push(session);
                 }
                 Step::Replace(which, size) => {
-                    let place = which.index(expected.len());
-                    let messages = &mut expected[place].1;
-                    if !messages.is_empty() {
-                        let place = which.index(messages.len());
-                        messages[place] = MessageDraft { id: messages[place].id, ..next(size) };
-                        store.update_imported_messages(&messages[place..=place]).unwrap();
+                    let session = which.get_mut(&mut expected);
+                    if !session.messages.is_empty() {
+                        let place = which.index(session.messages.len());
+                        let newer = session.next(&make, &mut number, *size);
+                        session.messages[place] = MessageDraft { id: session.messages[place].id, ..newer };
+                        store.update_imported_messages(&session.messages[place..=place]).unwrap();
                     }
                 }
                 Step::Vacuum => vacuum(&store),
@@ -436,15 +482,20 @@ proptest! {
                 }
                 Step::Purge(which) => {
                     if expected.len() > 1 {
-                        let ((session, _), _) = expected.remove(1 + which.index(expected.len() - 1));
-                        store.purge_session(session).unwrap();
+                        let purged = expected.remove(1 + which.index(expected.len() - 1));
+                        let blocks = blocks_of(&home, purged.branch);
+                        store.purge_session(purged.session).unwrap();
+                        let others: Vec<Vec<u8>> =
+                            expected.iter().flat_map(|session| blocks_of(&home, session.branch)).collect();
+                        let left = left_in_files(&home, &purged.beginnings, &blocks, &others);
+                        prop_assert!(left.is_empty(), "{left:?}");
                     }
                 }
             }
-            for ((_, branch), messages) in &expected {
+            for session in &expected {
                 let stored: Vec<MessageDraft> =
-                    all(&store, *branch).into_iter().map(|message| message.content).collect();
-                prop_assert!(stored == *messages, "after {step:?}");
+                    all(&store, session.branch).into_iter().map(|message| message.content).collect();
+                prop_assert!(stored == session.messages, "after {step:?}");
             }
         }
         prop_assert_eq!(store.verify().unwrap().problems, vec![]);

@@ -138,6 +138,7 @@ fn downgrade(path: &Path) {
     conn.execute_batch(
         "DROP TABLE message_text; DROP VIEW indexed_text; DROP VIEW whole_message; DROP TABLE block;
         ALTER TABLE message DROP COLUMN block_index;
+        ALTER TABLE branch RENAME COLUMN indexed_seq TO indexed;
         CREATE VIEW indexed_text (no, text) AS SELECT no, hfs_text(body) FROM message;
         CREATE VIRTUAL TABLE message_text USING fts5 (
             text, content = 'indexed_text', content_rowid = 'no', tokenize = 'unicode61 remove_diacritics 2'

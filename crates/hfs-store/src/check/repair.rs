@@ -38,7 +38,7 @@ pub(crate) fn repair_rows(conn: &Connection, now: Timestamp, log: &mut RepairLog
         message_history::repair(conn, now, log)?;
         update_derived_data(conn, now, log)?;
         // A branch's own messages start after `forked_at`, so this means that none of them is indexed.
-        conn.execute("UPDATE branch SET indexed = forked_at", [])?;
+        conn.execute("UPDATE branch SET indexed_seq = forked_at", [])?;
         Ok(conn.execute_batch("COMMIT")?)
     });
     if !conn.is_autocommit() {

@@ -205,7 +205,7 @@ fn references(conn: &Connection, report: &mut Report) -> Result<()> {
 /// Checks that the text index has an entry for each message up to `branch.indexed`, and no others.
 fn indexed_messages(conn: &Connection, report: &mut Report) -> Result<()> {
     let expected = "SELECT message.no FROM message JOIN branch ON branch.no = message.no >> 32
-        WHERE message.no & 0xffffffff <= branch.indexed";
+        WHERE message.no & 0xffffffff <= branch.indexed_seq";
     let found = "SELECT id FROM message_text_docsize";
     let missing = format!("{expected} EXCEPT {found}");
     report.expect_no_rows(conn, ProblemKind::Index, &missing, [], |row| {

@@ -4,7 +4,7 @@
 //! the lengths of these texts (eight bytes for each message), then the number of messages (four bytes). The lengths are at
 //! the end, so that the texts stay where zstd has written them.
 //!
-//! Decision 65 compares blocks with one frame for each message.
+//! Decision 67 compares blocks with one frame for each message.
 
 use crate::codec::compression::{compress, content_size, decompress};
 use crate::error::{Error, Result};

@@ -294,7 +294,7 @@ pub(crate) fn delete_rows(store: &SqliteStore, session: Hidden, by: DeletedBy) -
 /// Deletes a batch of a session's messages. Returns false if the session has no messages left.
 fn delete_messages(conn: &Connection, session: i64) -> Result<bool> {
     let branches = conn
-        .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
+        .prepare_cached("SELECT no, indexed_seq FROM branch WHERE session = ?1")?
         .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
     for (branch, indexed) in branches {

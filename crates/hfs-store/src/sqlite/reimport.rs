@@ -13,6 +13,7 @@ use crate::db::lookup;
 use crate::error::{Error, Result, conflict, invalid};
 use crate::sqlite::messages::{message_by_no, replace_row};
 use crate::sqlite::operations::{self, Change};
+use crate::sqlite::texts::TextReader;
 use crate::sqlite::{SqliteStore, branches, session_stats, text_index};
 
 impl ImportStore for SqliteStore {
@@ -97,7 +98,7 @@ fn supplement_message(
     let status: i64 =
         conn.prepare_cached("SELECT status FROM message WHERE no = ?1")?.query_row([no], |row| row.get(0))?;
     let branch = lookup::branch_by_no(conn, branch_of(no))?;
-    let stored = message_by_no(conn, probe, branch.id, no)?.content;
+    let stored = message_by_no(conn, probe, &mut TextReader::new(conn), branch.id, no)?.content;
     if status == STREAMING || !stored.is_supplemented_by(message) {
         return Err(invalid(format!("message {} would be changed", message.id)));
     }
@@ -107,7 +108,7 @@ fn supplement_message(
 /// Replaces the row of a message, and its text in the index.
 fn replace_message(conn: &Connection, no: i64, id: MessageId, row: &MessageRow) -> Result<()> {
     let indexed: u64 = conn
-        .prepare_cached("SELECT indexed FROM branch WHERE no = ?1")?
+        .prepare_cached("SELECT indexed_seq FROM branch WHERE no = ?1")?
         .query_row([branch_of(no)], |row| row.get(0))?;
     // The index has to be changed together with the row: FTS5 reads the old text from the row to remove it.
     let is_indexed = seq_of(no) <= indexed;

@@ -168,7 +168,7 @@ impl NewBranch<'_> {
     pub(crate) fn insert(&self, conn: &Connection, state: Option<i64>) -> Result<i64> {
         // No message is stored on the branch itself, so all messages up to the fork count as indexed.
         conn.prepare_cached(
-            "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed, state)
+            "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed_seq, state)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?5, ?7)",
         )?
         .execute(params![

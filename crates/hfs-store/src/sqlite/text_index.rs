@@ -148,7 +148,7 @@ fn count_missing(conn: &Connection) -> Result<u64> {
         .prepare_cached(
             "SELECT coalesce(sum(max(0, (SELECT message.no & 0xffffffff FROM message
                     WHERE message.no BETWEEN branch.no << 32 AND branch.no << 32 | 0xffffffff
-                    ORDER BY message.no DESC LIMIT 1) - branch.indexed)), 0)
+                    ORDER BY message.no DESC LIMIT 1) - branch.indexed_seq)), 0)
                 FROM activity CROSS JOIN branch ON branch.session = activity.session
                 WHERE activity.waiting = 1",
         )?
@@ -191,7 +191,7 @@ impl BatchBudget {
 /// Indexes a batch of a session's missing messages and returns their number. Unmarks the session if none is left.
 fn index_session(conn: &Connection, session: i64) -> Result<u64> {
     let branches = conn
-        .prepare_cached("SELECT no, indexed FROM branch WHERE session = ?1")?
+        .prepare_cached("SELECT no, indexed_seq FROM branch WHERE session = ?1")?
         .query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(i64, u64)>>>()?;
     let mut budget = BatchBudget { messages: BATCH_MESSAGES, bytes: BATCH_BYTES };
@@ -208,7 +208,7 @@ fn index_session(conn: &Connection, session: i64) -> Result<u64> {
         };
         if indexed < end {
             let reached = index_range(conn, branch, (indexed + 1, end), &mut budget)?;
-            conn.prepare_cached("UPDATE branch SET indexed = ?2 WHERE no = ?1")?
+            conn.prepare_cached("UPDATE branch SET indexed_seq = ?2 WHERE no = ?1")?
                 .execute(params![branch, reached])?;
             if reached < end {
                 return Ok(count(&budget));

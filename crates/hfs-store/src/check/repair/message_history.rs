@@ -63,7 +63,7 @@ fn recreate_branches(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> 
             .exists(params![session, MAIN_BRANCH])?;
         let name = if is_taken { format!("recovered-{branch}") } else { MAIN_BRANCH.to_owned() };
         conn.execute(
-            "INSERT INTO branch (no, id, session, name, parent, forked_at, created_at, retired, indexed)
+            "INSERT INTO branch (no, id, session, name, parent, forked_at, created_at, retired, indexed_seq)
                 VALUES (?1, ?2, ?3, ?4, NULL, 0, ?5, 0, 0)",
             params![branch, BranchId::generate().as_uuid().as_bytes(), session, name, now.as_micros()],
         )?;
@@ -158,7 +158,7 @@ fn add_main_branches(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> 
     )?;
     for session in without_branches {
         conn.execute(
-            "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed)
+            "INSERT INTO branch (id, session, name, parent, forked_at, created_at, retired, indexed_seq)
                 VALUES (?1, ?2, ?3, NULL, 0, ?4, 0, 0)",
             params![BranchId::generate().as_uuid().as_bytes(), session, MAIN_BRANCH, now.as_micros()],
         )?;
@@ -189,7 +189,7 @@ fn correct_forks(conn: &Connection, now: Timestamp, log: &mut RepairLog) -> Resu
         if parent.is_none() && forked_at > 0 {
             // The messages before the fork are lost. `fill_gaps` inserts placeholders for them, so the branch's own
             // messages keep their seqs. If the branch has none, a placeholder at the fork marks the end of the gap.
-            conn.execute("UPDATE branch SET forked_at = 0, indexed = 0 WHERE no = ?1", [branch])?;
+            conn.execute("UPDATE branch SET forked_at = 0, indexed_seq = 0 WHERE no = ?1", [branch])?;
             if first.is_none() && possible > 0 {
                 insert_placeholder(conn, branch, possible, now)?;
             }

@@ -117,7 +117,7 @@ pub(super) fn list_positions(conn: &Connection, report: &mut Report) -> Result<(
             WHERE activity.waiting = 0 AND session.state <> 2 AND EXISTS (
                 SELECT 1 FROM branch WHERE branch.session = session.no AND EXISTS (
                     SELECT 1 FROM message WHERE message.status <> 1
-                    AND message.no BETWEEN (branch.no << 32 | branch.indexed) + 1
+                    AND message.no BETWEEN (branch.no << 32 | branch.indexed_seq) + 1
                     AND (branch.no << 32 | 0xffffffff)))",
         [],
         |row| Ok((session_place(row)?, "some of its messages would never be indexed".into())),
@@ -125,7 +125,8 @@ pub(super) fn list_positions(conn: &Connection, report: &mut Report) -> Result<(
 }
 
 pub(super) fn branches(conn: &Connection, report: &mut Report) -> Result<()> {
-    let sql = "SELECT branch.no, branch.name, branch.session, branch.forked_at, branch.indexed, parent.no,
+    let sql =
+        "SELECT branch.no, branch.name, branch.session, branch.forked_at, branch.indexed_seq, parent.no,
         parent.session, parent.forked_at, branch.parent, branch.created_at FROM branch
         LEFT JOIN branch AS parent ON parent.no = branch.parent";
     report.check_rows(conn, "branches", sql, |conn, row, report| {

@@ -23,8 +23,11 @@ CREATE VIEW whole_message AS
             ELSE hfs_block_extra(block.data, message.block_index) END AS extra
     FROM message LEFT JOIN block ON block.no = message.no - message.block_index;
 DROP VIEW indexed_text;
+-- Processes of earlier versions that still run would take the texts in blocks for empty ones. They read this column before they index,
+-- replace or delete messages, and fail under its new name, before they have changed anything.
+ALTER TABLE branch RENAME COLUMN indexed TO indexed_seq;
 CREATE VIEW indexed_text (no, words, stems, parts) AS
     SELECT whole_message.no, hfs_words(whole_message.body), hfs_stems(whole_message.body),
         hfs_parts(whole_message.body)
     FROM whole_message JOIN branch ON branch.no = whole_message.no >> 32
-    WHERE whole_message.no & 0xffffffff <= branch.indexed;
+    WHERE whole_message.no & 0xffffffff <= branch.indexed_seq;
