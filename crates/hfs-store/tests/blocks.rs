@@ -414,7 +414,12 @@ impl Expected {
 }
 
 /// What is in the files of the store of these texts, by their beginnings, and of these blocks, except for what others contain too.
-fn left_in_files(home: &TempDir, beginnings: &[String], purged: &[Vec<u8>], others: &[Vec<u8>]) -> Vec<String> {
+fn left_in_files(
+    home: &TempDir,
+    beginnings: &[String],
+    purged: &[Vec<u8>],
+    others: &[Vec<u8>],
+) -> Vec<String> {
     let contains = |bytes: &[u8], part: &[u8]| memchr::memmem::find(bytes, part).is_some();
     let files = ["hfs.db", "hfs.db-wal"].map(|name| fs::read(home.path().join(name)).unwrap_or_default());
     let is_left = |part: &[u8]| files.iter().any(|file| contains(file, part));

@@ -107,7 +107,8 @@ pub(crate) fn load(conn: &Connection, no: i64) -> Result<Block> {
 /// Decompresses the blocks that will be needed next, on another thread.
 ///
 /// The reader takes them in order. If the thread has not begun with the block that the reader needs, the reader decompresses it
-/// itself, so that it is never slower than without the thread.
+/// itself, and while it would wait for the thread, it decompresses the next ones, so that it is hardly slower than without the thread
+/// when other programs need the processor.
 struct ReadAhead {
     queue: Arc<Queue>,
     /// Number of the newest block that was queued.
@@ -188,6 +189,14 @@ impl Drop for ReadAhead {
     }
 }
 
+impl QueueState {
+    /// Adds a block in its order: the reader and the thread may finish theirs in any order.
+    fn add_done(&mut self, no: i64, block: Result<Block>) {
+        let place = self.done.partition_point(|(done, _)| *done < no);
+        self.done.insert(place, (no, block));
+    }
+}
+
 /// What a reader gets from the queue.
 enum Taken {
     Block(Result<Block>),
@@ -208,6 +217,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Returns a block. While the thread decompresses it, decompresses others instead of waiting.
     fn take(&self, no: i64) -> Taken {
         let mut state = lock_unpoisoned(&self.state);
         loop {
@@ -223,7 +233,16 @@ impl Queue {
             if state.in_progress != Some(no) {
                 return Taken::Nothing;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match state.waiting.pop_front() {
+                Some((next, data)) => {
+                    drop(state);
+                    let block = Block::decode(&data);
+                    let mut state = lock_unpoisoned(&self.state);
+                    state.add_done(next, block);
+                    state
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
@@ -264,7 +283,9 @@ impl Drop for Progress<'_> {
     fn drop(&mut self) {
         let mut state = lock_unpoisoned(&self.queue.state);
         state.in_progress = None;
-        state.done.extend(self.block.take().map(|block| (self.no, block)));
+        if let Some(block) = self.block.take() {
+            state.add_done(self.no, block);
+        }
         drop(state);
         self.queue.changed.notify_all();
     }

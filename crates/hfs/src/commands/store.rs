@@ -71,7 +71,7 @@ struct InfoJson {
 }
 
 impl InfoJson {
-    fn new(info: StoreInfo, size: CompressedSize) -> Self {
+    fn new(info: &StoreInfo, size: CompressedSize) -> Self {
         Self {
             url: hfs_secrets::mask_addresses(&info.url).into_owned(),
             backend: info.backend,
@@ -134,7 +134,7 @@ fn info(context: &Context) -> Result<Outcome, CliError> {
     let (info, size) = (store.info()?, store.compressed_size()?);
     let console = &context.console;
     if console.options.json {
-        console.print_json(&InfoJson::new(info, size))?;
+        console.print_json(&InfoJson::new(&info, size))?;
         return Ok(Outcome::Done);
     }
     let rows = [
