@@ -1,6 +1,7 @@
 //! The input of an import: a file, a folder or a stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -223,6 +224,12 @@ impl Source {
     /// file, and does not depend on the version of the readers.
     #[must_use]
     pub fn metadata_hash(&self) -> u64 {
+        self.metadata_hash_with(&mut Subfolders::default())
+    }
+
+    /// Like [`metadata_hash`](Self::metadata_hash), for many sources of the same folders.
+    #[must_use]
+    pub fn metadata_hash_with(&self, subfolders: &mut Subfolders) -> u64 {
         let mut hasher = blake3::Hasher::new();
         let Some(path) = self.path() else { return short_hash(&hasher) };
         // A link that the user named is read, so the file that it leads to counts.
@@ -235,7 +242,9 @@ impl Source {
         }
         let is_folder = metadata.is_ok_and(|metadata| metadata.is_dir());
         for file in self.other_files(path, is_folder) {
-            if let Ok(metadata) = std::fs::symlink_metadata(&file) {
+            if subfolders.may_contain(&file)
+                && let Ok(metadata) = std::fs::symlink_metadata(&file)
+            {
                 hash_metadata(&mut hasher, &file, &metadata);
             }
         }
@@ -454,6 +463,64 @@ fn files_next_to(path: &Path) -> Vec<PathBuf> {
     };
     files.extend(crate::readers::files_beside(path));
     files
+}
+
+/// Which folders are in the folders of transcripts.
+///
+/// Most transcripts have no folder beside them, where their tool may have put files. For many transcripts, listing their common folder
+/// once takes less time than to ask for a file in each of these folders.
+#[derive(Debug, Default)]
+pub struct Subfolders {
+    /// By the folder that contains them.
+    known: HashMap<PathBuf, KnownFolder>,
+}
+
+#[derive(Debug)]
+enum KnownFolder {
+    /// Number of files that were looked for in its folders.
+    Counted(usize),
+    /// Its folders, and what may be one; `None` if it cannot be listed.
+    Listed(Option<HashSet<OsString>>),
+}
+
+impl Subfolders {
+    /// Number of files that are looked for without a listing, which takes about four requests to the system.
+    const UNLISTED: usize = 4;
+
+    /// Whether the folder of this file may exist. It is listed with the other folders beside it when several files are looked for.
+    fn may_contain(&mut self, file: &Path) -> bool {
+        let Some(folder) = file.parent() else { return true };
+        let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return true };
+        let known = match self.known.get_mut(parent) {
+            Some(known) => known,
+            None => self.known.entry(parent.to_owned()).or_insert(KnownFolder::Counted(0)),
+        };
+        match known {
+            KnownFolder::Counted(files) if *files < Self::UNLISTED => {
+                *files += 1;
+                true
+            }
+            KnownFolder::Counted(_) => {
+                let folders = folders_in(parent).ok();
+                let may_exist = folders.as_ref().is_none_or(|folders| folders.contains(name));
+                *known = KnownFolder::Listed(folders);
+                may_exist
+            }
+            KnownFolder::Listed(folders) => folders.as_ref().is_none_or(|folders| folders.contains(name)),
+        }
+    }
+}
+
+/// The names in a folder that are not those of files.
+fn folders_in(folder: &Path) -> io::Result<HashSet<OsString>> {
+    let mut folders = HashSet::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type().is_ok_and(|found| found.is_file()) {
+            folders.insert(entry.file_name());
+        }
+    }
+    Ok(folders)
 }
 
 /// Adds everything in a folder.
