@@ -6,7 +6,7 @@
 //!
 //! Decision 67 compares blocks with one frame for each message.
 
-use crate::codec::compression::{compress, content_size, decompress};
+use crate::codec::compression::{compress_texts, content_size, decompress};
 use crate::error::{Error, Result};
 
 /// Largest size of the texts in a block of several messages. Twice as large, the blocks of real transcripts take 5 % less
@@ -96,7 +96,7 @@ impl BlockBuilder {
         if content.len() > MAX_CONTENT {
             return Err(too_large());
         }
-        let data = compress(&content)
+        let data = compress_texts(&content)
             .map_err(|error| Error::Internal(format!("messages cannot be compressed: {error}")))?;
         let block = Block::decode(&data)?;
         if block.texts != texts || !block.lengths().eq(lengths) {
@@ -182,6 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::compression::compress;
 
     fn encode(messages: &[(String, Option<String>)]) -> EncodedBlock {
         let mut builder = BlockBuilder::default();
