@@ -8,12 +8,12 @@ use std::time::Duration;
 use hfs_core::{
     Appended, Attachment, AttachmentStore, Branch, BranchDraft, BranchId, BranchStore, CandidateQuery,
     Candidates, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, CheckpointStore, CompleteImport,
-    CompressedSize, ContentHash, Continuation, CopyStore, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance,
-    Message, MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId, OperationKind,
-    OperationRecord, OperationStore, Page, PageRequest, PluginStates, Position, Problem, Project, Purged,
-    PurgedSource, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery, SearchResults,
-    Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore, SessionSummary,
-    Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
+    CompressedSize, ContentHash, Continuation, CopyStore, ImportStore, ImportedSessionUpdate, ImportedSource,
+    Maintenance, Message, MessageDraft, MessageId, MessageRange, MessageStore, Operation, OperationId,
+    OperationKind, OperationRecord, OperationStore, Page, PageRequest, PluginStates, Position, Problem,
+    Project, Purged, PurgedSource, ReplyDelta, ReplyHandle, Run, RunId, RunStore, SearchIndex, SearchQuery,
+    SearchResults, Session, SessionDraft, SessionFilter, SessionId, SessionImport, SessionRef, SessionStore,
+    SessionSummary, Store, StoreError, StoreInfo, StoreResult, Timestamp, Verification, lock_unpoisoned,
 };
 
 /// A blocked call that creates a checkpoint fails after this time, so that a test cannot hang.

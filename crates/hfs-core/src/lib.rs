@@ -106,10 +106,11 @@ pub use snapshot::{
     Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,
 };
 pub use store::{
-    Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, CompressedSize, CopyStore, Cursor, ImportStore,
-    ImportedSessionUpdate, ImportedSource, Maintenance, MessageRange, MessageStore, OperationRecord,
-    OperationStore, Page, PageRequest, Problem, Purged, PurgedSource, ReplyHandle, RunStore, SearchIndex,
-    SessionImport, SessionRecord, SessionStore, Store, StoreError, StoreInfo, StoreResult, Verification,
+    Appended, AttachmentStore, BranchStore, CheckpointStore, CompleteImport, CompressedSize, CopyStore,
+    Cursor, ImportStore, ImportedSessionUpdate, ImportedSource, Maintenance, MessageRange, MessageStore,
+    OperationRecord, OperationStore, Page, PageRequest, Problem, Purged, PurgedSource, ReplyHandle, RunStore,
+    SearchIndex, SessionImport, SessionRecord, SessionStore, Store, StoreError, StoreInfo, StoreResult,
+    Verification,
 };
 pub use suggestion::{Suggestion, WaitStage};
 pub use sync::{Backoff, lock_unpoisoned};
