@@ -75,13 +75,17 @@ pub(crate) fn pack_all(store: &SqliteStore, progress: &mut dyn FnMut(u64, u64)) 
 
 /// Moves the texts of all messages of a branch to blocks.
 pub(crate) fn pack_branch(store: &SqliteStore, branch: i64) -> StoreResult<()> {
-    let range = message_no(branch, 0).and_then(|first| Ok((first, message_no(branch, u64::from(u32::MAX))?)));
-    let (first, last) = range.map_err(store.db.store_error(ACTION))?;
+    let (first, last) = numbers_of(branch).map_err(store.db.store_error(ACTION))?;
     let mut next = Some(first);
     while let Some(after) = next {
         (next, _) = store.db.write_with(OPTIONS, ACTION, move |conn| pack_some(conn, after, last))?;
     }
     Ok(())
+}
+
+/// The numbers that the messages of a branch may have.
+fn numbers_of(branch: i64) -> Result<(i64, i64)> {
+    Ok((message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?))
 }
 
 /// Makes some blocks of messages after the number `after`, up to `last`. Returns the number after which to continue, or `None` at
@@ -131,7 +135,7 @@ fn older_messages(conn: &Connection, branch: BranchId) -> Result<Option<(i64, i6
         Err(Error::Rejected(StoreError::NotFound { .. })) => return Ok(None),
         branch => branch?.no,
     };
-    let (first, end) = (message_no(branch, 0)?, message_no(branch, u64::from(u32::MAX))?);
+    let (first, end) = numbers_of(branch)?;
     let Some((newest, _)) = lookup::newest_own(conn, branch)? else { return Ok(None) };
     let last = newest.saturating_sub(NEWEST_MESSAGES.cast_signed());
     let block: Option<i64> = conn
