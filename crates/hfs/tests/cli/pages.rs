@@ -41,7 +41,7 @@ use testkit::model_server::{ModelServer, Protocol, well_formed_answer};
 use crate::agents::{AGENT_TEST, chunk};
 use crate::plugin_fixture::interpreters;
 
-/// Number of lines and blocks in all pages that are not run. Whoever adds one changes this number.
+/// Number of lines and blocks in all pages that are not run. It changes with each that is added.
 const NOT_RUN: usize = 12;
 
 /// Commands that are typed before those of a page.
