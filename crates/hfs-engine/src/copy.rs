@@ -162,8 +162,8 @@ fn copy_sessions(
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS.min(sessions.len())).map(|_| scope.spawn(work)).collect();
-        let results = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        results.map(|result| result.unwrap_or_else(|payload| panic::resume_unwind(payload))).collect()
+        let mut results = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        results.try_for_each(|result| result.unwrap_or_else(|payload| panic::resume_unwind(payload)))
     })
 }
 

@@ -399,7 +399,7 @@ fn sample_sessions_survive_a_copy_to_postgresql_and_back_byte_for_byte() {
         if entries(&folder).any(|path| is_left_out(&path)) {
             import = entries(&folder)
                 .filter(|path| !is_left_out(path))
-                .fold(import, |import, path| import.arg(path));
+                .fold(import, testkit::cli::Invocation::arg);
         } else {
             import = import.arg(folder);
         }

@@ -515,8 +515,8 @@ fn read_export_document(
         loop {
             let text = parser.value()?;
             conversation(Element::Text(&text), parser.consumed())?;
-            if parser.peek()?.is_none() {
-                return Ok(());
+            if parser.peek()? != Some(b'{') {
+                return Ok(parser.end()?);
             }
         }
     };

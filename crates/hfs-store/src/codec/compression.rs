@@ -3,7 +3,7 @@
 //! A state without a base is compressed to one zstd frame. A delta has one of two formats, distinguished by the first
 //! byte:
 //!
-//! - [`BINARY_DELTA`], followed by a zstd frame that contains a [binary delta](super::binary_delta). Used if the state
+//! - `BINARY_DELTA`, followed by a zstd frame that contains a [binary delta](super::binary_delta). Used if the state
 //!   and its base have more than 64 KB together.
 //! - A zstd frame with the base as its prefix (0x28 is the first byte of zstd's magic number). Used for shorter inputs,
 //!   where it is as fast and about a tenth smaller. Early versions of hfs also wrote it for longer inputs.

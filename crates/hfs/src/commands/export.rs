@@ -383,10 +383,11 @@ impl Export {
         let left_out = self.format.write(&source, page, transcript, control_text, out)?;
         let report = source.report();
         for warning in secret_warnings(&report, self.redaction) {
-            let of = self
-                .is_one_of_many
-                .then(|| format!("{}: ", self.session.short().shown()))
-                .unwrap_or_default();
+            let of = if self.is_one_of_many {
+                format!("{}: ", self.session.short().shown())
+            } else {
+                String::new()
+            };
             context.console.warn(&format!("{of}{}", sanitize::line(&warning)));
         }
         if let Some(note) = transcript_note(&left_out) {
