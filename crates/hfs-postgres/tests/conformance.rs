@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ struct Schema(String);
 
 impl StoreLocation for Schema {
     fn open(&self) -> Box<dyn Store> {
-        let server = common::server().unwrap();
-        Box::new(common::open(&server.url(), &self.0, Arc::new(SystemClock)))
+        let server = test_server::server().unwrap();
+        Box::new(test_server::open(&server.url(), &self.0, Arc::new(SystemClock)))
     }
 
     fn is_available(&self) -> bool {
-        common::server().is_some()
+        test_server::server().is_some()
     }
 }
 

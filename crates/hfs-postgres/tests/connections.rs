@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use hfs_postgres::{PostgresOptions, PostgresStore};
 use testkit::builders::{Drafts, at, attachment, state_of};
 use testkit::postgres::{Fault, GUARDED_ROLE, PASSWORD, PostgresServer, Proxy};
 
-use common::Admin;
+use test_server::Admin;
 
 fn texts(store: &PostgresStore, branch: BranchId) -> Vec<String> {
     let messages = store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap();
@@ -26,11 +27,11 @@ fn texts(store: &PostgresStore, branch: BranchId) -> Vec<String> {
 
 #[test]
 fn a_write_whose_commit_is_not_answered_is_stored_once() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let proxy = Proxy::start(server.port());
     let schema = PostgresServer::new_schema();
     let url = PostgresServer::url_at(proxy.port());
-    let store = common::open(&url, &schema, Arc::new(SystemClock));
+    let store = test_server::open(&url, &schema, Arc::new(SystemClock));
     let make = Drafts::new(1);
     let mut main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
     let mut expected = Vec::new();
@@ -64,18 +65,18 @@ fn make_session_id(store: &PostgresStore) -> hfs_core::SessionId {
 
 #[test]
 fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_or_doubled() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let schema = PostgresServer::new_schema();
     let admin = Admin::connect(server);
     let ended = Arc::new(AtomicBool::new(false));
     // On a busy machine, the migration of a new schema takes longer than the time between two rounds.
-    drop(common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    drop(test_server::open(&server.url(), &schema, Arc::new(SystemClock)));
     let branches: Vec<(BranchId, usize)> = thread::scope(|scope| {
         let writers: Vec<_> = (0..4_u64)
             .map(|writer| {
                 let schema = &schema;
                 scope.spawn(move || {
-                    let store = common::open(&server.url(), schema, Arc::new(SystemClock));
+                    let store = test_server::open(&server.url(), schema, Arc::new(SystemClock));
                     let make = Drafts::new(10 + writer);
                     let session = store.create_session(&make.session(&format!("{writer}"))).unwrap();
                     let mut main = at(session.current_branch, 0);
@@ -116,7 +117,7 @@ fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_o
         println!("{kills} rounds of terminated connections");
         results.into_iter().map(Result::unwrap).collect()
     });
-    let store = common::open(&server.url(), &schema, Arc::new(SystemClock));
+    let store = test_server::open(&server.url(), &schema, Arc::new(SystemClock));
     for (branch, count) in branches {
         let expected: Vec<String> =
             (0..count).flat_map(|n| [format!("question {n}"), format!("answer {n}")]).collect();
@@ -128,8 +129,8 @@ fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_o
 
 #[test]
 fn an_idle_connection_that_was_closed_costs_nothing() {
-    let Some(server) = common::server() else { return };
-    let store = common::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let Some(server) = test_server::server() else { return };
+    let store = test_server::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
     let make = Drafts::new(1);
     let main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
     Admin::connect(server).terminate_stores();
@@ -139,9 +140,9 @@ fn an_idle_connection_that_was_closed_costs_nothing() {
 
 #[test]
 fn a_reply_is_interrupted_when_the_presence_of_its_writer_has_expired() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let schema = PostgresServer::new_schema();
-    let [store, other] = [0, 1].map(|_| common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    let [store, other] = [0, 1].map(|_| test_server::open(&server.url(), &schema, Arc::new(SystemClock)));
     let make = Drafts::new(1);
     let main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
     let reply = store.begin_reply(main, &make.assistant("")).unwrap();
@@ -161,9 +162,9 @@ fn a_reply_is_interrupted_when_the_presence_of_its_writer_has_expired() {
 
 #[test]
 fn a_late_write_leaves_no_rows_of_a_session_that_is_purged() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let schema = PostgresServer::new_schema();
-    let store = common::open(&server.url(), &schema, Arc::new(SystemClock));
+    let store = test_server::open(&server.url(), &schema, Arc::new(SystemClock));
     let make = Drafts::new(1);
     for _ in 0..5 {
         let session = store.create_session(&make.session("s")).unwrap();
@@ -197,8 +198,8 @@ fn a_late_write_leaves_no_rows_of_a_session_that_is_purged() {
 
 #[test]
 fn what_two_sessions_share_is_removed_when_both_are_purged_at_the_same_time() {
-    let Some(server) = common::server() else { return };
-    let store = common::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let Some(server) = test_server::server() else { return };
+    let store = test_server::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
     let make = Drafts::new(1);
     let shared = attachment(b"picture");
     for _ in 0..20 {
@@ -232,7 +233,7 @@ fn failure(url: &str) -> (ErrorKind, String) {
 
 #[test]
 fn errors_say_what_to_do_and_contain_no_password() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let port = server.port();
     let admin = Admin::connect(server);
     admin.execute(&format!("CREATE ROLE {GUARDED_ROLE} LOGIN PASSWORD '{PASSWORD}'"));
@@ -263,9 +264,9 @@ fn errors_say_what_to_do_and_contain_no_password() {
 
 #[test]
 fn a_newer_schema_is_rejected_and_not_changed() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let schema = PostgresServer::new_schema();
-    drop(common::open(&server.url(), &schema, Arc::new(SystemClock)));
+    drop(test_server::open(&server.url(), &schema, Arc::new(SystemClock)));
     Admin::connect(server).execute(&format!("UPDATE {schema}.schema_version SET version = 999"));
     let options = PostgresOptions { schema, ..PostgresOptions::default() };
     let rejected = PostgresStore::open(&server.url(), &options);

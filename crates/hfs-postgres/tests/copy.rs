@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::sync::Arc;
 
@@ -14,10 +15,10 @@ use testkit::postgres::PostgresServer;
 
 #[test]
 fn a_copy_to_a_server_and_back_is_equal_in_everything() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let directory = tempfile::tempdir().unwrap();
     let open = |name: &str| SqliteStore::open(directory.path().join(name), SqliteOptions::default()).unwrap();
-    let between = common::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let between = test_server::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
     let (first, last) = (open("first.db"), open("last.db"));
     let _ = fill(&first, &Drafts::new(1));
     for (from, to) in [(&first as &dyn Store, &between as &dyn Store), (&between, &last)] {

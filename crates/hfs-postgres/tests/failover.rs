@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ fn write(
     exchanges: &AtomicUsize,
     ended: &AtomicBool,
 ) -> (BranchId, Vec<String>) {
-    let store = common::open(url, schema, Arc::new(SystemClock));
+    let store = test_server::open(url, schema, Arc::new(SystemClock));
     let make = Drafts::new(10 + writer);
     let mut here = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
     let mut texts = Vec::new();
@@ -52,7 +53,7 @@ fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue(
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let Some(mut primary) = PostgresServer::start_with(cache, &[]) else { return };
     let failovers = std::env::var("HFS_FAILOVERS").ok().and_then(|number| number.parse().ok());
-    let admin = common::Admin::connect(&primary);
+    let admin = test_server::Admin::connect(&primary);
     // A commit is acknowledged when the standby has it. Each standby copies the setting, so it holds after its promotion, too.
     admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
     let mut standby = primary.start_standby(None);
@@ -60,7 +61,7 @@ fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue(
     drop(admin);
     let url = format!("postgres://{ROLE}@127.0.0.1:{},127.0.0.1:{}/postgres", primary.port(), standby.port());
     let schema = PostgresServer::new_schema();
-    drop(common::open(&url, &schema, Arc::new(SystemClock)));
+    drop(test_server::open(&url, &schema, Arc::new(SystemClock)));
     let (ended, exchanges) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; 3]);
     let counts = || exchanges.each_ref().map(|count| count.load(Ordering::Relaxed));
     let mut stuck = None;
@@ -93,7 +94,7 @@ fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue(
         writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(stuck, None, "a writer has not continued after a failover");
-    let store = common::open(&url, &schema, Arc::new(SystemClock));
+    let store = test_server::open(&url, &schema, Arc::new(SystemClock));
     for (branch, texts) in results {
         let messages = store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap();
         let stored: Vec<String> = messages.iter().map(|message| message.content.text()).collect();

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
-mod common;
 #[path = "../../hfs-store/tests/model/steps.rs"]
 mod steps;
 #[path = "../../hfs-store/tests/model/store_pair.rs"]
 mod store_pair;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use store_pair::{OpenStore, StorePair};
 /// A new schema. The returned function opens it again and again.
 fn postgres(server: &'static PostgresServer) -> OpenStore {
     let schema = PostgresServer::new_schema();
-    Box::new(move || Box::new(common::open(&server.url(), &schema, Arc::new(TestClock::fixed()))))
+    Box::new(move || Box::new(test_server::open(&server.url(), &schema, Arc::new(TestClock::fixed()))))
 }
 
 proptest! {
@@ -29,7 +30,7 @@ proptest! {
 
     #[test]
     fn both_stores_behave_the_same(steps in vec(step(), 1..80)) {
-        if let Some(server) = common::server() {
+        if let Some(server) = test_server::server() {
             let mut pair = StorePair::new(postgres(server));
             for (number, step) in steps.iter().enumerate() {
                 pair.apply(step);

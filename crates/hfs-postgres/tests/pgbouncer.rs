@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,12 +68,12 @@ fn write(store: &PostgresStore, writer: u64, ended: &AtomicBool) -> Acknowledged
 
 #[test]
 fn nothing_is_lost_or_doubled_behind_pgbouncer_while_connections_are_terminated() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = test_server::server() else { return };
     let Some(bouncer) = PgBouncer::start(server) else { return };
     let schema = PostgresServer::new_schema();
-    let open = || common::open(&bouncer.url(), &schema, Arc::new(SystemClock));
+    let open = || test_server::open(&bouncer.url(), &schema, Arc::new(SystemClock));
     drop(open());
-    let admin = common::Admin::connect(server);
+    let admin = test_server::Admin::connect(server);
     let ended = AtomicBool::new(false);
     let results: Vec<Acknowledged> = thread::scope(|scope| {
         let writers: Vec<_> = (0..4)

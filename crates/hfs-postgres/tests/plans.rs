@@ -8,7 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
+#[path = "support/test_server.rs"]
+mod test_server;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ fn reads_since(server: &PostgresServer, from: usize) -> Reads {
 }
 
 /// Copies the only session of the schema, with new ids.
-fn multiply(admin: &common::Admin, schema: &str, sessions: u32) {
+fn multiply(admin: &test_server::Admin, schema: &str, sessions: u32) {
     let copies = |table: &str, ids: &str| {
         format!(
             "INSERT INTO {table} OVERRIDING SYSTEM VALUE
@@ -153,10 +154,10 @@ fn no_operation_on_a_session_reads_rows_of_other_sessions() {
     let sessions = std::env::var("HFS_PLAN_SESSIONS").ok().and_then(|number| number.parse().ok());
     let sessions = sessions.unwrap_or(SESSIONS);
     let schema = PostgresServer::new_schema();
-    let store = common::open(&server.url(), &schema, Arc::new(SystemClock));
+    let store = test_server::open(&server.url(), &schema, Arc::new(SystemClock));
     let make = Drafts::new(1);
     original(&store, &make);
-    let admin = common::Admin::connect(&server);
+    let admin = test_server::Admin::connect(&server);
     multiply(&admin, &schema, sessions);
 
     // A session in the middle, with a word of its own.

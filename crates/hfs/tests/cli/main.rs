@@ -27,7 +27,6 @@ mod plugin_authoring;
 #[allow(dead_code, reason = "shared with the tests of hfs-plugins, which use more of it")]
 mod plugin_fixture;
 mod plugins;
-#[cfg(unix)]
 mod postgres;
 mod processes;
 mod recall;
