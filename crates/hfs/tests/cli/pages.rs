@@ -484,7 +484,11 @@ fn recording(text: &str) -> String {
     for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let escaped = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let style = if line.starts_with("$ ") { " fill=\"#86efac\" font-weight=\"bold\"" } else { "" };
-        writeln!(svg, "<text x=\"12\" y=\"{}\"{style}>{escaped}</text>", index * LINE + 26).unwrap();
+        // Browsers leave out blanks at the beginning of a text.
+        let words = escaped.trim_start();
+        let blanks = u16::try_from(escaped.len() - words.len()).unwrap();
+        let x = f32::from(blanks).mul_add(COLUMN, 12.0);
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\"{style}>{words}</text>", index * LINE + 26).unwrap();
     }
     svg.push_str("</g>\n</svg>\n");
     svg
