@@ -258,12 +258,14 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-/// Starts an agent and asks what it can do. Not in the working directory: agents run what its project's files tell them to.
+/// Starts an agent and asks what it can do. Not in the working directory, because agents run what the files there tell them to, nor
+/// in a folder that other users can write to.
 async fn ask(program: AgentProgram, context: &Context) -> Found {
     let Ok(mut launch) = programs::launch(&program, context) else {
         return Found { program, is_installed: false, report: None, problem: None };
     };
-    launch.directory = std::env::temp_dir();
+    let _ = context.home.create();
+    launch.directory = context.home.root().to_owned();
     match hfs_acp::report(&launch).await {
         Ok(report) => Found { program, is_installed: true, report: Some(report), problem: None },
         Err(error) => {
