@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 mod agents;
+mod apt;
 mod bench;
 mod book;
 mod check;

