@@ -150,6 +150,7 @@ fn too_many_crates(lock: &str) -> Option<String> {
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-secrets", &[]),
     ("hfs-files", &[]),
+    ("hfs-crash", &[]),
     ("hfs-core", &["hfs-secrets"]),
     ("hfs-retrieval", &["hfs-core"]),
     ("hfs-store", &["hfs-core", "hfs-retrieval", "hfs-files"]),
@@ -161,7 +162,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hfs-acp", &["hfs-core", "hfs-files", "hfs-secrets"]),
     ("hfs-engine", &["hfs-core"]),
     ("hfs-mcp", &["hfs-core", "hfs-engine", "hfs-retrieval", "hfs-secrets"]),
-    ("hfs-tui", &["hfs-core", "hfs-engine", "hfs-files"]),
+    ("hfs-tui", &["hfs-core", "hfs-crash", "hfs-engine", "hfs-files"]),
 ];
 
 /// The crate that connects the others.

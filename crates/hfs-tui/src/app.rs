@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use ratatui::buffer::Buffer;
+use rustix::io::Errno;
+use signal_hook::consts::SIGHUP;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -73,6 +75,16 @@ pub enum TuiError {
     },
 }
 
+impl TuiError {
+    /// Whether the terminal was closed.
+    fn is_hangup(&self) -> bool {
+        match self {
+            Self::Terminal { source, .. } => source.raw_os_error() == Some(Errno::IO.raw_os_error()),
+            Self::NoTerminal { .. } | Self::DumbTerminal { .. } | Self::Background => false,
+        }
+    }
+}
+
 impl ErrorExt for TuiError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -97,6 +109,14 @@ impl ErrorExt for TuiError {
 /// # Errors
 /// See [`TuiError`].
 pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
+    match run_on_terminal(parts).await {
+        // It was closed before the first frame.
+        Err(error) if error.is_hangup() => Ok(Exit { signal: Some(SIGHUP), ..Exit::default() }),
+        result => result,
+    }
+}
+
+async fn run_on_terminal(parts: AppParts) -> Result<Exit, TuiError> {
     require_terminal(None)?;
     if !job_control::wait_for_foreground() {
         return Err(TuiError::Background);
@@ -147,8 +167,12 @@ pub async fn run(parts: AppParts) -> Result<Exit, TuiError> {
     }
     app.perform(effects).await?;
     // Fails if the terminal was closed. What was written is kept all the same.
-    let ended = app.run_event_loop().await;
-    let App { mut model, mut runner, terminal, mut receiver, exit_signal, .. } = app;
+    let mut ended = app.run_event_loop().await;
+    let App { mut model, mut runner, terminal, mut receiver, mut exit_signal, .. } = app;
+    if ended.as_ref().is_err_and(TuiError::is_hangup) {
+        exit_signal.get_or_insert(SIGHUP);
+        ended = Ok(());
+    }
     // Restores the terminal before the last reply is saved, so that the shell does not appear to hang.
     drop(terminal);
     // At once, because a system that shuts down does not wait for long. Only the end of the exchange shows whether a message
@@ -213,7 +237,11 @@ impl App {
         while !self.is_finished {
             match self.next_event().await {
                 AppEvent::Input(Some(Ok(event))) => self.handle_input(event).await?,
-                AppEvent::Input(Some(Err(_)) | None) => self.apply(Msg::Terminate).await?,
+                // The signal of a closed terminal may arrive later, or go to the shell alone.
+                AppEvent::Input(Some(Err(_)) | None) => {
+                    self.exit_signal.get_or_insert(SIGHUP);
+                    self.apply(Msg::Terminate).await?;
+                }
                 AppEvent::Message(Some(message)) => {
                     self.apply(message).await?;
                     for _ in 0..MESSAGE_BATCH {

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == SUPERVISE) {
         return hfs_acp::supervise(std::env::args_os().skip(2));
     }
+    hfs_crash::install();
     if completions::complete() {
         return ExitCode::SUCCESS;
     }

@@ -1,14 +1,15 @@
 //! A pseudo-terminal: a test types into it and reads the screen, which vt100 emulates.
 
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::num::NonZeroU16;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pty_process::Size;
 use pty_process::blocking::Pty;
+use rustix::event::{PollFd, PollFlags, poll};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use rustix::termios::{LocalModes, tcgetattr};
@@ -20,9 +21,17 @@ use super::process::command_line;
 pub struct Terminal {
     command: String,
     child: Child,
-    pty: Arc<Pty>,
+    /// `None` after it was closed.
+    pty: Option<Arc<Pty>>,
+    reader: Option<Reader>,
     shared: Arc<Shared>,
     timeout: Duration,
+}
+
+/// The thread that reads what the program writes. It ends when `stop` is dropped.
+struct Reader {
+    thread: JoinHandle<()>,
+    stop: PipeWriter,
 }
 
 /// Shared between the reading thread and the test.
@@ -110,23 +119,22 @@ impl Terminal {
             QueryResponder { pending: Vec::new(), background },
         );
         let display = Mutex::new(Display { parser, has_ended: false });
-        let terminal = Self {
-            command: command_line,
-            child,
-            pty: Arc::new(pty),
-            shared: Arc::new(Shared { display, changed: Condvar::new() }),
-            timeout,
-        };
-        terminal.start_reader();
-        terminal
+        let pty = Arc::new(pty);
+        let shared = Arc::new(Shared { display, changed: Condvar::new() });
+        let reader = Self::start_reader(Arc::clone(&pty), Arc::clone(&shared));
+        Self { command: command_line, child, pty: Some(pty), reader: Some(reader), shared, timeout }
     }
 
     /// Starts the thread that updates the screen and answers queries of the program.
-    fn start_reader(&self) {
-        let (pty, shared) = (Arc::clone(&self.pty), Arc::clone(&self.shared));
-        thread::spawn(move || {
+    fn start_reader(pty: Arc<Pty>, shared: Arc<Shared>) -> Reader {
+        let (stopped, stop) = std::io::pipe().expect("open a pipe");
+        let thread = thread::spawn(move || {
             let mut buffer = [0; 8192];
             loop {
+                let mut ready = [PollFd::new(&*pty, PollFlags::IN), PollFd::new(&stopped, PollFlags::IN)];
+                if poll(&mut ready, None).is_ok() && !ready[1].revents().is_empty() {
+                    return;
+                }
                 // Reading fails when no process has the other side of the terminal open any more.
                 let read = (&*pty).read(&mut buffer).unwrap_or(0);
                 let mut display = shared.lock();
@@ -145,6 +153,33 @@ impl Terminal {
                 (&*pty).write_all(&answers).ok();
             }
         });
+        Reader { thread, stop }
+    }
+
+    fn pty(&self) -> &Pty {
+        self.pty.as_deref().expect("the terminal is open")
+    }
+
+    /// Closes the terminal, as a window that is closed does, and waits for the end of the program.
+    ///
+    /// # Panics
+    /// Panics on timeout.
+    #[track_caller]
+    pub fn hang_up(mut self) -> ExitStatus {
+        if let Some(Reader { thread, stop }) = self.reader.take() {
+            drop(stop);
+            thread.join().expect("the reader does not panic");
+        }
+        self.pty = None;
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let ended = self.child.try_wait();
+            match ended.unwrap_or_else(|error| panic!("wait for {}: {error}", self.command)) {
+                Some(status) => return status,
+                None if Instant::now() > deadline => panic!("{} is still running", self.command),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     /// Types text.
@@ -169,7 +204,7 @@ impl Terminal {
 
     #[track_caller]
     fn send(&self, text: &str) {
-        let sent = (&*self.pty).write_all(text.as_bytes());
+        let sent = self.pty().write_all(text.as_bytes());
         sent.unwrap_or_else(|error| {
             panic!("type {text:?} into {}: {error}\n{}", self.command, self.contents())
         });
@@ -180,7 +215,7 @@ impl Terminal {
     pub fn resize(&self, rows: u16, columns: u16) {
         let (parser_rows, parser_columns) = nonzero_size(rows, columns);
         self.shared.lock().parser.set_size(parser_rows, parser_columns);
-        let resized = self.pty.resize(Size::new(rows, columns));
+        let resized = self.pty().resize(Size::new(rows, columns));
         resized.unwrap_or_else(|error| panic!("resize the terminal of {}: {error}", self.command));
     }
 
@@ -238,7 +273,7 @@ impl Terminal {
     /// Whether the terminal is in cooked mode: it buffers and echoes lines, as shells expect.
     #[must_use]
     pub fn is_cooked(&self) -> bool {
-        let modes = tcgetattr(&*self.pty).expect("a terminal has modes").local_modes;
+        let modes = tcgetattr(self.pty()).expect("a terminal has modes").local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
     }
 

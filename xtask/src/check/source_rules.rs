@@ -30,7 +30,7 @@ const UNSUPPORTED_SYSTEMS: &[&str] =
     &["cfg(unix", "cfg(windows", "cfg(not(unix", "cfg!(unix", "cfg!(windows", "std::os::windows"];
 
 /// Crates that contain unsafe code and so cannot inherit the workspace's lints, which forbid it.
-const CRATES_WITH_UNSAFE: &[&str] = &["hfs-machine-code"];
+const CRATES_WITH_UNSAFE: &[&str] = &["hfs-crash", "hfs-machine-code"];
 
 /// All violations in the files of the workspace.
 pub fn violations(workspace: &Workspace) -> Result<Vec<String>> {

@@ -32,8 +32,9 @@ pub struct Signals {
 impl Signals {
     /// Installs the signal handlers. A signal whose handler cannot be installed keeps its default behaviour.
     pub fn listen() -> Self {
-        use signal_hook::consts::{SIGABRT, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
-        let terminating = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGABRT];
+        use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+        // Not SIGABRT, which a library raises when it cannot continue: `abort` ends the process when the handler returns.
+        let terminating = [SIGTERM, SIGHUP, SIGINT, SIGQUIT];
         let actions = terminating.map(|number| (number, SignalAction::Terminate(number)));
         let actions = actions.into_iter().chain([
             (SIGWINCH, SignalAction::Redraw(RedrawReason::Resized)),

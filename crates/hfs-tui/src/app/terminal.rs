@@ -18,6 +18,7 @@ use hfs_core::lock_unpoisoned;
 use ratatui::backend::{Backend, ClearType, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::{Frame, Terminal};
+use rustix::termios::{Termios, tcgetattr};
 
 use super::TuiError;
 
@@ -47,6 +48,9 @@ static ACQUIRED: AtomicBool = AtomicBool::new(false);
 /// Whether extended keys are enabled. The kitty protocol keeps a stack of flags, so they are disabled only once.
 static EXTENDED_KEYS: AtomicBool = AtomicBool::new(false);
 
+/// The modes of the terminal before the app has set it up.
+static COOKED: Mutex<Option<Termios>> = Mutex::new(None);
+
 /// Modes of the terminal that follow the user's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalModes {
@@ -62,7 +66,7 @@ static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Keeps what the user has typed so far, including an incomplete line, as input of the app, so that it does not answer a
 /// question that hfs asks before the app starts. Returns whether anything was typed.
 pub fn keep_typed_ahead() -> bool {
-    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+    use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcsetattr};
     let stdin = stdin();
     let Ok(cooked) = tcgetattr(&stdin) else { return false };
     // Outside of canonical mode, a read also returns an incomplete line; with a minimum of 0 bytes, it does not wait.
@@ -184,6 +188,7 @@ impl AppTerminal {
         }
         if previous.extended_keys != modes.extended_keys {
             EXTENDED_KEYS.store(modes.extended_keys, Ordering::SeqCst);
+            restore_after_crash();
             self.write(if modes.extended_keys { EXTENDED_KEYS_ON } else { EXTENDED_KEYS_OFF })?;
         }
         Ok(())
@@ -286,11 +291,26 @@ impl Drop for AppTerminal {
 }
 
 fn set_up(modes: TerminalModes) -> std::io::Result<()> {
+    let cooked = tcgetattr(stdin());
     enable_raw_mode()?;
     let was_acquired = ACQUIRED.swap(true, Ordering::SeqCst);
     // If the terminal is set up already, as after SIGCONT, the flags must not be pushed twice.
     let push_keys = modes.extended_keys && !EXTENDED_KEYS.swap(modes.extended_keys, Ordering::SeqCst);
+    if !was_acquired {
+        *lock_unpoisoned(&COOKED) = cooked.ok();
+    }
+    restore_after_crash();
     enter(&mut stdout(), modes, !was_acquired, push_keys)
+}
+
+/// Lets a crash restore the terminal. Must be called again when the modes have changed.
+fn restore_after_crash() {
+    let Some(modes) = lock_unpoisoned(&COOKED).clone() else { return };
+    // The process may crash within a sequence and within a frame.
+    let mut sequence = b"\x1b\\".to_vec();
+    let _ = queue!(sequence, EndSynchronizedUpdate);
+    sequence.extend(leave_sequence(EXTENDED_KEYS.load(Ordering::SeqCst)));
+    hfs_crash::set_terminal_state(Some(hfs_crash::TerminalState { sequence, modes }));
 }
 
 fn enter(
@@ -317,17 +337,28 @@ fn restore() {
     if !ACQUIRED.swap(false, Ordering::SeqCst) {
         return;
     }
-    let _ = execute!(
-        stdout(),
+    let sequence = leave_sequence(EXTENDED_KEYS.swap(false, Ordering::SeqCst));
+    let mut output = stdout();
+    let _ = output.write_all(&sequence).and_then(|()| output.flush());
+    let _ = disable_raw_mode();
+    hfs_crash::set_terminal_state(None);
+}
+
+/// Returns the inverse of what [`enter`] writes.
+fn leave_sequence(pop_keys: bool) -> Vec<u8> {
+    let mut sequence = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = queue!(
+        sequence,
         Print(MOUSE_OFF),
-        Print(if EXTENDED_KEYS.swap(false, Ordering::SeqCst) { EXTENDED_KEYS_OFF } else { "" }),
+        Print(if pop_keys { EXTENDED_KEYS_OFF } else { "" }),
         Print(FOCUS_OFF),
         DisableBracketedPaste,
         LeaveAlternateScreen,
         Print(RESTORE_TITLE),
         cursor::Show
     );
-    let _ = disable_raw_mode();
+    sequence
 }
 
 /// Installs a panic hook and returns the previous one. If this thread panics, the hook restores the terminal and then

@@ -637,7 +637,7 @@ fn a_backslash_or_shift_makes_enter_a_new_line() {
 #[test]
 fn the_exit_status_shows_the_signal_and_the_terminal_is_restored() {
     use std::os::unix::process::ExitStatusExt;
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT, Signal::ABORT] {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
         let hfs = hfs();
         let terminal = app(&hfs, &[]);
         terminal.signal(signal);
@@ -645,6 +645,96 @@ fn the_exit_status_shows_the_signal_and_the_terminal_is_restored() {
         assert!(terminal.is_cooked(), "{signal:?}");
         assert_eq!(terminal.wait_for_exit().signal(), Some(signal.as_raw()));
     }
+}
+
+/// Checks that a crash has restored the terminal, was explained, and ended the app by this signal.
+#[track_caller]
+fn assert_crashed(terminal: Terminal, signal: Signal, explanation: &str) {
+    use std::os::unix::process::ExitStatusExt;
+    let screen = terminal.wait_for_end();
+    assert_restored(&screen);
+    assert!(terminal.is_cooked(), "{signal:?}");
+    let text = screen.contents().replace('\n', " ");
+    for words in ["hfs has crashed: ", explanation, "What was saved is in the store"] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    assert_eq!(terminal.wait_for_exit().signal(), Some(signal.as_raw()));
+}
+
+#[test]
+fn a_crash_restores_the_terminal_and_says_what_happened() {
+    for (signal, name) in [
+        (Signal::BUS, "SIGBUS"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::ABORT, "SIGABRT"),
+    ] {
+        let hfs = hfs();
+        let terminal = app(&hfs, &[]);
+        terminal.signal(signal);
+        assert_crashed(terminal, signal, name);
+    }
+}
+
+#[test]
+fn a_page_of_the_store_that_the_disk_does_not_provide_restores_the_terminal() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    exchange(&terminal, "remember the lighthouse");
+    terminal.paste("and the storm");
+    terminal.wait_for("❯ and the storm");
+    // The kernel treats a mapped page after the end of its file as one that a full or read-only disk cannot provide.
+    let index = fs::read_dir(hfs.hfs_home()).unwrap().map(|entry| entry.unwrap().path());
+    let index = index.into_iter().find(|path| path.to_string_lossy().ends_with("-shm")).unwrap();
+    fs::OpenOptions::new().write(true).open(index).unwrap().set_len(0).unwrap();
+    terminal.press(Key::Enter);
+    assert_crashed(terminal, Signal::BUS, "is the disk full, read-only or damaged?");
+    assert_eq!(text(&shown(&hfs, "@")["messages"][0]), "remember the lighthouse");
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_app_by_sighup_also_if_only_the_shell_gets_the_signal() {
+    let bash = Hfs::new("/bin/bash").env("HFS_AGENT", "recall");
+    let status = bash.project().join("status");
+    let hfs = env!("CARGO_BIN_EXE_hfs");
+    let script = format!("trap '' HUP; '{hfs}'; echo $? > '{}'", status.display());
+    let terminal = bash.command(&["-c", &script]).in_terminal(30, 100);
+    terminal.wait_for("Type a message");
+    terminal.hang_up();
+    let expected = 128 + Signal::HUP.as_raw();
+    assert_eq!(fs::read_to_string(status).unwrap().trim(), expected.to_string());
+}
+
+#[test]
+fn a_closed_terminal_is_seen_in_the_exit_status() {
+    use std::os::unix::process::ExitStatusExt;
+    for _ in 0..5 {
+        let hfs = hfs();
+        let terminal = app(&hfs, &[]);
+        assert_eq!(terminal.hang_up().signal(), Some(Signal::HUP.as_raw()));
+    }
+}
+
+#[test]
+fn an_export_goes_where_its_path_says_and_replaces_a_file_only_after_a_question() {
+    let hfs = hfs();
+    let terminal = app(&hfs, &[]);
+    exchange(&terminal, "remember the lighthouse");
+    send(&terminal, "/export ~/my notes.md");
+    terminal.wait_for("✓ exported");
+    let path = hfs.home().join("my notes.md");
+    assert!(fs::read_to_string(&path).unwrap().contains("remember the lighthouse"));
+    back(&terminal);
+    fs::write(&path, "mine").unwrap();
+    send(&terminal, "/export ~/my notes.md");
+    terminal.wait_for("Replace this file?");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    terminal.press(Key::Enter);
+    terminal.wait_for("✓ exported");
+    assert!(fs::read_to_string(&path).unwrap().contains("remember the lighthouse"));
+    back(&terminal);
+    leave(terminal);
 }
 
 #[test]
