@@ -47,6 +47,7 @@ mod import;
 mod message;
 mod operation;
 mod passthrough;
+mod plural;
 mod project;
 mod request_event;
 mod run;
@@ -89,6 +90,7 @@ pub use import::{
 pub use message::{Message, MessageDraft, MessageStatus, Part, Role, Seq, Source, Usage};
 pub use operation::{Operation, OperationKind, SessionAttributes};
 pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
+pub use plural::plural;
 pub use project::Project;
 pub use request_event::RequestEvent;
 pub use run::{EventHistory, Run};

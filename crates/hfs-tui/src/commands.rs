@@ -90,7 +90,7 @@ const fn spec(
 pub static COMMANDS: &[CommandSpec] = &[
     spec(Command::Help, &["help", "?"], "", "F1", "keys and commands"),
     spec(Command::New, &["new", "clear"], "", "Ctrl+N", "start a new conversation; this one stays saved"),
-    spec(Command::Sessions, &["sessions"], "", "Ctrl+S", "list, open, rename, delete sessions"),
+    spec(Command::Sessions, &["sessions"], "[words]", "Ctrl+S", "list, open, rename, delete sessions"),
     spec(Command::Resume, &["resume"], "[name or id]", "", "open another session"),
     spec(Command::Rename, &["rename"], "[name]", "", "rename this session"),
     spec(Command::Delete, &["delete"], "", "", "move this session to the trash"),
@@ -102,7 +102,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     spec(Command::Undo, &["undo"], "", "", "undo the newest rewind, fork, switch, rename ..."),
     spec(Command::Redo, &["redo"], "", "", "redo the newest undo"),
     spec(Command::Search, &["search"], "[words]", "Ctrl+F", "search all sessions"),
-    spec(Command::Export, &["export"], "[format]", "", "write this session to a file"),
+    spec(Command::Export, &["export"], "[format] [path]", "", "write this session to a file"),
     spec(Command::Import, &["import"], "[path]", "", "import transcripts of other tools"),
     spec(Command::Inspect, &["inspect"], "", "F3", "agents, negotiation, tokens and trace of a run"),
     spec(
@@ -294,7 +294,18 @@ impl Model {
     /// Runs a line that begins with a slash.
     pub(crate) fn run_command_line(&mut self, line: &str) -> Vec<Effect> {
         match parse(line, &self.plugins.commands) {
-            ParsedCommand::BuiltIn(command, arguments) => self.run_command(command, &arguments),
+            ParsedCommand::BuiltIn(command, arguments) => {
+                // Arguments that a command ignored would let the user expect what does not happen.
+                let without =
+                    COMMANDS.iter().find(|spec| spec.command == command && spec.arguments.is_empty());
+                match without {
+                    Some(spec) if !arguments.is_empty() => {
+                        let text = format!("/{} takes nothing after it; nothing was done", spec.name());
+                        self.notify(Tone::Warn, text)
+                    }
+                    Some(_) | None => self.run_command(command, &arguments),
+                }
+            }
             ParsedCommand::Plugin(command, arguments) => {
                 let conversation = self.chat.conversation.clone();
                 let mut effects = self.notify(Tone::Dim, running_notice(&command));
@@ -325,7 +336,7 @@ impl Model {
         match command {
             Command::Help => self.show_screen(|_| (Help::default(), Vec::new())),
             Command::New => self.start_new_conversation(),
-            Command::Sessions => self.show_sessions(SessionScope::Project, ""),
+            Command::Sessions => self.show_sessions(SessionScope::Project, arguments),
             Command::Resume => self.show_sessions(SessionScope::AllProjects, arguments),
             Command::Checkpoint => self.create_checkpoint(arguments),
             Command::Checkpoints | Command::Rewind => {
@@ -357,7 +368,7 @@ impl Model {
             },
             Command::Redo => self.with_session(|_, session| vec![Request::PlanRedo(session).into()]),
             Command::Export => self.with_session(|_, session| {
-                vec![Request::PrepareExport { session, format: arguments.to_owned() }.into()]
+                vec![Request::PrepareExport { session, target: arguments.to_owned() }.into()]
             }),
             Command::Mode => self.set_mode(arguments),
             Command::Agent => match arguments {

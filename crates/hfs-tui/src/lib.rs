@@ -34,8 +34,8 @@ pub use hfs_engine::OnDuplicate;
 pub use ports::{
     AgentEntry, AgentQuestion, AgentState, AgentsView, AppParts, AppSettings, ApprovalRequest, Background,
     ColorDepth, ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, Exit, ExportFormat,
-    ExportRequest, Exported, FileChange, FoundPaths, FoundTranscripts, ImportRequest, Imported, KeyMode,
-    NoPlugins, Node, OutputMode, PermissionAnswer, PermissionRequest, PluginCommand, PluginDecision,
-    PluginHost, PluginRow, PluginRowState, PluginView, Progress, SessionScope, Slot, SuggestionWording, Tone,
-    Transfer, Widget,
+    ExportOutcome, ExportRequest, Exported, FileChange, FoundPaths, FoundTranscripts, ImportRequest,
+    Imported, KeyMode, NoPlugins, Node, OutputMode, PermissionAnswer, PermissionRequest, PluginCommand,
+    PluginDecision, PluginHost, PluginRow, PluginRowState, PluginView, Progress, SessionScope, Slot,
+    SuggestionWording, Tone, Transfer, Widget,
 };

@@ -231,6 +231,8 @@ pub struct ExportFormat {
     pub name: String,
     /// Description in one line.
     pub about: String,
+    /// The file extensions that select it.
+    pub extensions: Vec<String>,
 }
 
 /// An export of one session.
@@ -246,6 +248,17 @@ pub struct ExportRequest {
     pub redact: bool,
     /// Whether all branches are exported, or only the current one.
     pub all_branches: bool,
+    /// Whether a file with this path is replaced.
+    pub replaces: bool,
+}
+
+/// The result of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportOutcome {
+    /// The file was written.
+    Written(Exported),
+    /// Nothing was written, because this file exists.
+    FileExists(PathBuf),
 }
 
 /// A completed export.
@@ -306,7 +319,7 @@ pub trait Transfer: Send + Sync {
     ///
     /// # Errors
     /// Fails if the session cannot be read or the file cannot be written; an incomplete file is removed.
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport>;
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<ExportOutcome, ErrorReport>;
 
     /// Searches the default locations of other tools for transcripts.
     fn find_transcripts(&self) -> Vec<FoundTranscripts>;

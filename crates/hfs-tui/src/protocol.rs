@@ -86,7 +86,7 @@ pub enum Msg {
     /// The agents that can be chosen.
     Agents(AgentsView),
     /// The possible destinations of an export, and the format to select.
-    ExportPrepared { session: SessionId, format: String, result: UiResult<Vec<ExportChoice>> },
+    ExportPrepared { session: SessionId, target: String, result: UiResult<Vec<ExportChoice>> },
     /// A setting was changed.
     ConfigSet(UiResult<ConfigApplied>),
     /// A request without a result message of its own failed.
@@ -155,6 +155,8 @@ pub enum ScreenMsg {
     Progress(TransferProgress),
     /// An export has ended.
     Exported(UiResult<Exported>),
+    /// Nothing was exported, because this file exists.
+    ExportFileExists(PathBuf),
     /// An import has ended.
     Imported(UiResult<Imported>),
     /// Transcripts of other tools on this machine; `welcome` if the app searched for them on its first start.
@@ -448,7 +450,7 @@ pub enum Request {
     /// Reads earlier messages of the user: first of this branch, then of the project's newest sessions.
     ReadHistory { branch: Option<BranchId>, project: Option<String> },
     /// Computes the destination of an export in each format.
-    PrepareExport { session: SessionId, format: String },
+    PrepareExport { session: SessionId, target: String },
     /// Exports a session.
     Export(ExportRequest),
     /// Imports files.

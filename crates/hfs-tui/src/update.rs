@@ -102,11 +102,14 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Effect> {
             }
             Err(report) => model.notify_error(&report),
         },
-        Msg::ExportPrepared { session, format, result } => match result {
-            Ok(choices) => {
-                model.screen = Some(Box::new(Export::open(session, choices, &format)));
-                Vec::new()
-            }
+        Msg::ExportPrepared { session, target, result } => match result {
+            Ok(choices) => match Export::open(session, choices, &target) {
+                Ok((screen, actions)) => {
+                    model.screen = Some(Box::new(screen));
+                    model.perform(actions)
+                }
+                Err(text) => model.notify(Tone::Warn, text),
+            },
             Err(report) => model.notify_error(&report),
         },
         Msg::ConfigSet(result) => match result {
@@ -532,6 +535,10 @@ impl Model {
             }
             ScreenMsg::Exported(Ok(done)) => {
                 self.notify(Tone::Good, format!("exported to {}", done.path.display()))
+            }
+            ScreenMsg::ExportFileExists(path) => {
+                let path = path.display();
+                self.notify(Tone::Warn, format!("not exported, because a file has this name: {path}"))
             }
             ScreenMsg::Imported(Err(report)) | ScreenMsg::Exported(Err(report)) => {
                 self.notify(Tone::Bad, report.message)

@@ -19,9 +19,9 @@ use hfs_exchange::{
 };
 use hfs_tui::{
     AgentEntry, AgentState, AgentsView, AppParts, AppSettings, Background, ColorDepth, ConfigChange,
-    ConfigEntry, Configuration, ErrorReport, ExportFormat as ExportFormatEntry, ExportRequest, Exported,
-    FoundPaths, FoundTranscripts, ImportRequest, Imported, NoPlugins, OutputMode, PluginHost, Progress,
-    SessionScope, Transfer,
+    ConfigEntry, Configuration, ErrorReport, ExportFormat as ExportFormatEntry, ExportOutcome, ExportRequest,
+    Exported, FoundPaths, FoundTranscripts, ImportRequest, Imported, NoPlugins, OutputMode, PluginHost,
+    Progress, SessionScope, Transfer,
 };
 
 use crate::args::GlobalArgs;
@@ -571,7 +571,7 @@ impl FileTransfer {
         Self { home: context.home.clone(), environment: context.environment.clone(), store, locks }
     }
 
-    fn write(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, CliError> {
+    fn write(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<ExportOutcome, CliError> {
         let format = ExportFormat::from_name(&request.format).unwrap_or(ExportFormat::Json);
         let path = self.environment.resolve(&request.path);
         if path.parent() == Some(self.home.exports().as_path()) {
@@ -584,12 +584,15 @@ impl FileTransfer {
         // The proposed name of the file is that of the session.
         let session = export::named_session(document.session_record(), redaction);
         let proposed = export::default_path(&self.home.exports(), document.session_record(), format);
-        let path = if path == proposed {
-            export::default_path(&self.home.exports(), &session, format)
-        } else {
-            path
-        };
-        let target = ExportTarget::new(&path, false, &session, format)?;
+        // As `hfs export` does without a path.
+        let is_default = path == proposed;
+        let path = if is_default { self.home.exports() } else { path };
+        let target = ExportTarget::new(&path, is_default, &session, format)?;
+        if let Some(existing) = target.existing_file()
+            && !request.replaces
+        {
+            return Ok(ExportOutcome::FileExists(existing.to_owned()));
+        }
         let name = target.display();
         let metadata =
             ExportMetadata { exported_at: SystemClock.now(), hfs_version: env!("CARGO_PKG_VERSION") };
@@ -608,14 +611,14 @@ impl FileTransfer {
             .inner
             .into_inner()
             .map_err(|error| CliError::io(format!("write the export {name}"), error.into_error()))?;
-        Ok(Exported {
+        Ok(ExportOutcome::Written(Exported {
             path: target.commit(file)?,
             bytes,
             warnings: export::secret_warnings(&source.report(), redaction)
                 .into_iter()
                 .chain(export::transcript_note(&left_out))
                 .collect(),
-        })
+        }))
     }
 }
 
@@ -632,6 +635,7 @@ impl Transfer for FileTransfer {
         let entry = |format: &ExportFormat| ExportFormatEntry {
             name: format.as_str().into(),
             about: format.about().into(),
+            extensions: format.selecting_extensions().iter().map(|&extension| extension.into()).collect(),
         };
         ExportFormat::value_variants().iter().map(entry).collect()
     }
@@ -641,7 +645,7 @@ impl Transfer for FileTransfer {
         export::default_path(&self.home.exports(), session, format)
     }
 
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport> {
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<ExportOutcome, ErrorReport> {
         self.write(request, progress).map_err(|error| app_error(&error))
     }
 

@@ -744,7 +744,8 @@ pub fn export_choices() -> Vec<ExportChoice> {
         let extension = if name == "markdown" { "md" } else { name };
         let path =
             PathBuf::from(format!("/home/you/.hfs/exports/why-do-retries-double-the-load.{extension}"));
-        (ExportFormat { name: name.into(), about: about.into() }, path)
+        let extensions = vec![extension.to_owned()];
+        (ExportFormat { name: name.into(), about: about.into(), extensions }, path)
     })
     .collect()
 }

@@ -117,6 +117,7 @@ impl HostileText {
                 self.insert_into_path(&mut exported.path);
                 self.insert_all(&mut exported.warnings);
             }
+            ScreenMsg::ExportFileExists(path) => self.insert_into_path(path),
             ScreenMsg::Imported(Ok(imported)) => self.insert_into_import(imported),
             ScreenMsg::Transcripts { found, .. } => {
                 for transcripts in found {

@@ -83,6 +83,12 @@ impl Harness {
         self.model.screen.as_ref().map(|screen| screen.title())
     }
 
+    /// Answers the request for the formats of an export.
+    pub fn export_prepared(&mut self, target: &str) {
+        let result = Ok(data::export_choices());
+        self.send(Msg::ExportPrepared { session: data::session_id(1), target: target.to_owned(), result });
+    }
+
     /// Returns the requests among the effects.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
         self.effects.iter().filter_map(|effect| match effect {
@@ -523,8 +529,7 @@ fn checkpoints(harness: &mut Harness) {
 fn export(harness: &mut Harness) {
     harness.open();
     harness.submit("/export");
-    let result = Ok(data::export_choices());
-    harness.send(Msg::ExportPrepared { session: data::session_id(1), format: String::new(), result });
+    harness.export_prepared("");
 }
 
 fn inspect(harness: &mut Harness, page_key: char) {

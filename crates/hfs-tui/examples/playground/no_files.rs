@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hfs_core::{ErrorKind, Session, SessionId};
 use hfs_tui::{
-    ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, ExportFormat, ExportRequest, Exported,
-    FoundTranscripts, ImportRequest, Imported, Progress, Transfer,
+    ConfigChange, ConfigEntry, Configuration, Drafts, ErrorReport, ExportFormat, ExportOutcome,
+    ExportRequest, FoundTranscripts, ImportRequest, Imported, Progress, Transfer,
 };
 
 /// Refuses every import, export and setting, and keeps no drafts.
@@ -17,14 +17,18 @@ fn unsupported<T>() -> Result<T, ErrorReport> {
 
 impl Transfer for NoFiles {
     fn export_formats(&self) -> Vec<ExportFormat> {
-        vec![ExportFormat { name: "json".into(), about: "not supported here".into() }]
+        vec![ExportFormat { name: "json".into(), about: "not supported here".into(), extensions: Vec::new() }]
     }
 
     fn default_export_path(&self, _session: &Session, format: &str) -> PathBuf {
         PathBuf::from(format!("session.{format}"))
     }
 
-    fn export(&self, _request: &ExportRequest, _progress: &dyn Progress) -> Result<Exported, ErrorReport> {
+    fn export(
+        &self,
+        _request: &ExportRequest,
+        _progress: &dyn Progress,
+    ) -> Result<ExportOutcome, ErrorReport> {
         unsupported()
     }
 

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chat::PathCompletion;
 use crate::ports::{
-    AgentQuestion, AppParts, ConfigChange, Configuration, Drafts, ErrorReport, PermissionAnswer, PluginHost,
-    Progress, SuggestionWording, Transfer,
+    AgentQuestion, AppParts, ConfigChange, Configuration, Drafts, ErrorReport, ExportOutcome,
+    PermissionAnswer, PluginHost, Progress, SuggestionWording, Transfer,
 };
 use crate::protocol::{
     Change, Changed, ConfigApplied, ExportChoice, Msg, Opened, PreviewSource, RecentSessions, Request,
@@ -319,16 +319,22 @@ impl Runner {
             }
 
             // Import and export.
-            Request::PrepareExport { session, format } => {
+            Request::PrepareExport { session, target } => {
                 let transfer = Arc::clone(&self.transfer);
                 self.run(move |backend| {
                     let result = export_choices(backend, transfer.as_ref(), session);
-                    Msg::ExportPrepared { session, format, result }
+                    Msg::ExportPrepared { session, target, result }
                 });
             }
             Request::Export(request) => {
                 let (transfer, progress) = (Arc::clone(&self.transfer), self.progress());
-                let export = move || Msg::Screen(ScreenMsg::Exported(transfer.export(&request, &progress)));
+                let export = move || {
+                    Msg::Screen(match transfer.export(&request, &progress) {
+                        Ok(ExportOutcome::Written(exported)) => ScreenMsg::Exported(Ok(exported)),
+                        Ok(ExportOutcome::FileExists(path)) => ScreenMsg::ExportFileExists(path),
+                        Err(report) => ScreenMsg::Exported(Err(report)),
+                    })
+                };
                 self.run_blocking(export, |report| Msg::Screen(ScreenMsg::Exported(Err(report))));
             }
             Request::Import(request) => {

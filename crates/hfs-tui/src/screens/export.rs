@@ -1,6 +1,6 @@
 //! Export of a session to a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crossterm::event::{KeyCode, KeyEvent};
 use hfs_core::SessionId;
@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use super::import::draw_progress;
 use super::{Action, Context, Handled, ListSelection, Screen};
 use crate::canvas;
-use crate::modal::{Modal, Prompt, PromptPurpose};
+use crate::modal::{Confirm, Modal, Prompt, PromptPurpose};
 use crate::ports::{ExportFormat, ExportRequest, Exported};
 use crate::protocol::{ExportChoice, Request, ScreenMsg, TerminalCommand, TransferProgress, UiResult};
 use crate::render::RenderContext;
@@ -37,18 +37,61 @@ pub struct Export {
 }
 
 impl Export {
-    /// Opens the screen with `format` selected, or the first format if there is no such format.
-    pub fn open(session: SessionId, choices: Vec<ExportChoice>, format: &str) -> Self {
-        let row = choices.iter().position(|(choice, _)| choice.name == format).unwrap_or(0);
-        Self {
+    /// Opens the screen with the format and the path that `target` names, and exports to the path if there is one.
+    ///
+    /// # Errors
+    /// Returns an explanation for the user if `target` names no format.
+    pub fn open(
+        session: SessionId,
+        choices: Vec<ExportChoice>,
+        target: &str,
+    ) -> Result<(Self, Vec<Action>), String> {
+        let (row, path) = parse_target(&choices, target)?;
+        let mut screen = Self {
             session,
             choices,
-            path: None,
+            path,
             redact: false,
             all_branches: true,
-            selection: ListSelection { row },
+            selection: ListSelection { row: row.unwrap_or(0) },
             step: ExportStep::Choosing,
-        }
+        };
+        let actions = if screen.path.is_some() { screen.start() } else { Vec::new() };
+        Ok((screen, actions))
+    }
+
+    fn request(&self, replaces: bool) -> Option<ExportRequest> {
+        let (format, path) = self.target()?;
+        Some(ExportRequest {
+            session: self.session,
+            format: format.name.clone(),
+            path: path.clone(),
+            redact: self.redact,
+            all_branches: self.all_branches,
+            replaces,
+        })
+    }
+
+    fn start(&mut self) -> Vec<Action> {
+        let Some(request) = self.request(false) else { return Vec::new() };
+        self.step = ExportStep::Exporting(TransferProgress::default());
+        vec![Action::run(Request::Export(request))]
+    }
+
+    /// Asks whether the file should be replaced.
+    fn ask_to_replace(&mut self, path: &Path) -> Vec<Action> {
+        self.step = ExportStep::Choosing;
+        let Some(request) = self.request(true) else { return Vec::new() };
+        let confirm = Confirm {
+            title: "Replace this file?".to_owned(),
+            text: vec![
+                sanitize_line(&path.to_string_lossy()),
+                "It has this name already. It is replaced when the export is complete.".to_owned(),
+            ],
+            confirm_label: "replace it",
+            on_confirm: Request::Export(request).into(),
+        };
+        vec![Action::open(Modal::Confirm(confirm))]
     }
 
     fn target(&self) -> Option<(&ExportFormat, &PathBuf)> {
@@ -77,18 +120,7 @@ impl Export {
                 let prompt = Prompt::new("Export to", hint, &path, PromptPurpose::OpenScreen);
                 vec![Action::open(Modal::Prompt(prompt))]
             }
-            KeyCode::Enter => {
-                let Some((format, path)) = self.target() else { return Vec::new() };
-                let request = ExportRequest {
-                    session: self.session,
-                    format: format.name.clone(),
-                    path: path.clone(),
-                    redact: self.redact,
-                    all_branches: self.all_branches,
-                };
-                self.step = ExportStep::Exporting(TransferProgress::default());
-                vec![Action::run(Request::Export(request))]
-            }
+            KeyCode::Enter => self.start(),
             _ => Vec::new(),
         }
     }
@@ -133,6 +165,58 @@ impl Export {
     }
 }
 
+/// Returns the row of the format and the path that the user has typed: the name of a format, a path whose extension selects
+/// the format, or both.
+fn parse_target(choices: &[ExportChoice], typed: &str) -> Result<(Option<usize>, Option<PathBuf>), String> {
+    let typed = typed.trim();
+    let (first, rest) = typed.split_once(char::is_whitespace).unwrap_or((typed, ""));
+    let lower = first.to_lowercase();
+    let named = choices
+        .iter()
+        .position(|(format, _)| format.name == lower)
+        .or_else(|| choices.iter().position(|(format, _)| format.extensions.contains(&lower)));
+    match (named, unquote(if named.is_some() { rest } else { typed })) {
+        (_, path) if path.is_empty() => Ok((named, None)),
+        (Some(row), path) => Ok((Some(row), Some(path.into()))),
+        (None, path) => {
+            let path = PathBuf::from(path);
+            let is_folder = typed.ends_with('/');
+            let row = row_of_extension(choices, &path);
+            let names =
+                || choices.iter().map(|(format, _)| format.name.as_str()).collect::<Vec<_>>().join(", ");
+            match path.extension() {
+                _ if row.is_some() || is_folder => Ok((row, Some(path))),
+                Some(extension) => Err(format!(
+                    "no format has the extension .{}; name one before the path: {}",
+                    sanitize_line(&extension.to_string_lossy()),
+                    names()
+                )),
+                // One word without an extension is rather a format than a file.
+                None if rest.is_empty() && !typed.contains('/') && !typed.starts_with('~') => {
+                    Err(format!("no format {:?}; the formats are {}", sanitize_line(typed), names()))
+                }
+                None => Ok((None, Some(path))),
+            }
+        }
+    }
+}
+
+/// The first format that the extension of a file selects.
+fn row_of_extension(choices: &[ExportChoice], path: &Path) -> Option<usize> {
+    let extension = path.extension()?.to_string_lossy().to_lowercase();
+    choices.iter().position(|(format, _)| format.extensions.contains(&extension))
+}
+
+/// Removes the quotes around a path and the backslashes before its spaces, which a shell would need.
+fn unquote(path: &str) -> String {
+    let path = path.trim();
+    let quoted = |quote: char| path.strip_prefix(quote)?.strip_suffix(quote);
+    match quoted('"').or_else(|| quoted('\'')) {
+        Some(inner) => inner.to_owned(),
+        None => path.replace("\\ ", " "),
+    }
+}
+
 impl Screen for Export {
     fn title(&self) -> &'static str {
         "Export"
@@ -167,17 +251,22 @@ impl Screen for Export {
     }
 
     fn handle_prompt(&mut self, text: &str) -> Vec<Action> {
-        self.path = (!text.trim().is_empty()).then(|| PathBuf::from(text.trim()));
+        self.path = (!text.trim().is_empty()).then(|| PathBuf::from(unquote(text)));
+        if let Some(row) = self.path.as_deref().and_then(|path| row_of_extension(&self.choices, path)) {
+            self.selection = ListSelection { row };
+        }
         Vec::new()
     }
 
     fn handle_message(&mut self, message: ScreenMsg, _cx: &Context<'_>) -> Handled {
         match message {
-            ScreenMsg::Progress(progress) => {
-                if let ExportStep::Exporting(current) = &mut self.step {
-                    *current = progress;
-                }
-            }
+            ScreenMsg::Progress(progress) => match &mut self.step {
+                // The user has agreed that a file is replaced.
+                step @ ExportStep::Choosing => *step = ExportStep::Exporting(progress),
+                ExportStep::Exporting(current) => *current = progress,
+                ExportStep::Done(_) => {}
+            },
+            ScreenMsg::ExportFileExists(path) => return Handled::Yes(self.ask_to_replace(&path)),
             ScreenMsg::Exported(result) => self.step = ExportStep::Done(result),
             other => return Handled::No(other),
         }

@@ -1,13 +1,7 @@
 //! Numbers, durations and times as text.
 
-use std::fmt::Display;
-
 use hfs_core::Timestamp;
-
-/// Formats a count with its noun: `1 checkpoint`, `2 checkpoints`.
-pub fn plural<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
-    if count == N::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
+pub use hfs_core::plural;
 
 /// Formats a number of bytes in binary units.
 pub fn format_bytes(bytes: u64) -> String {

@@ -398,13 +398,18 @@ fn invalid_request(message: impl Into<String>) -> RpcError {
     rpc_error(RpcErrorCode::Other(-32600), message)
 }
 
-/// An error with its hint in the words of the protocol.
-fn wire_error(error: &CliError) -> RpcError {
+/// An error with its causes and its hint, as one line.
+fn explanation(error: &CliError) -> String {
     let document = error.document();
-    let message = match &document.hint {
+    match &document.hint {
         Some(hint) => format!("{}; {hint}", document.one_line()),
         None => document.one_line(),
-    };
+    }
+}
+
+/// An error in the words of the protocol.
+fn wire_error(error: &CliError) -> RpcError {
+    let message = explanation(error);
     let code = match error.kind() {
         ErrorKind::NotFound => RpcErrorCode::NotFound,
         ErrorKind::Invalid => RpcErrorCode::InvalidParams,

@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use hfs_core::{BranchId, ErrorKind, Session, SessionId};
+use hfs_core::{BranchId, ErrorKind, Session, SessionId, plural};
 use hfs_exchange::{
     BranchSelection, DocumentSource, ExportError, ExportMetadata, Format, InstallPath, LocationOverrides,
     PageOptions, RedactedSource, Redaction, SecretReport, TranscriptOptions, TranscriptReport, install_path,
@@ -132,11 +132,20 @@ enum BranchSupport {
 impl ExportFormat {
     /// The format that a file extension selects.
     fn from_extension(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_lowercase().as_str() {
-            "json" => Some(Self::Json),
-            "md" | "markdown" => Some(Self::Markdown),
-            "html" | "htm" => Some(Self::Html),
-            _ => None,
+        let extension = path.extension()?.to_str()?.to_lowercase();
+        Self::value_variants()
+            .iter()
+            .copied()
+            .find(|format| format.selecting_extensions().contains(&extension.as_str()))
+    }
+
+    /// The extensions that select the format. Those of transcripts select none, because tools share them.
+    pub const fn selecting_extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Json => &["json"],
+            Self::Markdown => &["md", "markdown"],
+            Self::Html => &["html", "htm"],
+            Self::ClaudeCode | Self::Codex | Self::OpenCode => &[],
         }
     }
 
@@ -544,7 +553,7 @@ pub fn secret_warnings(report: &SecretReport, redaction: Redaction) -> Vec<Strin
         let noun = if report.total == 1 { "secret" } else { "secrets" };
         let mut places: Vec<String> = report.locations.iter().take(MAX_PLACES).cloned().collect();
         if report.locations.len() > MAX_PLACES {
-            places.push(format!("and {} more places", report.locations.len() - MAX_PLACES));
+            places.push(format!("and {}", plural(report.locations.len() - MAX_PLACES, "more place")));
         }
         let places = places.join(", ");
         warnings.push(if masked {
@@ -645,6 +654,14 @@ impl ExportTarget {
             Ok(_) => Self::File(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())),
             Err(_) => Self::File(path.to_owned()),
         })
+    }
+
+    /// The file that would be replaced.
+    pub fn existing_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => path.exists().then_some(path.as_path()),
+            Self::New { .. } | Self::Stream(_) => None,
+        }
     }
 
     /// The path for messages.

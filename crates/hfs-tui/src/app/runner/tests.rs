@@ -1,6 +1,6 @@
 //! The model and the runner together, with a store in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -17,8 +17,8 @@ use super::*;
 use crate::chat::{InputHistory, SaveState};
 use crate::model::Model;
 use crate::ports::{
-    AppSettings, ConfigChange, ConfigEntry, ExportFormat, ExportRequest, Exported, FoundTranscripts,
-    ImportRequest, Imported, NoPlugins,
+    AppSettings, ConfigChange, ConfigEntry, ExportFormat, ExportOutcome, ExportRequest, Exported,
+    FoundTranscripts, ImportRequest, Imported, NoPlugins,
 };
 use crate::protocol::Effect;
 use crate::update::{start, update};
@@ -54,16 +54,20 @@ struct FakeFiles;
 
 impl Transfer for FakeFiles {
     fn export_formats(&self) -> Vec<ExportFormat> {
-        vec![ExportFormat { name: "json".into(), about: String::new() }]
+        vec![ExportFormat { name: "json".into(), about: String::new(), extensions: vec!["json".into()] }]
     }
 
     fn default_export_path(&self, session: &Session, format: &str) -> PathBuf {
         PathBuf::from(format!("{}.{format}", session.name))
     }
 
-    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<Exported, ErrorReport> {
+    fn export(&self, request: &ExportRequest, progress: &dyn Progress) -> Result<ExportOutcome, ErrorReport> {
+        if request.path == Path::new("old.json") && !request.replaces {
+            return Ok(ExportOutcome::FileExists(request.path.clone()));
+        }
         progress.report(1, Some(2), "half");
-        Ok(Exported { path: request.path.clone(), bytes: 2, warnings: Vec::new() })
+        let path = request.path.clone();
+        Ok(ExportOutcome::Written(Exported { path, bytes: 2, warnings: Vec::new() }))
     }
 
     fn find_transcripts(&self) -> Vec<FoundTranscripts> {
@@ -477,6 +481,20 @@ async fn an_export_shows_its_destination_and_its_result() {
     harness.exchange("first").await;
     harness.submit("/export");
     harness.wait_until("the export screen is open", |model| title(model) == Some("Export")).await;
+    harness.press(KeyCode::Enter);
+    harness.wait_until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
+}
+
+#[tokio::test]
+async fn an_export_asks_before_it_replaces_a_file() {
+    let mut harness = Harness::new(vec![Ok("one")]);
+    harness.exchange("first").await;
+    harness.submit("/export old.json");
+    harness.wait_until("it asks", |model| format!("{:?}", model.modals).contains("Replace this file?")).await;
+    harness.press(KeyCode::Esc);
+    assert!(!format!("{:?}", harness.model.screen).contains("Done"), "{:?}", harness.model.screen);
+    harness.press(KeyCode::Enter);
+    harness.wait_until("it asks again", |model| format!("{:?}", model.modals).contains("Replace")).await;
     harness.press(KeyCode::Enter);
     harness.wait_until("it is done", |model| format!("{:?}", model.screen).contains("Done(Ok")).await;
 }

@@ -7,7 +7,7 @@ use hfs_acp::PromptContent;
 use hfs_acp::wire::{AvailableCommand, AvailableCommandInput, UnstructuredCommandInput};
 use hfs_core::{
     Branch, Checkpoint, Clock as _, ErrorKind, Message, MessageRange, SearchHit, SearchQuery, SessionId,
-    Store, SystemClock,
+    Store, SystemClock, plural,
 };
 use hfs_engine::{Conversation, Engine, RewindTarget};
 use hfs_plugins::Plugins;
@@ -284,7 +284,8 @@ async fn undo(
     let plan = &reversed.plan;
     let mut text = format!("Undone: {}. The conversation continues on {}.", plan.target.kind, name(&plan.to));
     if plan.out_of_view > 0 {
-        text += &format!(" {} messages stay on {}.", plan.out_of_view, name(&plan.from));
+        let stay = if plan.out_of_view == 1 { "stays" } else { "stay" };
+        text += &format!(" {} {stay} on {}.", plural(plan.out_of_view, "message"), name(&plan.from));
     }
     Ok(format!("{text}\n\n{VIEW_NOTE}"))
 }
@@ -315,7 +316,7 @@ async fn switch(
         let listed = branches.iter().filter(|branch| branch.is_listed());
         let rows = listed.map(|branch| {
             let current = if Some(branch.id) == conversation.branch() { ", this one" } else { "" };
-            format!("\n- {}: {} messages{current}", name(branch), branch.head)
+            format!("\n- {}: {}{current}", name(branch), plural(branch.head, "message"))
         });
         return Ok(format!("Which branch? `/switch NAME`\n{}", rows.collect::<String>()));
     }

@@ -11,7 +11,7 @@ use hfs_acp::{
 };
 use hfs_core::{
     Clock as _, ContextUpdate, DecidedBy, Event, EventPayload, RequestEvent, SessionId, SystemClock,
-    Timestamp, ToolEvent, name_without_time,
+    Timestamp, ToolEvent, name_without_time, plural,
 };
 use hfs_engine::{ORIGINAL_TEXT, Observer, Update};
 use serde_json::{Value, json};
@@ -204,7 +204,8 @@ impl Observer for TurnObserver {
                 self.view.note(&format!("no checkpoint was created: {reason}"));
             }
             Update::Compacting { messages } => {
-                self.view.note(&format!("summarizing {messages} messages for the model's context"));
+                self.view
+                    .note(&format!("summarizing {} for the model's context", plural(messages, "message")));
             }
             Update::CompactionFailed { reason } => {
                 self.view.note(&format!("the conversation was not summarized: {reason}"));

@@ -11,7 +11,7 @@ use hfs_acp::{AcpAgent, PromptContent, Replay, RpcError, RpcErrorCode, read_prom
 use hfs_agents::{MAX_IMAGE_BYTES, ModelConfig, Recall};
 use hfs_core::{
     AgentError, BranchId, IncompleteReason, MessageRange, Run, Seq, SessionId, SessionSummary, StoreError,
-    Usage,
+    Usage, plural,
 };
 use hfs_engine::{Conversation, Engine, Exchange, OutgoingMessage, SendError};
 use hfs_plugins::Plugins;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::front_end::{AgentChange, AgentView, EditorPolicy, EditorView, TurnObserver};
 use super::options::{SelectableAgent, selectable_agents};
-use super::{Server, commands, in_background, invalid_request, options, rpc_error, wire_error};
+use super::{Server, commands, explanation, in_background, invalid_request, options, rpc_error, wire_error};
 use crate::context::{Context, SessionChoices};
 use crate::output::error::CliError;
 use crate::permissions::{AllowedKinds, NeverAsks};
@@ -335,7 +335,8 @@ impl EditorSession {
         let mut conversation = self.conversation.lock().await;
         if let Some(command) = commands::parse(&content, self.plugins.as_ref()) {
             let answer = commands::run(&command, server, self, &mut conversation).await;
-            self.view.answer(&answer.map_err(|error| wire_error(&error))?);
+            // A mistake in a command is answered: an editor shows an error of the protocol as its own failure.
+            self.view.answer(&answer.unwrap_or_else(|error| explanation(&error)));
             return Ok(PromptResponse::new(StopReason::EndTurn));
         }
         if self.agent().problem.is_some() {
@@ -406,8 +407,9 @@ impl EditorSession {
         }
         *conversation = moved;
         Err(RpcError::new(format!(
-            "another process has added {added} messages to this session, which are shown now; your message was not \
-             sent: read them, and send it again"
+            "another process has added {} to this session, shown now; your message was not sent: read what is new, and \
+             send yours again",
+            plural(added, "message")
         )))
     }
 }
