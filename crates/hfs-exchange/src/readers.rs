@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use hfs_core::{
     Attachment, BranchKey, Flow, ForeignSession, ImportError, ImportEvent, ImportReceiver, ImportReport,
-    ImportWarning, MessageDraft, MessageId,
+    ImportWarning, MessageDraft, MessageId, plural,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -337,7 +337,7 @@ impl ReportBuilder {
 
     pub(crate) fn finish(mut self) -> ImportReport {
         if self.suppressed > 0 {
-            let message = format!("and {} more warnings", self.suppressed);
+            let message = format!("and {}", plural(self.suppressed, "more warning"));
             self.report.warnings.push(ImportWarning { line: None, message });
         }
         self.report

@@ -3,7 +3,7 @@
 //! The address of a session is `hfs://session/kxrmnqvwtzlp`, and that of its messages from one on is
 //! `hfs://session/kxrmnqvwtzlp/main/12`.
 
-use hfs_core::{Cursor, ErrorExt as _, ErrorKind, PageRequest, SessionFilter, SessionSummary};
+use hfs_core::{Cursor, ErrorExt as _, ErrorKind, PageRequest, SessionFilter, SessionSummary, plural};
 use rmcp::model::{
     Annotations, ErrorData, ListResourceTemplatesResult, ListResourcesResult, Resource, ResourceContents,
     ResourceTemplate,
@@ -37,9 +37,9 @@ fn describe(library: &Library<'_>, summary: &SessionSummary) -> Resource {
     let session = &summary.session;
     let title = library.title(session.title());
     let description = format!(
-        "{}, {} messages, {}{}",
+        "{}, {}, {}{}",
         library.masker.text(session.tool()),
-        summary.messages,
+        plural(summary.messages, "message"),
         library.time(session.updated_at),
         library.project_note(session),
     );

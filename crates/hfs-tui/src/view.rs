@@ -234,13 +234,15 @@ fn status_details(model: &Model) -> Vec<(String, Style)> {
     details
 }
 
-/// Returns how full the context of the model is: `context 84k of 200k (42%)`. An estimate begins with `~`.
+/// Returns how full the context of the model is: `context 84k of 200k (42%)`, or `context 84k tokens` if its limit is not
+/// known. An estimate begins with `~`.
 fn context_gauge(model: &Model) -> Option<(String, Style)> {
     let gauge = model.chat.context?;
     let mark = if gauge.is_estimate { "~" } else { "" };
     let tokens = format_tokens(gauge.tokens);
     let Some(limit) = gauge.limit.filter(|limit| *limit > 0) else {
-        return Some((format!("context {mark}{tokens}"), Style::new()));
+        let unit = if gauge.tokens == 1 { "token" } else { "tokens" };
+        return Some((format!("context {mark}{tokens} {unit}"), Style::new()));
     };
     let percent = gauge.tokens.saturating_mul(100) / limit;
     let theme = &model.render.theme;

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, split_context};
+use hfs_core::{ImportError, MessageFlag, Part, Project, Role, Timestamp, plural, split_context};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -319,7 +319,7 @@ impl Replay {
                 let messages: Vec<Map<String, Value>> = messages.into_iter().filter_map(object).collect();
                 if messages.len() < count {
                     let lost = count - messages.len();
-                    report.warn(Some(line), format!("{lost} messages of a list are not objects"));
+                    report.warn(Some(line), format!("not objects: {} of a list", plural(lost, "message")));
                 }
                 self.replace(messages);
             }

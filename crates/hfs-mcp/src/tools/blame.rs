@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
 
-use hfs_core::{DiffLine, Message, Part, SearchHit, SearchQuery, SessionId, ToolInput, diff_lines};
+use hfs_core::{DiffLine, Message, Part, SearchHit, SearchQuery, SessionId, ToolInput, diff_lines, plural};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -179,7 +179,7 @@ fn summarize(input: &ToolInput<'_>, masker: Masker) -> String {
             };
             masker.text(patch).lines().filter(is_change).take(CHANGED_LINES).collect::<Vec<_>>().join(" ")
         }
-        ToolInput::File { content, .. } => format!("wrote {} lines", content.lines().count()),
+        ToolInput::File { content, .. } => format!("wrote {}", plural(content.lines().count(), "line")),
         ToolInput::Command(_) | ToolInput::Other => String::new(),
     }
 }

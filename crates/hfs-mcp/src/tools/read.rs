@@ -1,6 +1,6 @@
 //! The tool `read`, and the text of messages for resources and prompts.
 
-use hfs_core::{Branch, Message, MessageRange, Seq, Session, SessionSummary};
+use hfs_core::{Branch, Message, MessageRange, Seq, Session, SessionSummary, plural};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -186,12 +186,12 @@ pub fn newest_messages(
 fn heading(library: &Library<'_>, summary: &SessionSummary, branch: &Branch) -> String {
     let session = &summary.session;
     format!(
-        "{} {}{}{}, {} messages",
+        "{} {}{}{}, {}",
         session.id.short(),
         library.label(session),
         library.project_note(session),
         library.masker.text(&branch_note(&branch.name)),
-        branch.head
+        plural(branch.head, "message")
     )
 }
 

@@ -1,6 +1,6 @@
 //! The tool `search`.
 
-use hfs_core::{SearchQuery, SessionFilter};
+use hfs_core::{SearchQuery, SessionFilter, plural};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -90,7 +90,7 @@ pub fn run(library: &Library<'_>, args: &SearchArgs) -> Result<String, McpError>
             found.total
         ));
     } else {
-        answer.push_footer(&format!("{} messages found.", found.total));
+        answer.push_footer(&format!("{} found.", plural(found.total, "message")));
     }
     if quoting > 0 {
         answer.push_footer(&format!("{quoting} of them only quote earlier answers of hfs and are left out."));

@@ -1,6 +1,6 @@
 //! The tool `timeline`.
 
-use hfs_core::{Cursor, MessageRange, PageRequest, Role, SessionFilter, SessionSummary};
+use hfs_core::{Cursor, MessageRange, PageRequest, Role, SessionFilter, SessionSummary, plural};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -82,11 +82,11 @@ fn describe(library: &Library<'_>, summary: &SessionSummary) -> Result<String, M
     let store = library.store();
     let branch = store.get_branch(session.current_branch)?;
     let mut block = format!(
-        "{} {}, {}, {} messages",
+        "{} {}, {}, {}",
         session.id.short(),
         library.label(session),
         library.time(session.updated_at),
-        summary.messages
+        plural(summary.messages, "message")
     );
     let asked = library.asked(branch.id, branch.head)?;
     if !asked.is_empty() {

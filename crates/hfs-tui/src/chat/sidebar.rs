@@ -3,6 +3,7 @@
 use hfs_core::{AgentNode, AgentStatus, RunSnapshot, Section, SectionStatus};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::view::plan_lines;
@@ -170,12 +171,18 @@ fn negotiation_lines(run: &RunSnapshot, width: usize, theme: &Theme) -> Vec<Line
             SectionStatus::Resolved => ("●", theme.good),
         };
         let arbiter = if section.arbiter.is_some() { " ⚖" } else { "" };
-        let name = format!("{} {}", sanitize_line(&section.name), sanitize_line(&section.owners.join("+")));
+        let (name, owners) = (sanitize_line(&section.name), sanitize_line(&section.owners.join("+")));
+        let room = width.saturating_sub(2 + display_width(arbiter));
+        let has_room = display_width(&name) + 1 + display_width(&owners) <= room;
+        let first = if has_room && !owners.is_empty() { format!("{name} {owners}") } else { name };
         lines.push(Line::from(vec![
             Span::styled(format!("{mark} "), style),
-            Span::styled(truncate(&name, width.saturating_sub(5)), theme.text),
+            Span::styled(truncate(&first, room), theme.text),
             Span::styled(arbiter, theme.warn),
         ]));
+        if !has_room {
+            lines.extend(indented(&section.owners.join(", "), theme.text, width));
+        }
         lines.extend(decision_lines(section, width, theme));
     }
     lines
@@ -188,7 +195,15 @@ fn decision_lines(section: &Section, width: usize, theme: &Theme) -> Vec<Line<'s
     let decided = contest.claimants.iter().map(|claimant| {
         let word =
             contest.decisions.get(claimant).map_or("has not decided", |decision| decision_word(*decision));
-        format!("  {} {word}", sanitize_line(claimant))
+        format!("{claimant} {word}")
     });
-    decided.map(|text| Line::styled(truncate(&text, width), theme.dim)).collect()
+    decided.flat_map(|text| indented(&text, theme.dim, width)).collect()
+}
+
+/// Wraps a text that belongs to the line above it.
+fn indented(text: &str, style: Style, width: usize) -> Vec<Line<'static>> {
+    const INDENT: &str = "  ";
+    let mut lines = wrap_text(&sanitize_line(text), style, width.saturating_sub(INDENT.len()));
+    lines.iter_mut().for_each(|line| line.spans.insert(0, Span::raw(INDENT)));
+    lines
 }

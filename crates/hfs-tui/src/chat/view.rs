@@ -203,7 +203,7 @@ pub fn banner_lines(model: &Model, width: usize) -> Vec<Line<'static>> {
         let rest = body.len().saturating_sub(PLUGIN_OUTPUT_ROWS) + below;
         lines.extend(body.into_iter().take(PLUGIN_OUTPUT_ROWS));
         if rest > 0 {
-            lines.push(Line::styled(format!("… {rest} more lines"), theme.dim));
+            lines.push(Line::styled(format!("… {}", plural(rest, "more line")), theme.dim));
         }
     }
     for widget in model.plugins.widgets.iter().filter(|widget| widget.slot == Slot::Panel) {

@@ -11,7 +11,7 @@ use crate::canvas;
 use crate::commands::Command;
 use crate::modal::{Modal, Prompt, PromptPurpose};
 use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
-use crate::text::{sanitize_line, truncate};
+use crate::text::{plural, sanitize_line, truncate};
 
 /// Number of messages in the preview.
 const PREVIEW_MESSAGES: u32 = 12;
@@ -89,10 +89,7 @@ impl Screen for Branches {
     }
 
     fn subtitle(&self, _cx: &Context<'_>) -> String {
-        match self.rows.len() {
-            1 => "1 branch".to_owned(),
-            count => format!("{count} branches"),
-        }
+        plural(self.rows.len(), "branch")
     }
 
     fn key_hints(&self) -> Vec<(&'static str, &'static str)> {

@@ -297,13 +297,16 @@ fn result_lines(result: &UiResult<Imported>, render: &RenderContext, width: usiz
         Ok(done) => {
             let messages: u64 = done.imported.iter().map(|session| session.messages).sum();
             let sessions = plural(done.imported.len(), "session");
-            add(theme.good, format!("✓ {sessions} with {messages} messages"));
+            add(theme.good, format!("✓ {sessions} with {}", plural(messages, "message")));
             let opaque: u64 = done.imported.iter().map(|session| session.report.opaque).sum();
             let dropped: u64 = done.imported.iter().map(|session| session.report.dropped).sum();
             if opaque + dropped > 0 {
                 add(
                     theme.dim,
-                    format!("  {opaque} records kept verbatim, {dropped} damaged or duplicate ones left out"),
+                    format!(
+                        "  {} kept verbatim, {dropped} damaged or duplicate ones left out",
+                        plural(opaque, "record")
+                    ),
                 );
             }
             if !done.skipped.is_empty() {
@@ -316,7 +319,7 @@ fn result_lines(result: &UiResult<Imported>, render: &RenderContext, width: usiz
             for session in done.imported.iter().take(LISTED_SESSIONS) {
                 let name = sanitize_line(&session.name);
                 let format = sanitize_line(&session.format);
-                let text = format!("  {name} · {} messages · {format}", session.messages);
+                let text = format!("  {name} · {} · {format}", plural(session.messages, "message"));
                 add(theme.text, truncate(&text, width));
             }
             if let Some(more @ 1..) = done.imported.len().checked_sub(LISTED_SESSIONS) {

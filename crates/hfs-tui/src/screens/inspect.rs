@@ -922,7 +922,9 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::TriadDegraded { triad, lost } => {
             format!("{triad} continues without {}", lost.join(", "))
         }
-        EventPayload::UsageRecorded { agent, usage, .. } => format!("{agent} {} tokens", usage.total()),
+        EventPayload::UsageRecorded { agent, usage, .. } => {
+            format!("{agent} {}", plural(usage.total(), "token"))
+        }
         EventPayload::UsageUnknown { agent, .. } => format!("{agent} tokens unknown"),
         EventPayload::ErrorOccurred { message, .. } => message.clone(),
         EventPayload::Custom(event) => match RequestEvent::read(payload) {

@@ -16,7 +16,7 @@ use crate::editor::{Editor, KeyMode};
 use crate::modal::draw_field;
 use crate::protocol::{Request, ScreenMsg, Timer, UiResult};
 use crate::render::RenderContext;
-use crate::text::{Fragment, display_width, fitting_name, fitting_suffix, sanitize_line, truncate};
+use crate::text::{Fragment, display_width, fitting_name, fitting_suffix, plural, sanitize_line, truncate};
 
 /// Maximum number of hits per query.
 const LIMIT: u32 = 100;
@@ -113,11 +113,10 @@ impl Search {
             }
             (None, _) if self.is_searching => ("searching ...".to_owned(), theme.dim),
             (None, 0) => (format!("no messages found{damage}"), theme.dim),
-            (None, 1) => (format!("1 message{damage}"), theme.dim),
             (None, total) if total > u64::from(LIMIT) => {
                 (format!("{total} messages; the {LIMIT} best are shown{damage}"), theme.dim)
             }
-            (None, total) => (format!("{total} messages{damage}"), theme.dim),
+            (None, total) => (format!("{}{damage}", plural(total, "message")), theme.dim),
         };
         Line::styled(text, style)
     }

@@ -15,7 +15,7 @@ use crate::modal::{Modal, Prompt, PromptPurpose, confirm_trash, draw_field};
 use crate::ports::{SessionScope, Tone};
 use crate::protocol::{Change, PreviewSource, Request, ScreenMsg, UiResult};
 use crate::render::RenderContext;
-use crate::text::{display_width, fuzzy_score, sanitize_line, truncate};
+use crate::text::{display_width, fuzzy_score, plural, sanitize_line, truncate};
 
 /// Sessions read per request.
 const PAGE: u32 = 200;
@@ -405,7 +405,8 @@ pub fn draw_session_row(
         |details: &str| usize::from(area.width).saturating_sub(display_width(details) + ID_WIDTH);
     let age = render.relative_time(row.session.updated_at);
     let messages = format!("{} msg", row.messages);
-    let branches = if row.branches > 1 { format!(" · {} branches", row.branches) } else { String::new() };
+    let branches =
+        if row.branches > 1 { format!(" · {}", plural(row.branches, "branch")) } else { String::new() };
     let mut details = canvas::longest_fitting(
         [format!("{messages}{branches}  {age:>14}"), format!("{messages}  {age:>14}"), age],
         name_width("").saturating_sub(MIN_NAME_WIDTH),

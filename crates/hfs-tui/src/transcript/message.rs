@@ -607,7 +607,8 @@ fn one_line(text: &str) -> String {
 fn summary_lines(text: &str, is_open: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
     let theme = layout.text_style.theme;
     let count = text.lines().count();
-    let title = format!("The model sees this summary instead of the messages above · {count} lines");
+    let title =
+        format!("The model sees this summary instead of the messages above · {}", plural(count, "line"));
     fold(vec![Fragment::new(title, theme.dim)], is_open, theme, width, |width| {
         markdown(text, width, layout.text_style)
     })
@@ -732,7 +733,7 @@ fn limited_output(mut rows: Vec<Line<'static>>, style: Style) -> Vec<Line<'stati
     if rows.len() > OUTPUT_ROWS {
         let more = rows.len() - OUTPUT_ROWS;
         rows.truncate(OUTPUT_ROWS);
-        rows.push(Line::styled(format!("… {more} more lines"), style));
+        rows.push(Line::styled(format!("… {}", plural(more, "more line")), style));
     }
     rows
 }
@@ -742,7 +743,7 @@ fn output_lines(output: &str, style: Style, width: usize) -> Vec<Line<'static>> 
     let total = output.lines().count();
     for (index, line) in output.lines().enumerate() {
         if lines.len() >= OUTPUT_ROWS {
-            lines.push(Line::styled(format!("… {} more lines", total - index), style));
+            lines.push(Line::styled(format!("… {}", plural(total - index, "more line")), style));
             break;
         }
         lines.extend(hard_wrap(&[Fragment::new(sanitize(line), style)], width).into_iter().take(OUTPUT_ROWS));

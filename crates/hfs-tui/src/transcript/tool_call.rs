@@ -268,7 +268,7 @@ fn limited(mut rows: Vec<Line<'static>>, layout: MessageLayout<'_>) -> Vec<Line<
     let hidden = rows.len().saturating_sub(MAX_ROWS);
     if hidden > 0 {
         rows.truncate(MAX_ROWS);
-        rows.push(Line::styled(format!("… {hidden} more lines"), layout.text_style.theme.dim));
+        rows.push(Line::styled(format!("… {}", plural(hidden, "more line")), layout.text_style.theme.dim));
     }
     rows
 }

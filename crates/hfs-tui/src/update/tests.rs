@@ -2304,3 +2304,90 @@ fn a_lasting_answer_to_a_long_command_is_not_cut() {
     harness.send(Msg::PermissionAsked { id: 2, request: Box::new(request) });
     assert!(screen_text(&harness).contains("execute cargo test --workspace --all-features *"));
 }
+
+/// The request for an export after this line was submitted; `None` if the screen waits for a choice, or does not open.
+fn export_request(harness: &mut Harness, line: &str) -> Option<crate::ports::ExportRequest> {
+    harness.effects.clear();
+    harness.submit(line);
+    let target = harness.effects.iter().find_map(|effect| match effect {
+        Effect::Request(Request::PrepareExport { target, .. }) => Some(target.clone()),
+        _ => None,
+    });
+    harness.export_prepared(&target?);
+    harness.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Request(Request::Export(request)) => Some(request.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_export_goes_to_the_path_after_the_command_in_the_format_of_its_extension() {
+    for (line, format, path) in [
+        ("/export notes.md", "markdown", "notes.md"),
+        ("/export ~/my notes/a b.html", "html", "~/my notes/a b.html"),
+        ("/export \"my notes.md\"", "markdown", "my notes.md"),
+        ("/export my\\ notes.md", "markdown", "my notes.md"),
+        ("/export markdown ~/plain", "markdown", "~/plain"),
+        ("/export HTML a.txt", "html", "a.txt"),
+        ("/export ~/exports", "json", "~/exports"),
+        ("/export ./backup.d/", "json", "./backup.d/"),
+    ] {
+        let request = export_request(&mut chat(), line).unwrap_or_else(|| panic!("{line} exports nothing"));
+        assert_eq!((request.format.as_str(), request.path.to_str()), (format, Some(path)), "{line}");
+        assert!(!request.replaces, "{line}");
+    }
+}
+
+#[test]
+fn a_format_after_export_is_selected_and_one_that_does_not_exist_is_named() {
+    let mut harness = chat();
+    assert_eq!(export_request(&mut harness, "/export html"), None);
+    assert!(format!("{:?}", harness.model.screen).contains("ListSelection { row: 2 }"));
+    for (line, explanation) in [("/export pdf", "no format \"pdf\""), ("/export a.pdf", "the extension .pdf")]
+    {
+        let mut harness = chat();
+        assert_eq!(export_request(&mut harness, line), None);
+        assert!(harness.model.screen.is_none(), "{line}");
+        assert!(notice(&harness).contains(explanation), "{line}: {}", notice(&harness));
+    }
+}
+
+#[test]
+fn a_command_that_takes_no_arguments_says_so_and_does_nothing() {
+    for spec in COMMANDS.iter().filter(|spec| spec.arguments.is_empty()) {
+        let mut harness = chat();
+        let before = (harness.model.chat.conversation.clone(), harness.model.modals.len());
+        harness.submit(&format!("/{} this", spec.name()));
+        assert!(notice(&harness).contains("takes nothing after it"), "{}: {}", spec.name(), notice(&harness));
+        assert!(harness.model.screen.is_none(), "{}", spec.name());
+        let after = (harness.model.chat.conversation.clone(), harness.model.modals.len());
+        assert_eq!(before, after, "{}", spec.name());
+    }
+    let mut harness = chat();
+    harness.submit("/sessions retry");
+    assert!(screen_text(&harness).contains("retry"));
+}
+
+#[test]
+fn the_gauge_without_a_limit_has_a_unit() {
+    let mut harness = chat();
+    let gauge = |tokens| ContextGauge { tokens, is_estimate: true, limit: None, is_own_report: false };
+    harness.model.chat.context = Some(gauge(12));
+    assert!(screen_text(&harness).contains("context ~12 tokens"));
+    harness.model.chat.context = Some(gauge(1));
+    assert!(screen_text(&harness).contains("context ~1 token "));
+}
+
+#[test]
+fn the_sidebar_names_every_owner_of_a_section() {
+    let mut harness = set_up("negotiating");
+    harness.model.size = (140, 45);
+    let owners = ["correctness-reviewers", "performance-engineers", "documentation-writers"];
+    for section in &mut harness.model.chat.run.negotiation.sections {
+        section.owners = owners.map(str::to_owned).to_vec();
+    }
+    let screen = screen_text(&harness);
+    for owner in owners {
+        assert!(screen.matches(owner).count() > 1, "{owner}:\n{screen}");
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use hfs_acp::{AgentReport, LoginMethod, remembered_session};
-use hfs_core::{ErrorExt as _, ErrorKind, StoreError, SystemClock};
+use hfs_core::{ErrorExt as _, ErrorKind, StoreError, SystemClock, plural};
 use hfs_engine::{Importer, OnDuplicate};
 use hfs_exchange::Source;
 use serde::Serialize;
@@ -96,7 +96,7 @@ fn clean(yes: bool, context: &Context) -> Result<Outcome, CliError> {
         }
     }
     let count = removable.len();
-    let files = if count == 1 { "1 transcript".to_owned() } else { format!("{count} transcripts") };
+    let files = plural(count, "transcript");
     if count > 0 && !yes {
         let can_ask = console.error_is_terminal() && io::stdin().is_terminal() && !console.options.json;
         if !can_ask {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hfs_core::{
     AgentError, ContextUpdate, DecidedBy, DeltaKind, ErrorExt, ErrorKind, EventPayload, Message, OutputDelta,
     Part, Project, ReplyDelta, RequestEvent, Role, SessionId, Suggestion, TextDelta, ToolEvent, ToolInput,
-    patched_files,
+    patched_files, plural,
 };
 use hfs_engine::{
     Conversation, Engine, Exchange, ORIGINAL_TEXT, Observer, OutgoingMessage, SendError, Update,
@@ -276,7 +276,8 @@ fn report(
     }
     if console.options.verbose && !console.options.json {
         let tokens = run.snapshot.usage.total().describe(|tokens| tokens.to_string());
-        console.note(&format!("tokens: {tokens}, in {} calls of a model", run.snapshot.usage.calls()));
+        console
+            .note(&format!("tokens: {tokens}, in {} of a model", plural(run.snapshot.usage.calls(), "call")));
     }
     match failure {
         None => Ok(Outcome::Done),
@@ -429,7 +430,8 @@ impl PrinterState {
                 Update::Event(event) => self.handle_event(&event.payload),
                 Update::Compacting { messages } => {
                     self.print_line(&format!(
-                        "summarizing {messages} messages for the model's context ...\n"
+                        "summarizing {} for the model's context ...\n",
+                        plural(messages, "message")
                     ));
                 }
                 Update::Compacted(_) => {

@@ -1,6 +1,6 @@
 //! `hfs checkpoint`: list, create, show, pin, delete and compare checkpoints.
 
-use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId};
+use hfs_core::{Branch, Checkpoint, SectionStatus, SessionId, plural};
 use hfs_engine::{GraphMark, GraphRow, memory_entries, session_graph, words_at};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
@@ -215,7 +215,7 @@ fn show(checkpoint: &Checkpoint, with_state: bool, context: &Context) -> Result<
         .agents
         .iter()
         .map(|(agent, memory)| {
-            format!("{} ({} entries)", sanitize::line(agent), memory_entries(Some(memory)).len())
+            format!("{} ({})", sanitize::line(agent), plural(memory_entries(Some(memory)).len(), "entry"))
         })
         .collect();
     let cost = &checkpoint.cost;
@@ -313,9 +313,9 @@ fn diff(a: &Checkpoint, b: &Checkpoint, context: &Context) -> Result<(), CliErro
     let mut text = message_diff(&diff.messages, &name_a, &name_b, context);
     for memory in &diff.agents {
         text += &format!(
-            "memory of {}: {} entries, then {} (the first {} are the same)\n",
+            "memory of {}: {}, then {} (the same at the beginning: {})\n",
             sanitize::line(&memory.agent),
-            memory.entries_a,
+            plural(memory.entries_a, "entry"),
             memory.entries_b,
             memory.same
         );

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hfs_core::plural;
 use hfs_engine::{Compaction, Update};
 use serde_json::json;
 
@@ -42,7 +43,7 @@ pub fn run(args: &CompactArgs, context: &Context) -> Result<Outcome, CliError> {
             if let Update::Compacting { messages } = update
                 && !console.options.json
             {
-                console.note(&format!("summarizing {messages} messages ..."));
+                console.note(&format!("summarizing {} ...", plural(messages, "message")));
             }
         };
         let compaction = engine.compact(&mut conversation, &observer, cancel).await?;
@@ -60,7 +61,8 @@ pub fn run(args: &CompactArgs, context: &Context) -> Result<Outcome, CliError> {
     }
     console.print(&format!("{}\n", sanitize::block(&summary.content.text())))?;
     console.note(&format!(
-        "the model now sees this summary instead of {messages} messages; all of them stay saved: hfs session show {}",
+        "the model now sees this summary instead of {}; all messages stay saved: hfs session show {}",
+        plural(messages, "message"),
         session.short().shown()
     ));
     Ok(Outcome::Done)

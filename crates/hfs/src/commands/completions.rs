@@ -9,7 +9,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
-use hfs_core::{PageRequest, SessionFilter, SessionId, SessionSummary};
+use hfs_core::{PageRequest, SessionFilter, SessionId, SessionSummary, plural};
 
 use crate::args::{Cli, GlobalArgs};
 use crate::config::{BUILT_IN, Key, ValueType};
@@ -177,7 +177,7 @@ fn branches(word: &OsStr, quoting: Quoting) -> Vec<CompletionCandidate> {
     let branches = branches.unwrap_or_default();
     let listed = branches.iter().filter(|branch| branch.is_listed());
     let described = listed.map(|branch| {
-        let messages = format!("{} messages", branch.head);
+        let messages = plural(branch.head, "message");
         if quoting.preserves(&branch.name) {
             (branch.name.clone(), messages)
         } else {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use hfs_agents::{ModelConfig, Provider, Role, ServerModels, can_chat, list_models, server_label};
-use hfs_core::{ErrorExt, ErrorKind, Suggestion};
+use hfs_core::{ErrorExt, ErrorKind, Suggestion, plural};
 use hfs_plugins::{Language, PluginState, Plugins};
 use serde::Serialize;
 
@@ -158,8 +158,12 @@ fn check_store(context: &Context) -> Vec<Check> {
         Err(error) => vec![Check::failed(NAME, &error)],
         Ok(info) => {
             let size = format_size(info.bytes);
-            let detail =
-                format!("{}, {} sessions, {} messages, {size}", info.url, info.sessions, info.messages);
+            let detail = format!(
+                "{}, {}, {}, {size}",
+                info.url,
+                plural(info.sessions, "session"),
+                plural(info.messages, "message")
+            );
             let schema = format!("version {} on {}", info.schema_version, info.backend);
             let readable = disk_space::store_path(context).filter(|path| is_accessible_to_others(path));
             let store = match readable {
@@ -277,8 +281,7 @@ fn check_server(model: ModelConfig) -> Result<Check, CliError> {
             let context = context_tokens
                 .map(|tokens| format!("; the context of {name} has {tokens} tokens"))
                 .unwrap_or_default();
-            let count =
-                if names.len() == 1 { "1 model".to_owned() } else { format!("{} models", names.len()) };
+            let count = plural(names.len(), "model");
             let detail = format!("{label} has {count}: {}{more}{context}", shown.join(", "));
             let tagged = format!("{name}:latest");
             match names.iter().find(|name| can_chat(name)).or(names.first()) {

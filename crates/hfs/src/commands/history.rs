@@ -1,6 +1,6 @@
 //! `hfs rewind`, `hfs undo`, `hfs redo` and `hfs log`: operations on a session and how to reverse them.
 
-use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId};
+use hfs_core::{Cursor, Operation, PageRequest, Seq, SessionAttributes, SessionId, plural};
 use hfs_engine::{Reversed, RewindPlan, RewindTarget, StateAtPlace};
 use serde_json::{Value, json};
 
@@ -108,10 +108,10 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
         return Ok(Outcome::Done);
     }
     console.note(&format!(
-        "rewound to {place} on the new branch {}, with {} messages in view; {} keeps all its messages\n\
+        "rewound to {place} on the new branch {}, with {} in view; {} keeps all its messages\n\
          `hfs undo {}` undoes this",
         sanitize::line(&rewound.branch.name),
-        rewound.plan.in_view,
+        plural(rewound.plan.in_view, "message"),
         sanitize::line(&rewound.plan.from.name),
         session.short().shown(),
     ));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use hfs_core::{
     BranchId, Continuation, ErrorExt as _, ErrorKind, Flow, ImportError, ImportEvent, ImportReceiver,
-    ImportReport, Store, StoreError, SystemClock,
+    ImportReport, Store, StoreError, SystemClock, plural,
 };
 use hfs_engine::{ImportedSession, Importer, OnDuplicate, SkipReason, SkippedSession};
 use hfs_exchange::{Discovery, Format, Source, discover_unless_known};
@@ -527,7 +527,8 @@ impl Report {
         if !self.failed.is_empty() {
             counts.push(format!("{} failed", self.failed.len()));
         }
-        let messages = if messages > 0 { format!(" ({messages} messages)") } else { String::new() };
+        let messages =
+            if messages > 0 { format!(" ({})", plural(messages, "message")) } else { String::new() };
         let dry_run = if self.dry_run { "; nothing was written" } else { "" };
         format!("{}{messages}{dry_run}\n", counts.join(", "))
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hfs_core::{
     AgentNode, AgentStatus, ClaimDecision, Contest, Event, EventPayload, Run, RunId, RunSnapshot, Section,
-    SectionDecision, TokenCount, TokenTotal, Usage, UsageTally,
+    SectionDecision, TokenCount, TokenTotal, Usage, UsageTally, plural,
 };
 use serde_json::json;
 use unicode_width::UnicodeWidthStr;
@@ -252,7 +252,7 @@ fn cost(usage: &UsageTally) -> String {
     if usage.calls() == 0 {
         return "no call of a model has ended".to_owned();
     }
-    let calls = if usage.calls() == 1 { "1 call".to_owned() } else { format!("{} calls", usage.calls()) };
+    let calls = plural(usage.calls(), "call");
     match usage.total() {
         TokenTotal::Unknown => format!("unknown: the server did not report the tokens of {calls}"),
         total => format!("{} tokens in {calls}", total.describe(|tokens| tokens.to_string())),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hfs_core::{CompressedSize, ErrorKind, Problem, Store, StoreInfo};
+use hfs_core::{CompressedSize, ErrorKind, Problem, Store, StoreInfo, plural};
 use hfs_engine::{CopyReport, copy_store};
 use hfs_files::TemporaryFolder;
 use hfs_store::{SqliteOptions, SqliteStore, StoreUrl};
@@ -304,8 +304,10 @@ fn copy(from: &str, to: &str, context: &Context) -> Result<Outcome, CliError> {
     }
     let CopyReport { copied, already_there, messages, .. } = report;
     console.note(&format!(
-        "copied {copied} sessions to {}; {already_there} were there already; compared {messages} messages",
-        sanitize::line(&hfs_secrets::mask_addresses(&to_url))
+        "copied {} to {}; there already: {already_there}; compared {}",
+        plural(copied, "session"),
+        sanitize::line(&hfs_secrets::mask_addresses(&to_url)),
+        plural(messages, "message")
     ));
     Ok(outcome_of(&report))
 }

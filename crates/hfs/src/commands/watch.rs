@@ -1,6 +1,6 @@
 //! `hfs watch`: imports what other tools write, as they write it.
 
-use hfs_core::ErrorKind;
+use hfs_core::{ErrorKind, plural};
 use serde::Serialize;
 
 use super::import::{FailedJson, ImportedJson, lock_imports, render_session};
@@ -205,8 +205,10 @@ fn render_status(running: bool, installed: bool, report: Option<&WatchReport>, c
     }
     let imported = &status.imported;
     text += &format!(
-        "imported: {} new sessions, {} updates, {} messages",
-        imported.new_sessions, imported.updates, imported.messages
+        "imported: {}, {}, {}",
+        plural(imported.new_sessions, "new session"),
+        plural(imported.updates, "update"),
+        plural(imported.messages, "message")
     );
     match status.last_import_at {
         Some(at) => text += &format!("; the last {}\n", context.format_time(at)),
@@ -216,7 +218,7 @@ fn render_status(running: bool, installed: bool, report: Option<&WatchReport>, c
         text += &format!("lag: 95 % within {} ms, at most {} ms\n", lag.p95, lag.max);
     }
     if status.waiting > 0 {
-        text += &format!("waiting: {} transcripts\n", status.waiting);
+        text += &format!("waiting: {}\n", plural(status.waiting, "transcript"));
     }
     for failed in &status.failed {
         let (file, error) = (sanitize::line(&failed.file), sanitize::line(&failed.error));

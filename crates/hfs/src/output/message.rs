@@ -2,7 +2,7 @@
 
 use hfs_core::{
     DiffLine, MAIN_BRANCH, Message, MessageDraft, MessageStatus, Part, Role, Seq, SessionId, Timestamp,
-    ToolInput, diff_lines, patched_files, readable_context,
+    ToolInput, diff_lines, patched_files, plural, readable_context,
 };
 use serde_json::Value;
 
@@ -178,7 +178,7 @@ fn tool_summary(input: &Value) -> String {
             format!("{} +{added} -{removed}", path.unwrap_or_default())
         }
         ToolInput::Patch(patch) => patched_files(patch).collect::<Vec<_>>().join(", "),
-        ToolInput::File { path, content } => format!("{path}, {} lines", lines(content)),
+        ToolInput::File { path, content } => format!("{path}, {}", plural(lines(content), "line")),
         ToolInput::Other => one_line(input),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hfs_acp::PermissionQuestion;
-use hfs_core::{DiffLine, changed_lines, lock_unpoisoned};
+use hfs_core::{DiffLine, changed_lines, lock_unpoisoned, plural};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +78,7 @@ fn describe(question: &PermissionQuestion, covers: Option<&str>) -> String {
             text.push_str(&format!("  {line}\n"));
         }
         if let Some(more) = lines.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
-            text.push_str(&format!("  ... {more} more lines\n"));
+            text.push_str(&format!("  ... {}\n", plural(more, "more line")));
         }
     };
     if let Some(command) = question.command() {
