@@ -40,6 +40,11 @@ pub trait StoreLocation: Sync {
     /// Opens the store, as a separate process would. Dropping the returned instance abandons its unfinished replies.
     fn open(&self) -> Box<dyn Store>;
 
+    /// Vacuums the store, as a user who may do that.
+    fn vacuum(&self) {
+        self.open().vacuum().unwrap();
+    }
+
     /// Whether the store can be tested on this machine. If not, the location has printed why.
     fn is_available(&self) -> bool {
         true

@@ -1,5 +1,8 @@
-//! A PostgreSQL server for tests: started by each test process on a free port of the loopback interface, as an unprivileged
-//! user, with its data in a temporary folder.
+//! PostgreSQL servers for tests, on free ports of the loopback interface, as an unprivileged user, with their data in
+//! temporary folders.
+//!
+//! Most tests share one server ([`PostgresServer::shared`]) and use a schema or a database of their own. Tests that stop their
+//! server, or that need other settings, start one of their own.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,21 +13,33 @@
     reason = "a panic is how a test fails"
 )]
 
+mod client;
+mod pgbouncer;
+mod programs;
+mod proxy;
+
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use uuid::Uuid;
+
+pub use client::Client;
+pub use pgbouncer::PgBouncer;
+use programs::{
+    folder_name, free_port, give_away, is_executable, new_folder, programs, run, template, unprivileged,
+    until_dropped, until_unused,
+};
+pub use proxy::{Fault, Proxy};
 
 /// The role that owns everything. It needs no password.
 pub const ROLE: &str = "tester";
+/// A role without rights, which exists on the shared server. It needs no password.
+pub const APPLICATION_ROLE: &str = "application";
 /// A role that needs [`PASSWORD`].
 pub const GUARDED_ROLE: &str = "guarded";
 /// The password of [`GUARDED_ROLE`].
@@ -33,42 +48,73 @@ pub const PASSWORD: &str = "se same";
 /// Maximum time until a server accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running server, which ends when it is dropped, or with this process.
+/// A running server.
 #[derive(Debug)]
 pub struct PostgresServer {
     port: u16,
-    process: Child,
-    /// Removed after the server has ended.
     folder: PathBuf,
+    lifetime: Lifetime,
+}
+
+/// When a server ends. It also removes its folder then.
+#[derive(Debug)]
+enum Lifetime {
+    /// When this process drops it or ends. The process is the shell that waits for that.
+    Own(Child),
+    /// Soon after no process has a lock on this file any more. The system releases the lock of a process that is killed.
+    Shared { users: File },
 }
 
 impl PostgresServer {
-    /// Starts a server. `cache` is a folder that keeps the new cluster that each server begins with. Returns `None` and
-    /// prints a line if no server is installed.
+    /// Joins the server that all processes with this folder share, or starts it. `cache` is a folder that keeps the new
+    /// cluster that each server begins with, and the address of the shared one. Returns `None` and prints a line if no server
+    /// is installed.
     #[must_use]
-    pub fn start(cache: &Path) -> Option<Self> {
-        Self::start_with(cache, &[])
+    #[allow(clippy::zombie_processes, reason = "the server may live longer than this process")]
+    pub fn shared(cache: &Path) -> Option<Self> {
+        let cache = &cache.join(programs().map_or_else(String::new, |programs| folder_name(&programs)));
+        fs::create_dir_all(cache).unwrap();
+        let [users_path, start_path, record] =
+            ["postgres-users.lock", "postgres-start.lock", "postgres-server"].map(|name| cache.join(name));
+        let users = File::create(&users_path).unwrap();
+        // From here on, the server does not end.
+        users.lock_shared().unwrap();
+        let start = File::create(start_path).unwrap();
+        start.lock().unwrap();
+        if let Some((port, folder)) = recorded(&record) {
+            return Some(Self { port, folder, lifetime: Lifetime::Shared { users } });
+        }
+        let programs = installed()?;
+        let folder = new_data(&template(&programs, cache), &[]);
+        let port = free_port();
+        let log = File::create(folder.join("log")).unwrap();
+        until_unused(&folder, &users_path, &record)
+            .args(arguments(&programs, &folder, port, &[]))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { port, folder, lifetime: Lifetime::Shared { users } };
+        server.wait_until_ready();
+        Client::connect(&server.url()).execute(&format!("CREATE ROLE {APPLICATION_ROLE} LOGIN"));
+        fs::write(&record, format!("{port}\n{}\n", server.folder.display())).unwrap();
+        Some(server)
     }
 
-    /// Like [`start`](Self::start), with further settings: `NAME=VALUE`.
+    /// Starts a server for the caller alone, with further settings: `NAME=VALUE`. It ends when it is dropped, or with this
+    /// process. `cache` is as for [`shared`](Self::shared).
     #[must_use]
-    pub fn start_with(cache: &Path, settings: &[&str]) -> Option<Self> {
-        let Some(programs) = programs() else {
-            println!("skipped: stores on PostgreSQL: no server is installed (Debian: postgresql)");
-            return None;
-        };
-        if !is_executable(&programs.join("postgres")) {
-            println!(
-                "skipped: stores on PostgreSQL: the user nobody, as whom the server runs, cannot execute the programs in {}",
-                programs.display()
-            );
-            return None;
-        }
-        let template = template(&programs, cache);
-        let folder = new_folder().keep();
-        let data = folder.join("data");
-        run(Command::new("cp").arg("-a").arg(&template).arg(&data));
-        give_away(&folder);
+    pub fn start(cache: &Path, settings: &[&str]) -> Option<Self> {
+        Self::start_with_files(cache, settings, &[])
+    }
+
+    /// Like [`start`](Self::start), with further files in the folder of its data: names and contents.
+    #[must_use]
+    pub fn start_with_files(cache: &Path, settings: &[&str], files: &[(&str, &str)]) -> Option<Self> {
+        let programs = installed()?;
+        let folder = new_data(&template(&programs, cache), files);
         Some(Self::run(&programs, folder, free_port(), settings))
     }
 
@@ -93,23 +139,17 @@ impl PostgresServer {
         run(unprivileged(&program).args(["promote", "-D"]).arg(self.folder.join("data")).current_dir("/"));
     }
 
-    /// Runs the server whose data is in a folder.
+    /// Runs the server whose data is in a folder, until it is dropped.
     fn run(programs: &Path, folder: PathBuf, port: u16, settings: &[&str]) -> Self {
         let log = File::create(folder.join("log")).unwrap();
         let process = until_dropped(&folder, "QUIT")
-            .arg(programs.join("postgres"))
-            .arg("-D")
-            .arg(folder.join("data"))
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "full_page_writes=off"])
-            .args(["-c", "max_connections=200", "-c", "shared_buffers=16MB", "-c", "max_wal_size=64MB"])
-            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .args(arguments(programs, &folder, port, settings))
             .current_dir("/")
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self { port, process, folder };
+        let server = Self { port, folder, lifetime: Lifetime::Own(process) };
         server.wait_until_ready();
         server
     }
@@ -145,6 +185,12 @@ impl PostgresServer {
         Self::url_at(self.port)
     }
 
+    /// Like [`url`](Self::url), for another role.
+    #[must_use]
+    pub fn url_of(&self, role: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/postgres", self.port)
+    }
+
     /// Like [`url`](Self::url), by way of another port.
     #[must_use]
     pub fn url_at(port: u16) -> String {
@@ -154,285 +200,139 @@ impl PostgresServer {
     /// A new name for a schema.
     #[must_use]
     pub fn new_schema() -> String {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+        format!("test_{}", Uuid::now_v7().simple())
+    }
+
+    /// Creates a database that no other test uses.
+    #[must_use]
+    pub fn new_database(&self) -> TestDatabase {
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        Client::connect(&self.url()).execute(&format!("CREATE DATABASE {name}"));
+        let users = match &self.lifetime {
+            Lifetime::Own(_) => None,
+            Lifetime::Shared { users } => Some(users.try_clone().unwrap()),
+        };
+        TestDatabase { port: self.port, name, _users: users }
     }
 }
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
-}
-
-/// Folder with programs that `cargo xtask test` has unpacked because they are not installed.
-const UNPACKED: &str = "HFS_POSTGRES";
-
-/// Where packages are installed or unpacked.
-fn roots() -> Vec<PathBuf> {
-    [PathBuf::from("/")].into_iter().chain(std::env::var_os(UNPACKED).map(PathBuf::from)).collect()
-}
-
-/// The folder of the newest server that is installed.
-fn programs() -> Option<PathBuf> {
-    let versions = roots().into_iter().flat_map(|root| fs::read_dir(root.join("usr/lib/postgresql")));
-    let versions = versions.flatten().flatten();
-    let mut found: Vec<(u32, PathBuf)> = versions
-        .filter_map(|version| {
-            let number = version.file_name().to_str()?.parse().ok()?;
-            Some((number, version.path().join("bin")))
-        })
-        .filter(|(_, folder)| folder.join("postgres").exists() && folder.join("initdb").exists())
-        .collect();
-    found.sort();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).find(|folder| folder.join("initdb").exists());
-    found.pop().map(|(_, folder)| folder).or(in_path)
-}
-
-/// A shell that runs a program until the shell's input ends, which is also when this process is killed. It then sends a signal to
-/// the program, and removes the folder.
-fn until_dropped(folder: &Path, signal: &str) -> Command {
-    const SCRIPT: &str = "folder=$1; signal=$2; shift 2; \"$@\" & child=$!; read -r _; kill -$signal $child; wait $child; rm -rf \"$folder\"";
-    let mut command = unprivileged("sh");
-    command.args(["-c", SCRIPT, "sh"]).arg(folder).arg(signal).stdin(Stdio::piped());
-    command
-}
-
-/// A running pgbouncer, which gives each transaction another connection to a server.
-#[derive(Debug)]
-pub struct PgBouncer {
-    port: u16,
-    process: Child,
-}
-
-impl PgBouncer {
-    /// Starts pgbouncer in transaction mode, with few connections to the server. Returns `None` and prints a line if it is not
-    /// installed.
-    #[must_use]
-    pub fn start(server: &PostgresServer) -> Option<Self> {
-        let program =
-            roots().into_iter().map(|root| root.join("usr/sbin/pgbouncer")).find(|path| path.exists());
-        let Some(program) = program else {
-            println!(
-                "skipped: stores on PostgreSQL behind pgbouncer: it is not installed (Debian: pgbouncer)"
-            );
-            return None;
-        };
-        let folder = new_folder().keep();
-        let port = free_port();
-        let (log, users) = (folder.join("log"), folder.join("users"));
-        fs::write(&users, format!("\"{ROLE}\" \"\"\n")).unwrap();
-        let configuration = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 6\n\
-             max_client_conn = 200\nserver_login_retry = 0.1\n",
-            server.port(),
-            users.display()
-        );
-        fs::write(folder.join("pgbouncer.ini"), configuration).unwrap();
-        give_away(&folder);
-        let output = File::create(&log).unwrap();
-        let process = until_dropped(&folder, "TERM")
-            .arg(program)
-            .arg(folder.join("pgbouncer.ini"))
-            .current_dir("/")
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = fs::read_to_string(&log).unwrap();
-            assert!(started.elapsed() < START_TIMEOUT, "pgbouncer has not started:\n{log}");
-            thread::sleep(Duration::from_millis(10));
+        if let Lifetime::Own(process) = &mut self.lifetime {
+            drop(process.stdin.take());
+            let _ = process.wait();
         }
-        Some(Self { port, process })
     }
+}
 
-    /// The address of the database `postgres` for [`ROLE`], by way of pgbouncer.
+/// A database, which is removed when it is dropped.
+#[derive(Debug)]
+pub struct TestDatabase {
+    port: u16,
+    name: String,
+    /// Keeps a shared server running.
+    _users: Option<File>,
+}
+
+impl TestDatabase {
+    /// Its address for [`ROLE`].
     #[must_use]
     pub fn url(&self) -> String {
-        PostgresServer::url_at(self.port)
+        self.url_of(ROLE)
     }
-}
 
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// A folder that an unprivileged user can reach.
-fn new_folder() -> TempDir {
-    let folder = tempfile::Builder::new().prefix("hfs-postgres-").tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-/// The server refuses to run as root.
-fn unprivileged(program: &str) -> Command {
-    let mut command = Command::new(if is_root() { "setpriv" } else { program });
-    if is_root() {
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
-    }
-    let libraries = libraries();
-    if !libraries.is_empty() {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-    command
-}
-
-fn is_executable(program: &Path) -> bool {
-    unprivileged("test").arg("-x").arg(program).status().unwrap().success()
-}
-
-/// The libraries of unpacked packages.
-fn libraries() -> String {
-    let folders = roots().into_iter().skip(1).flat_map(|root| fs::read_dir(root.join("usr/lib")));
-    let folders = folders.flatten().flatten().map(|folder| folder.path().display().to_string());
-    folders.filter(|folder| folder.ends_with("-linux-gnu")).collect::<Vec<_>>().join(":")
-}
-
-fn give_away(path: &Path) {
-    if is_root() {
-        run(Command::new("chown").args(["-R", "nobody:nogroup"]).arg(path));
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The data of a new cluster, which takes a second to create and little to copy.
-fn template(programs: &Path, cache: &Path) -> PathBuf {
-    let name: String = programs.display().to_string().replace('/', "-");
-    let template = cache.join(format!("postgres-template{name}"));
-    fs::create_dir_all(cache).unwrap();
-    let lock = File::create(cache.join("postgres-template.lock")).unwrap();
-    lock.lock().unwrap();
-    if template.exists() {
-        return template;
-    }
-    let folder = new_folder();
-    let (data, password) = (folder.path().join("data"), folder.path().join("password"));
-    fs::create_dir(&data).unwrap();
-    fs::write(&password, PASSWORD).unwrap();
-    give_away(&data);
-    run(unprivileged(&programs.join("initdb").display().to_string())
-        .args(["--username", ROLE, "--pwfile"])
-        .arg(&password)
-        .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--wal-segsize=1", "-D"])
-        .arg(&data)
-        .current_dir("/"));
-    let rules = format!(
-        "host all {ROLE} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n\
-         host replication all 127.0.0.1/32 trust\n"
-    );
-    fs::write(data.join("pg_hba.conf"), rules).unwrap();
-    let copy = cache.join("postgres-template.new");
-    run(Command::new("rm").arg("-rf").arg(&copy));
-    run(Command::new("cp").arg("-a").arg(&data).arg(&copy));
-    fs::rename(&copy, &template).unwrap();
-    template
-}
-
-/// What a [`Proxy`] does with the next COMMIT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Closes the connection before the server gets it.
-    BeforeCommit,
-    /// Closes the connection after the server has executed it, before the client gets the answer.
-    AfterCommit,
-}
-
-/// A proxy between a client and a server, which loses connections during COMMIT.
-#[derive(Debug)]
-pub struct Proxy {
-    port: u16,
-    next: Arc<Mutex<Vec<Fault>>>,
-}
-
-impl Proxy {
-    /// Starts a proxy for the server on this port.
+    /// Its address for a role.
     #[must_use]
-    pub fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let next = Arc::new(Mutex::new(Vec::new()));
-        let faults = Arc::clone(&next);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                let faults = Arc::clone(&faults);
-                thread::spawn(move || forward(client, server, &faults));
-            }
-        });
-        Self { port, next }
+    pub fn url_of(&self, role: &str) -> String {
+        self.url_at(role, self.port)
     }
 
-    /// The port of the proxy.
+    /// Its address for a role, by way of another port.
+    #[must_use]
+    pub fn url_at(&self, role: &str, port: u16) -> String {
+        format!("postgres://{role}@127.0.0.1:{port}/{}", self.name)
+    }
+
+    /// The port of the server.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Loses the next connections that send COMMIT, the last fault first.
-    pub fn lose(&self, faults: &[Fault]) {
-        self.next.lock().unwrap().extend(faults);
-    }
-
-    /// Number of faults that have not happened yet.
+    /// Its name.
     #[must_use]
-    pub fn pending(&self) -> usize {
-        self.next.lock().unwrap().len()
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
-/// Forwards both directions until one ends.
-fn forward(mut client: TcpStream, mut server: TcpStream, faults: &Mutex<Vec<Fault>>) {
-    let (mut answers, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    // Set while the answer to a COMMIT must not reach the client.
-    let muted = Arc::new(Mutex::new(false));
-    let is_muted = Arc::clone(&muted);
-    let backwards = thread::spawn(move || {
-        let mut buffer = [0; 64 * 1024];
-        while let Ok(read @ 1..) = answers.read(&mut buffer) {
-            if *is_muted.lock().unwrap() || to_client.write_all(&buffer[..read]).is_err() {
-                break;
-            }
-        }
-        let _ = to_client.shutdown(Shutdown::Both);
-        let _ = answers.shutdown(Shutdown::Both);
-    });
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(read @ 1..) = client.read(&mut buffer) {
-        // A simple query of this text only.
-        let is_commit = buffer[..read].ends_with(b"COMMIT\0");
-        let fault = if is_commit { faults.lock().unwrap().pop() } else { None };
-        match fault {
-            Some(Fault::BeforeCommit) => break,
-            Some(Fault::AfterCommit) => *muted.lock().unwrap() = true,
-            None => {}
-        }
-        if server.write_all(&buffer[..read]).is_err() {
-            break;
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        // A panic here would hide that of the test.
+        if !thread::panicking() {
+            let admin = Client::connect(&PostgresServer::url_at(self.port));
+            admin.execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
     }
-    if !*muted.lock().unwrap() {
-        let _ = server.shutdown(Shutdown::Both);
+}
+
+/// The folder of the programs, if a server is installed and can be run.
+fn installed() -> Option<PathBuf> {
+    let Some(programs) = programs() else {
+        println!("skipped: stores on PostgreSQL: no server is installed (Debian: postgresql)");
+        return None;
+    };
+    if !is_executable(&programs.join("postgres")) {
+        println!(
+            "skipped: stores on PostgreSQL: the user nobody, as whom the server runs, cannot execute the programs in {}",
+            programs.display()
+        );
+        return None;
     }
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = backwards.join();
+    Some(programs)
+}
+
+/// A folder with the data of a new server.
+fn new_data(template: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let folder = new_folder().keep();
+    let data = folder.join("data");
+    run(Command::new("cp").arg("-a").arg(template).arg(&data));
+    for (name, content) in files {
+        let path = data.join(name);
+        fs::write(&path, content).unwrap();
+        // The server rejects the key of a certificate that others can read.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    give_away(&folder);
+    folder
+}
+
+/// The port and the folder of the shared server, if it is running.
+fn recorded(record: &Path) -> Option<(u16, PathBuf)> {
+    let text = fs::read_to_string(record).ok()?;
+    let (port, folder) = text.trim_end().split_once('\n')?;
+    let port = port.parse().ok()?;
+    // The port of a server that was killed may belong to another program.
+    let is_running =
+        fs::exists(folder).is_ok_and(|exists| exists) && TcpStream::connect(("127.0.0.1", port)).is_ok();
+    is_running.then(|| (port, folder.into()))
+}
+
+/// The command line of a server.
+fn arguments(programs: &Path, folder: &Path, port: u16, settings: &[&str]) -> Vec<String> {
+    let mut arguments = vec![programs.join("postgres").display().to_string(), "-D".into()];
+    arguments.push(folder.join("data").display().to_string());
+    arguments.extend(["-p".into(), port.to_string()]);
+    let common = [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "full_page_writes=off",
+        "max_connections=400",
+        "shared_buffers=16MB",
+        "max_wal_size=64MB",
+    ];
+    let settings = common.iter().chain(settings);
+    arguments.extend(settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+    arguments
 }

@@ -16,9 +16,7 @@ use hfs_core::{
 };
 use hfs_postgres::{PostgresOptions, PostgresStore};
 use testkit::builders::{Drafts, at, attachment, state_of};
-use testkit::postgres::{Fault, GUARDED_ROLE, PASSWORD, PostgresServer, Proxy};
-
-use test_server::Admin;
+use testkit::postgres::{Client, Fault, GUARDED_ROLE, PASSWORD, PostgresServer, Proxy};
 
 fn texts(store: &PostgresStore, branch: BranchId) -> Vec<String> {
     let messages = store.read_messages(branch, MessageRange::From(1, u32::MAX)).unwrap();
@@ -66,17 +64,18 @@ fn make_session_id(store: &PostgresStore) -> hfs_core::SessionId {
 #[test]
 fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_or_doubled() {
     let Some(server) = test_server::server() else { return };
-    let schema = PostgresServer::new_schema();
-    let admin = Admin::connect(server);
+    let (database, schema) = (server.new_database(), PostgresServer::new_schema());
+    let url = database.url();
+    let admin = Client::connect(&database.url());
     let ended = Arc::new(AtomicBool::new(false));
     // On a busy machine, the migration of a new schema takes longer than the time between two rounds.
-    drop(test_server::open(&server.url(), &schema, Arc::new(SystemClock)));
+    drop(test_server::open(&url, &schema, Arc::new(SystemClock)));
     let branches: Vec<(BranchId, usize)> = thread::scope(|scope| {
         let writers: Vec<_> = (0..4_u64)
             .map(|writer| {
-                let schema = &schema;
+                let (url, schema) = (&url, &schema);
                 scope.spawn(move || {
-                    let store = test_server::open(&server.url(), schema, Arc::new(SystemClock));
+                    let store = test_server::open(url, schema, Arc::new(SystemClock));
                     let make = Drafts::new(10 + writer);
                     let session = store.create_session(&make.session(&format!("{writer}"))).unwrap();
                     let mut main = at(session.current_branch, 0);
@@ -104,7 +103,7 @@ fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_o
                 if kills % 10 == 0 {
                     admin.terminate_stores();
                 } else {
-                    admin.terminate_one();
+                    let _ = admin.terminate_one();
                 }
                 kills += 1;
             }
@@ -117,7 +116,7 @@ fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_o
         println!("{kills} rounds of terminated connections");
         results.into_iter().map(Result::unwrap).collect()
     });
-    let store = test_server::open(&server.url(), &schema, Arc::new(SystemClock));
+    let store = test_server::open(&url, &schema, Arc::new(SystemClock));
     for (branch, count) in branches {
         let expected: Vec<String> =
             (0..count).flat_map(|n| [format!("question {n}"), format!("answer {n}")]).collect();
@@ -130,10 +129,11 @@ fn writers_continue_while_their_connections_are_terminated_and_nothing_is_lost_o
 #[test]
 fn an_idle_connection_that_was_closed_costs_nothing() {
     let Some(server) = test_server::server() else { return };
-    let store = test_server::open(&server.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
+    let database = server.new_database();
+    let store = test_server::open(&database.url(), &PostgresServer::new_schema(), Arc::new(SystemClock));
     let make = Drafts::new(1);
     let main = at(store.create_session(&make.session("s")).unwrap().current_branch, 0);
-    Admin::connect(server).terminate_stores();
+    Client::connect(&database.url()).terminate_stores();
     store.append(main, &[make.user("after")]).unwrap();
     assert_eq!(texts(&store, main.branch), ["after"]);
 }
@@ -151,7 +151,7 @@ fn a_reply_is_interrupted_when_the_presence_of_its_writer_has_expired() {
     assert!(matches!(rejected, Err(StoreError::Locked { seq: 1 })), "{rejected:?}");
     // As if the writer had been killed two minutes ago.
     let sql = format!("UPDATE {schema}.presence SET renewed_at = now() - interval '2 minutes'");
-    Admin::connect(server).execute(&sql);
+    Client::connect(&server.url()).execute(&sql);
     other.append(at(main.branch, 1), &[make.user("next")]).unwrap();
     assert_eq!(texts(&other, main.branch), ["half", "next"]);
     assert!(matches!(
@@ -235,7 +235,8 @@ fn failure(url: &str) -> (ErrorKind, String) {
 fn errors_say_what_to_do_and_contain_no_password() {
     let Some(server) = test_server::server() else { return };
     let port = server.port();
-    let admin = Admin::connect(server);
+    let admin = Client::connect(&server.url());
+    admin.execute(&format!("DROP ROLE IF EXISTS {GUARDED_ROLE}"));
     admin.execute(&format!("CREATE ROLE {GUARDED_ROLE} LOGIN PASSWORD '{PASSWORD}'"));
     let cases = [
         (
@@ -267,7 +268,7 @@ fn a_newer_schema_is_rejected_and_not_changed() {
     let Some(server) = test_server::server() else { return };
     let schema = PostgresServer::new_schema();
     drop(test_server::open(&server.url(), &schema, Arc::new(SystemClock)));
-    Admin::connect(server).execute(&format!("UPDATE {schema}.schema_version SET version = 999"));
+    Client::connect(&server.url()).execute(&format!("UPDATE {schema}.schema_version SET version = 999"));
     let options = PostgresOptions { schema, ..PostgresOptions::default() };
     let rejected = PostgresStore::open(&server.url(), &options);
     assert!(matches!(rejected, Err(StoreError::Newer { found: 999, .. })), "{rejected:?}");

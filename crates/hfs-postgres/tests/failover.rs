@@ -15,7 +15,7 @@ use hfs_core::{
     BranchId, Maintenance as _, MessageRange, MessageStore as _, ReplyDelta, SessionStore as _, SystemClock,
 };
 use testkit::builders::{Drafts, at};
-use testkit::postgres::{PostgresServer, ROLE};
+use testkit::postgres::{Client, PostgresServer, ROLE};
 
 /// Number of failovers, unless `HFS_FAILOVERS` has another one.
 const FAILOVERS: u32 = 4;
@@ -51,9 +51,9 @@ fn write(
 #[test]
 fn nothing_acknowledged_is_lost_when_a_standby_is_promoted_and_writers_continue() {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(mut primary) = PostgresServer::start_with(cache, &[]) else { return };
+    let Some(mut primary) = PostgresServer::start(cache, &[]) else { return };
     let failovers = std::env::var("HFS_FAILOVERS").ok().and_then(|number| number.parse().ok());
-    let admin = test_server::Admin::connect(&primary);
+    let admin = Client::connect(&primary.url());
     // A commit is acknowledged when the standby has it. Each standby copies the setting, so it holds after its promotion, too.
     admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
     let mut standby = primary.start_standby(None);

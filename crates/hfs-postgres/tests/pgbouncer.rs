@@ -16,7 +16,7 @@ use hfs_core::{
 };
 use hfs_postgres::PostgresStore;
 use testkit::builders::{Drafts, at, growing_state};
-use testkit::postgres::{PgBouncer, PostgresServer};
+use testkit::postgres::{Client, PgBouncer, PostgresServer, ROLE};
 
 /// Number of connections that are terminated.
 const KILLS: u32 = 500;
@@ -70,10 +70,11 @@ fn write(store: &PostgresStore, writer: u64, ended: &AtomicBool) -> Acknowledged
 fn nothing_is_lost_or_doubled_behind_pgbouncer_while_connections_are_terminated() {
     let Some(server) = test_server::server() else { return };
     let Some(bouncer) = PgBouncer::start(server) else { return };
-    let schema = PostgresServer::new_schema();
-    let open = || test_server::open(&bouncer.url(), &schema, Arc::new(SystemClock));
+    let (database, schema) = (server.new_database(), PostgresServer::new_schema());
+    let url = database.url_at(ROLE, bouncer.port());
+    let open = || test_server::open(&url, &schema, Arc::new(SystemClock));
     drop(open());
-    let admin = test_server::Admin::connect(server);
+    let admin = Client::connect(&database.url());
     let ended = AtomicBool::new(false);
     let results: Vec<Acknowledged> = thread::scope(|scope| {
         let writers: Vec<_> = (0..4)

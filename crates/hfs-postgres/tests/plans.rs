@@ -23,7 +23,7 @@ use hfs_core::{
 use hfs_postgres::PostgresStore;
 use serde_json::Value;
 use testkit::builders::{Drafts, at, state_of};
-use testkit::postgres::PostgresServer;
+use testkit::postgres::{Client, PostgresServer};
 
 /// Number of messages of each session.
 const MESSAGES: usize = 50;
@@ -92,7 +92,7 @@ fn reads_since(server: &PostgresServer, from: usize) -> Reads {
 }
 
 /// Copies the only session of the schema, with new ids.
-fn multiply(admin: &test_server::Admin, schema: &str, sessions: u32) {
+fn multiply(admin: &Client, schema: &str, sessions: u32) {
     let copies = |table: &str, ids: &str| {
         format!(
             "INSERT INTO {table} OVERRIDING SYSTEM VALUE
@@ -150,14 +150,14 @@ fn no_operation_on_a_session_reads_rows_of_other_sessions() {
         "auto_explain.log_format=json",
         "autovacuum=off",
     ];
-    let Some(server) = PostgresServer::start_with(cache, &options) else { return };
+    let Some(server) = PostgresServer::start(cache, &options) else { return };
     let sessions = std::env::var("HFS_PLAN_SESSIONS").ok().and_then(|number| number.parse().ok());
     let sessions = sessions.unwrap_or(SESSIONS);
     let schema = PostgresServer::new_schema();
     let store = test_server::open(&server.url(), &schema, Arc::new(SystemClock));
     let make = Drafts::new(1);
     original(&store, &make);
-    let admin = test_server::Admin::connect(&server);
+    let admin = Client::connect(&server.url());
     multiply(&admin, &schema, sessions);
 
     // A session in the middle, with a word of its own.

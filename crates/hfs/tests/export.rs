@@ -103,8 +103,9 @@ fn a_session_with_branches_and_checkpoints_survives_a_round_trip_byte_for_byte()
 #[test]
 fn a_session_survives_a_round_trip_through_postgresql_byte_for_byte() {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(server) = testkit::postgres::PostgresServer::start(cache) else { return };
-    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", server.url()), hfs());
+    let Some(server) = testkit::postgres::PostgresServer::shared(cache) else { return };
+    let on_server = server.new_database();
+    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", on_server.url()), hfs());
     let session = branched_session(&file);
     let before = exported(&file, &session);
     let stdin = |hfs: &Hfs, document: &str| {
@@ -389,8 +390,9 @@ fn sample_sessions_survive_a_copy_to_postgresql_and_back_byte_for_byte() {
         return;
     };
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(server) = testkit::postgres::PostgresServer::start(cache) else { return };
-    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", server.url()), hfs());
+    let Some(server) = testkit::postgres::PostgresServer::shared(cache) else { return };
+    let on_server = server.new_database();
+    let (file, database, again) = (hfs(), hfs().env("HFS_STORE", on_server.url()), hfs());
     let timeout = Duration::from_secs(300);
     let entries = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let is_left_out = |path: &PathBuf| LEFT_OUT.iter().any(|name| path.ends_with(name));
@@ -414,8 +416,8 @@ fn sample_sessions_survive_a_copy_to_postgresql_and_back_byte_for_byte() {
     };
     let [first, last] = [&file, &again].map(|hfs| hfs.hfs_home().join("hfs.db").display().to_string());
     std::fs::create_dir_all(again.hfs_home()).unwrap();
-    let there = copy(&first, &server.url());
-    let back = copy(&server.url(), &last);
+    let there = copy(&first, &on_server.url());
+    let back = copy(&on_server.url(), &last);
     assert_eq!((&there["copied"], &there["messages"]), (&back["copied"], &back["messages"]));
     assert!(there["copied"].as_u64().unwrap() > 20, "{there}");
     let [expected, found] = [&file, &again].map(|hfs| documents(hfs, timeout));

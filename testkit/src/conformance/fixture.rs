@@ -36,6 +36,11 @@ impl<'a> Fixture<'a> {
         self.location.open()
     }
 
+    /// Vacuums the store.
+    pub fn vacuum(&self) {
+        self.location.vacuum();
+    }
+
     /// Closes the store and opens it again.
     pub fn reopen(&mut self) {
         self.store = self.location.open();

@@ -3,18 +3,20 @@
 use std::path::Path;
 
 use testkit::cli::Hfs;
-use testkit::postgres::{GUARDED_ROLE, PostgresServer};
+use testkit::postgres::{GUARDED_ROLE, PostgresServer, TestDatabase};
 
 use crate::hfs;
 
-fn server() -> Option<PostgresServer> {
-    PostgresServer::start(Path::new(env!("CARGO_TARGET_TMPDIR")))
+/// A database of its own for each test.
+fn database() -> Option<TestDatabase> {
+    let server = PostgresServer::shared(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    Some(server.new_database())
 }
 
 #[test]
 fn two_machines_share_a_store_on_postgresql() {
-    let Some(server) = server() else { return };
-    let [here, there]: [Hfs; 2] = [0, 1].map(|_| hfs().env("HFS_STORE", server.url()));
+    let Some(database) = database() else { return };
+    let [here, there]: [Hfs; 2] = [0, 1].map(|_| hfs().env("HFS_STORE", database.url()));
     let _ = here.run(&["chat", "the weather in Lisbon"]).ok();
     let _ = there.run(&["chat", "-c", "and in Porto"]).ok();
     let info = there.run(&["store", "info", "--json"]).ok().json();
@@ -40,10 +42,10 @@ fn two_machines_share_a_store_on_postgresql() {
 
 #[test]
 fn errors_of_a_server_say_what_to_do_and_show_no_password() {
-    let Some(server) = server() else { return };
-    let port = server.port();
+    let Some(database) = database() else { return };
+    let port = database.port();
     let guarded = format!("postgres://{GUARDED_ROLE}:wrongword@127.0.0.1:{port}/postgres");
-    let missing = server.url().replace("/postgres", "/missing");
+    let missing = database.url().replace(database.name(), "missing");
     for (url, code, hint) in [
         (guarded.as_str(), 5, "PGPASSWORD"),
         (&missing, 8, "createdb"),
@@ -60,8 +62,8 @@ fn errors_of_a_server_say_what_to_do_and_show_no_password() {
 
 #[test]
 fn a_password_comes_from_the_environment_and_is_not_saved() {
-    let Some(server) = server() else { return };
-    let url = format!("postgres://127.0.0.1:{}/postgres", server.port());
+    let Some(database) = database() else { return };
+    let url = format!("postgres://127.0.0.1:{}/{}", database.port(), database.name());
     let hfs = hfs().env("PGUSER", testkit::postgres::ROLE).env("PGPASSWORD", "sesameword");
     let _ = hfs.run(&["config", "set", "store.url", &url]).ok();
     let _ = hfs.run(&["chat", "hello"]).ok();
