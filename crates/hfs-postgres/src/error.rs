@@ -204,6 +204,10 @@ fn explain_connection(error: &tokio_postgres::Error) -> String {
         return explain(error);
     }
     match error.source() {
+        Some(source) if is_tls_error(source) => format!(
+            "the server's certificate is not accepted ({source}): check the host, sslmode and sslrootcert in the address of \
+             the store"
+        ),
         Some(source) if source.is::<io::Error>() => format!(
             "the server cannot be reached ({source}): check that it is running, and the host and port in the address of \
              the store"
@@ -214,6 +218,12 @@ fn explain_connection(error: &tokio_postgres::Error) -> String {
         ),
         None => format!("the connection to the server failed ({error})"),
     }
+}
+
+/// Whether the handshake of TLS has failed, whose error comes inside one of the socket.
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 fn explain(error: &tokio_postgres::Error) -> String {
