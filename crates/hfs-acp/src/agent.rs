@@ -280,7 +280,7 @@ impl AcpAgent {
     }
 }
 
-/// Starts an agent and agrees on the protocol's version.
+/// Starts an agent and agrees on the protocol's version. `limit` is how long it may take to answer.
 ///
 /// # Errors
 /// See [`AcpError`].
@@ -288,6 +288,7 @@ pub(crate) async fn initialize(
     launch: &Launch,
     files: FileAccess,
     listener: Option<BetweenTurnsListener>,
+    limit: Duration,
 ) -> Result<(Connection, InitializeResponse), AcpError> {
     let connection = Connection::start(launch, Forwarding { methods: files.methods(), listener })?;
     let files = FileSystemCapabilities::new().read_text_file(files.read).write_text_file(files.write);
@@ -297,7 +298,7 @@ pub(crate) async fn initialize(
     let request = InitializeRequest::new(ProtocolVersion::V1)
         .client_capabilities(ClientCapabilities::new().session(session).fs(files))
         .client_info(Implementation::new("hfs", env!("CARGO_PKG_VERSION")));
-    let initialized: InitializeResponse = connection.call("initialize", &request, Some(START_LIMIT)).await?;
+    let initialized: InitializeResponse = connection.call("initialize", &request, Some(limit)).await?;
     if initialized.protocol_version != ProtocolVersion::V1 {
         let (agent, version) = (launch.agent.clone(), initialized.protocol_version.to_string());
         return Err(AcpError::Version { agent, version });
@@ -330,7 +331,7 @@ impl Inner {
             });
             listener
         });
-        let (connection, initialized) = initialize(&this.launch, files, listener).await?;
+        let (connection, initialized) = initialize(&this.launch, files, listener, START_LIMIT).await?;
         let running = Arc::new(RunningAgent { connection, initialized, open: Mutex::default() });
         *lock_unpoisoned(&this.running) = Some(Arc::clone(&running));
         Ok(running)
@@ -849,8 +850,11 @@ impl AcpAgent {
         let Some(prompt) = request.history.last() else {
             return Err(AgentError::Internal { message: "there is no message to answer".into() });
         };
+        let remembered = request.memories.get(agent);
+        let lists = remembered.and_then(|memory| memory.read::<SessionMemory>().ok());
+        let lists = lists.map(|memory| memory.lists).unwrap_or_default();
         let mut recorder =
-            TurnRecorder::new(agent, sink, inner.limits, &inner.secrets, session.model.clone());
+            TurnRecorder::new(agent, sink, inner.limits, &inner.secrets, session.model.clone(), lists);
         let conversation = session.conversation.as_ref();
         recorder.emit(&ToolEvent::SessionOpened {
             agent: agent.to_owned(),
@@ -862,12 +866,7 @@ impl AcpAgent {
         let (between, dropped) = running.connection.take_between_turns(&session.id);
         between.into_iter().for_each(|update| recorder.report(update));
         if dropped > 0 {
-            recorder.emit(&ToolEvent::NoticeReceived {
-                agent: agent.to_owned(),
-                severity: "warning".to_owned(),
-                title: format!("{dropped} updates that arrived between two turns were too many to keep"),
-                description: None,
-            });
+            recorder.warn(format!("{dropped} updates that arrived between two turns were too many to keep"));
         }
         let blocks = inner.prompt(&running, conversation, prompt).await;
         let queue = running.connection.begin_turn(&session.id);
@@ -884,8 +883,12 @@ impl AcpAgent {
             is_cancelled: false,
         };
         let end = self.record(&mut turn, &mut recorder, &request.cancel, sink).await;
+        if let Some(unreadable) = running.connection.take_unreadable_lines() {
+            recorder.warn(unreadable.to_string());
+        }
         let message = recorder.end();
-        let memory = SessionMemory::after_turn(session.id, prompt, &recorder.fingerprints());
+        let memory =
+            SessionMemory::after_turn(session.id, prompt, &recorder.fingerprints(), recorder.lists());
         let response = match end {
             TurnEnd::Response(response) => response,
             TurnEnd::Failed(error) => return Err(error),
@@ -1127,7 +1130,7 @@ impl Question {
 /// Sends and records the answer to a question.
 fn answer(
     connection: &Connection,
-    recorder: &TurnRecorder<'_>,
+    recorder: &mut TurnRecorder<'_>,
     answered: Answered,
 ) -> Result<(), NotPersisted> {
     let Answered { id, request, call, title, kind, decision } = answered;

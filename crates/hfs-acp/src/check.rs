@@ -15,8 +15,8 @@ use crate::launch::Launch;
 
 /// How long an agent that was only asked may take to end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// How long a session may take to open.
-const SESSION_LIMIT: Duration = Duration::from_secs(60);
+/// How long an agent that is only asked may take to start, and to open a session. A turn waits longer.
+pub const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// How a user logs in to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl AgentReport {
 /// # Errors
 /// See [`AcpError`].
 pub async fn report(launch: &Launch) -> Result<AgentReport, AcpError> {
-    let (connection, initialized) = initialize(launch, FileAccess::default(), None).await?;
+    let (connection, initialized) = initialize(launch, FileAccess::default(), None, CHECK_LIMIT).await?;
     connection.close(CLOSE_LIMIT).await;
     Ok(AgentReport::new(&initialized))
 }
@@ -88,7 +88,7 @@ pub async fn check(
     directory: &Path,
     mode: Option<&str>,
 ) -> Result<(AgentReport, Option<AcpError>), AcpError> {
-    let (connection, initialized) = initialize(launch, FileAccess::default(), None).await?;
+    let (connection, initialized) = initialize(launch, FileAccess::default(), None, CHECK_LIMIT).await?;
     let failure = open_session(&connection, directory, mode).await.err();
     connection.close(CLOSE_LIMIT).await;
     Ok((AgentReport::new(&initialized), failure))
@@ -96,7 +96,7 @@ pub async fn check(
 
 async fn open_session(connection: &Connection, directory: &Path, mode: Option<&str>) -> Result<(), AcpError> {
     let request = NewSessionRequest::new(directory);
-    let opened: Value = connection.call("session/new", &request, Some(SESSION_LIMIT)).await?;
+    let opened: Value = connection.call("session/new", &request, Some(CHECK_LIMIT)).await?;
     let modes = opened.get("modes").and_then(|modes| SessionModeState::deserialize(modes).ok());
     match (mode, modes) {
         (Some(mode), Some(modes)) => check_mode(connection.agent(), mode, &modes),

@@ -4,6 +4,7 @@
 //! agent is never blocked by hfs, and hfs is never blocked by an agent.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,8 +22,9 @@ use crate::launch::{EnvironmentSecrets, Launch};
 use crate::log::AgentLog;
 use crate::process::{AgentProcess, Pipes};
 use crate::rpc::{
-    Incoming, LineError, MAX_LINE_BYTES, ReadEnd, RpcError, RpcMessage, error_line, invalid_params_line,
-    method_not_found_line, notification_line, parse_line, read_line, request_line, result_line,
+    Incoming, LineError, MAX_LINE_BYTES, ReadEnd, RpcError, RpcErrorCode, RpcMessage, UnreadableHead,
+    error_line, head_of_unreadable, invalid_params_line, method_not_found_line, notification_line,
+    parse_line, read_line, request_line, result_line,
 };
 
 /// Updates of a turn that may wait to be recorded.
@@ -120,8 +122,8 @@ pub struct Forwarding {
     pub listener: Option<BetweenTurnsListener>,
 }
 
-impl std::fmt::Debug for Forwarding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarding").field("methods", &self.methods).finish_non_exhaustive()
     }
 }
@@ -157,6 +159,22 @@ impl BetweenTurns {
     }
 }
 
+/// Lines of an agent's output that are no messages. Programs print such lines by mistake.
+#[derive(Debug, Default)]
+pub struct UnreadableLines {
+    count: usize,
+    /// The beginning of the first one.
+    first: String,
+}
+
+impl fmt::Display for UnreadableLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, first } = self;
+        let (lines, was) = if *count == 1 { ("line", "was") } else { ("lines", "were") };
+        write!(f, "{count} {lines} of its output could not be read and {was} left out: {first}")
+    }
+}
+
 /// Where the updates of a session go.
 #[derive(Debug)]
 enum Route {
@@ -188,6 +206,7 @@ struct State {
     waiting_calls: HashMap<u64, oneshot::Sender<Result<Value, CallEnd>>>,
     routes: HashMap<String, Route>,
     between_turns: BetweenTurns,
+    unreadable: UnreadableLines,
     /// Lines for the agent; `None` after the connection was closed.
     output: Option<mpsc::UnboundedSender<Vec<u8>>>,
     /// Why the connection has ended.
@@ -245,7 +264,8 @@ impl Connection {
         let result = match limit {
             None => pending.result().await,
             Some(limit) => tokio::time::timeout(limit, pending.result()).await.unwrap_or_else(|_| {
-                let error = AcpError::NoAnswer { agent: self.shared.agent.clone(), method, limit };
+                let (agent, output) = (self.shared.agent.clone(), self.shared.log.tail());
+                let error = AcpError::NoAnswer { agent, method, limit, output };
                 // It would not answer the next request either.
                 self.shared.end(error.clone());
                 self.process.end();
@@ -314,7 +334,11 @@ impl Connection {
     /// Begins a turn of a session: its updates and questions go to the queue until that is dropped.
     pub fn begin_turn(&self, session: &str) -> TurnQueue {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        lock_unpoisoned(&self.shared.state).routes.insert(session.to_owned(), Route::Turn(sender));
+        let mut state = lock_unpoisoned(&self.shared.state);
+        // Lines that an agent prints while it starts are only logged.
+        state.unreadable = UnreadableLines::default();
+        state.routes.insert(session.to_owned(), Route::Turn(sender));
+        drop(state);
         TurnQueue { session: session.to_owned(), receiver, shared: Arc::clone(&self.shared) }
     }
 
@@ -332,6 +356,12 @@ impl Connection {
     pub fn take_between_turns(&self, session: &str) -> (Vec<Value>, usize) {
         let between = &mut lock_unpoisoned(&self.shared.state).between_turns;
         (between.take(session), std::mem::take(&mut between.dropped))
+    }
+
+    /// Takes the lines that could not be read since the turn began; `None` if there are none.
+    pub fn take_unreadable_lines(&self) -> Option<UnreadableLines> {
+        let lines = std::mem::take(&mut lock_unpoisoned(&self.shared.state).unreadable);
+        (lines.count > 0).then_some(lines)
     }
 
     /// Why the connection has ended; `None` if it has not.
@@ -492,7 +522,7 @@ impl Shared {
         let session = session_of(&params);
         let update = params.get_mut("update").map(Value::take);
         let (Some(session), Some(update)) = (session, update) else {
-            return Err(self.malformed("a session update without session or content".into()));
+            return self.leave_out("it is a session update without session or content", SESSION_UPDATE);
         };
         self.receive_for(&session, TurnInput::Update(update), bytes)
     }
@@ -543,6 +573,48 @@ impl Shared {
         }
     }
 
+    /// Leaves out a line that is not a message. A request of the agent gets an error as its answer, and a call whose answer the
+    /// line is fails, so that neither side waits for ever.
+    fn receive_unreadable(&self, line: &[u8], error: &LineError) -> Result<(), AcpError> {
+        let text =
+            quoted(&String::from_utf8_lossy(line.get(..line.len().min(4 * MAX_QUOTED)).unwrap_or(line)));
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        match head_of_unreadable(line) {
+            UnreadableHead { id: Value::Null, .. } => {}
+            UnreadableHead { id, is_request: true } => {
+                let answer = error_line(&id, RpcErrorCode::ParseError, &error.to_string());
+                let answer = answer.map_err(|error| self.unwritable(&error))?;
+                // The connection may be ending.
+                let _ = self.write(&lock_unpoisoned(&self.state), answer);
+            }
+            UnreadableHead { id, is_request: false } => {
+                let call = id.as_u64().and_then(|id| lock_unpoisoned(&self.state).waiting_calls.remove(&id));
+                if let Some(call) = call {
+                    let error = self.malformed(format!("an answer that is not valid: {error}"));
+                    let _ = call.send(Err(CallEnd::Connection(error)));
+                }
+            }
+        }
+        self.leave_out(&error.to_string(), &text)
+    }
+
+    /// Logs and counts a line that is left out.
+    fn leave_out(&self, reason: &str, text: &str) -> Result<(), AcpError> {
+        self.log.note(&format!("left out a line of its output: {reason}: {text}"));
+        let mut state = lock_unpoisoned(&self.state);
+        let lines = &mut state.unreadable;
+        if lines.count == 0 {
+            text.clone_into(&mut lines.first);
+        }
+        lines.count += 1;
+        if lines.count > MAX_WAITING {
+            return Err(self.malformed(format!("more than {MAX_WAITING} lines of its output cannot be read")));
+        }
+        Ok(())
+    }
+
     fn flooded(&self, bound: String) -> AcpError {
         AcpError::Flooded { agent: self.agent.clone(), bound }
     }
@@ -575,7 +647,7 @@ async fn write_lines(mut input: ChildStdin, mut lines: mpsc::UnboundedReceiver<V
     }
 }
 
-/// Reads the agent's output until its end, or until a line that ends the connection.
+/// Reads the agent's output until its end, or until a line that is too long or more than hfs keeps.
 async fn read_lines(
     output: ChildStdout,
     shared: Arc<Shared>,
@@ -600,20 +672,7 @@ async fn read_lines(
                 let bytes = line.len();
                 messages.into_iter().try_for_each(|message| shared.receive(message, bytes))
             }
-            Err(LineError::NotJson) => {
-                let text = String::from_utf8_lossy(&line);
-                if !text.trim().is_empty() {
-                    shared.log.note(&format!("ignored a line that is not JSON: {}", quoted(&text)));
-                }
-                Ok(())
-            }
-            Err(LineError::Malformed(message)) => {
-                let text = quoted(&String::from_utf8_lossy(
-                    line.get(..line.len().min(4 * MAX_QUOTED)).unwrap_or_default(),
-                ));
-                shared.log.note(&format!("cannot read a message: {message}: {text}"));
-                Err(shared.malformed(format!("it sent a message that is not valid: {message}")))
-            }
+            Err(error) => shared.receive_unreadable(&line, &error),
         };
         if let Err(reason) = received {
             break reason;

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::rpc::{
-    Incoming, LineError, MAX_LINE_BYTES, RpcError, RpcErrorCode, RpcMessage, error_line, id_of_unreadable,
+    Incoming, LineError, MAX_LINE_BYTES, RpcError, RpcErrorCode, RpcMessage, error_line, head_of_unreadable,
     notification_line, parse_line, request_line, result_line,
 };
 
@@ -227,7 +227,7 @@ impl Shared {
                 Line::Whole => {}
                 Line::TooLong => {
                     let message = format!("the line has more than {} MiB", MAX_LINE_BYTES >> 20);
-                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::InvalidRequest, &message);
+                    self.refuse(&head_of_unreadable(&line).id, RpcErrorCode::InvalidRequest, &message);
                     line = Vec::new();
                     continue;
                 }
@@ -238,7 +238,7 @@ impl Shared {
                 Err(LineError::NotJson) if line.trim_ascii().is_empty() => continue,
                 Err(error) => {
                     let message = format!("the line is not a message: {error}");
-                    self.refuse(&id_of_unreadable(&line), RpcErrorCode::ParseError, &message);
+                    self.refuse(&head_of_unreadable(&line).id, RpcErrorCode::ParseError, &message);
                     continue;
                 }
             };

@@ -31,7 +31,7 @@ pub enum AcpError {
         output: Option<String>,
     },
     /// The agent did not answer a request in time.
-    #[error("{agent} did not answer {method} within {} s", .limit.as_secs())]
+    #[error("{agent} did not answer {method} within {} s{}", .limit.as_secs(), last_output(.output.as_deref()))]
     NoAnswer {
         /// Name of the agent.
         agent: String,
@@ -39,6 +39,8 @@ pub enum AcpError {
         method: &'static str,
         /// How long was waited.
         limit: Duration,
+        /// The last lines that it wrote to its standard error, without secrets.
+        output: Option<String>,
     },
     /// A line of the agent is longer than hfs reads.
     #[error("{agent} sent a line of more than {} MiB", MAX_LINE_BYTES >> 20)]
@@ -133,8 +135,9 @@ impl AcpError {
             Self::Ended { status, output, .. } => {
                 format!("its process ended ({status}){}", last_output(output.as_deref()))
             }
-            Self::NoAnswer { method, limit, .. } => {
-                format!("it did not answer {method} within {} s", limit.as_secs())
+            Self::NoAnswer { method, limit, output, .. } => {
+                let output = last_output(output.as_deref());
+                format!("it did not answer {method} within {} s{output}", limit.as_secs())
             }
             Self::LineTooLong { .. } => {
                 format!("it sent a line of more than {} MiB", MAX_LINE_BYTES >> 20)

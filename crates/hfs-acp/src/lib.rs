@@ -34,7 +34,7 @@ mod turn;
 
 pub use agent::{AcpAgent, AgentSessions, Attachments, ToolServer};
 pub use agent_client_protocol_schema::{ProtocolVersion, v1 as wire};
-pub use check::{AgentReport, LoginMethod, check, report};
+pub use check::{AgentReport, CHECK_LIMIT, LoginMethod, check, report};
 pub use editor::{EditorClosed, EditorConnection, EditorInput};
 pub use error::AcpError;
 pub use front_end::{FileAccess, FrontEnd, OptionValue};

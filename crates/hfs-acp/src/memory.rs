@@ -6,6 +6,8 @@ use hfs_core::{AgentMemory, BranchId, Message, Part, Role, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::turn::ReportedLists;
+
 /// Fingerprints that are kept: those of the newest messages.
 const MAX_FINGERPRINTS: usize = 64;
 /// Characters of a fingerprint, each of four bits.
@@ -27,11 +29,14 @@ pub(crate) struct SessionMemory {
     /// Fingerprints of the newest messages up to there, oldest first. One of a message of which an agent is given nothing is
     /// empty.
     pub fingerprint: Vec<String>,
+    /// The lists that the agent has reported last on the branch.
+    #[serde(default, skip_serializing_if = "ReportedLists::is_empty")]
+    pub lists: ReportedLists,
 }
 
 impl SessionMemory {
     /// The memory after a turn that answered `prompt` with messages of these fingerprints.
-    pub fn after_turn(session: String, prompt: &Message, replies: &[String]) -> Self {
+    pub fn after_turn(session: String, prompt: &Message, replies: &[String], lists: ReportedLists) -> Self {
         let of_prompt = message_fingerprint(prompt.content.role, &prompt.content.parts);
         let all = std::iter::once(&of_prompt).chain(replies);
         let skipped = (replies.len() + 1).saturating_sub(MAX_FINGERPRINTS);
@@ -41,6 +46,7 @@ impl SessionMemory {
             branch: prompt.branch,
             through: prompt.seq.saturating_add(count),
             fingerprint: all.skip(skipped).cloned().collect(),
+            lists,
         }
     }
 
@@ -159,7 +165,7 @@ mod tests {
         let prompt = message(branch, 3, Role::User, "question");
         let reply = message(branch, 4, Role::Assistant, "answer");
         let fingerprint = message_fingerprint(Role::Assistant, &reply.content.parts);
-        let memory = SessionMemory::after_turn("s".into(), &prompt, &[fingerprint]);
+        let memory = SessionMemory::after_turn("s".into(), &prompt, &[fingerprint], ReportedLists::default());
         let next = message(branch, 5, Role::User, "next");
         let history = [prompt.clone(), reply.clone(), next.clone()];
         assert!(memory.holds(branch, &history));
@@ -188,7 +194,7 @@ mod tests {
         turn.add(Role::Tool, vec![result.clone()]);
         turn.add(Role::Assistant, vec![call("also open")]);
         let prompt = message(branch, 1, Role::User, "question");
-        let memory = SessionMemory::after_turn("s".into(), &prompt, &turn.all());
+        let memory = SessionMemory::after_turn("s".into(), &prompt, &turn.all(), ReportedLists::default());
         let with_parts = |seq, role, parts| {
             let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
             Message { branch, seq, content }

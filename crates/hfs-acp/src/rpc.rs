@@ -254,21 +254,31 @@ pub fn error_line(id: &Value, code: RpcErrorCode, message: &str) -> serde_json::
     line(&json!({"jsonrpc": "2.0", "id": id, "error": error}))
 }
 
-/// The id of a request whose line cannot be read as a whole, or `Null`. `line` may be the beginning of the line.
-pub fn id_of_unreadable(line: &[u8]) -> Value {
-    struct Fields<'a>(&'a mut Value);
+/// What the readable beginning of a line says about its message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnreadableHead {
+    /// The id; `Null` without a valid one.
+    pub id: Value,
+    /// Whether the message is a request or a notification.
+    pub is_request: bool,
+}
+
+/// The head of a message whose line cannot be read as a whole. `line` may be the beginning of the line.
+pub fn head_of_unreadable(line: &[u8]) -> UnreadableHead {
+    struct Fields<'a>(&'a mut UnreadableHead);
 
     impl<'de> Visitor<'de> for Fields<'_> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a request")
+            f.write_str("a message")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
             while let Some(name) = fields.next_key::<String>()? {
+                self.0.is_request |= matches!(name.as_str(), "method" | "params");
                 if name == "id" {
-                    *self.0 = fields.next_value()?;
+                    self.0.id = fields.next_value()?;
                 } else {
                     fields.next_value::<IgnoredAny>()?;
                 }
@@ -277,10 +287,13 @@ pub fn id_of_unreadable(line: &[u8]) -> Value {
         }
     }
 
-    let mut id = Value::Null;
+    let mut head = UnreadableHead { id: Value::Null, is_request: false };
     // The error is known; what was read before it counts.
-    let _ = serde_json::Deserializer::from_slice(line).deserialize_map(Fields(&mut id));
-    if id.is_string() || id.is_number() { id } else { Value::Null }
+    let _ = serde_json::Deserializer::from_slice(line).deserialize_map(Fields(&mut head));
+    if !head.id.is_string() && !head.id.is_number() {
+        head.id = Value::Null;
+    }
+    head
 }
 
 fn line(message: &Value) -> serde_json::Result<Vec<u8>> {
@@ -373,10 +386,18 @@ mod tests {
             ("[1", Value::Null),
             ("", Value::Null),
         ] {
-            assert_eq!(id_of_unreadable(line.as_bytes()), id, "{line}");
+            assert_eq!(head_of_unreadable(line.as_bytes()).id, id, "{line}");
         }
         let deep = format!("{{\"params\":{}", "[".repeat(100_000));
-        assert_eq!(id_of_unreadable(deep.as_bytes()), Value::Null);
+        assert_eq!(head_of_unreadable(deep.as_bytes()).id, Value::Null);
+        for (line, is_request) in [
+            (r#"{"id":1,"method":"m"#, true),
+            (r#"{"id":1,"method":"m","params":{"#, true),
+            (r#"{"id":1,"params":{"#, true),
+            (r#"{"id":1,"result":{"method":"#, false),
+        ] {
+            assert_eq!(head_of_unreadable(line.as_bytes()).is_request, is_request, "{line}");
+        }
     }
 
     #[tokio::test]

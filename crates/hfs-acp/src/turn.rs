@@ -11,10 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hfs_core::{
     Attachment, CompletedMessage, ContentHash, ContextLimit, ContextUpdate, DeltaKind, EventPayload,
-    LimitSource, Part, PassthroughFields, PlanStep, PlanStepStatus, ReplyDelta, Role, RunSink, TextDelta,
-    ToolEnding, ToolEvent, append_delta,
+    LimitSource, Part, PassthroughFields, PermissionRecord, PlanStep, PlanStepStatus, ReplyDelta, Role,
+    RunSink, TextDelta, ToolEnding, ToolEvent, append_delta,
 };
-use serde::Deserialize as _;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::front_end::selected_model;
@@ -25,6 +25,8 @@ use crate::tool_call::{PartialOutput, ToolCallState};
 
 /// Source of parts that hfs does not model, and key of the fields kept with a message.
 pub(crate) const SOURCE: &str = "acp";
+/// Key of the durations of calls among these fields.
+const DURATIONS: &str = "durations";
 /// Interval at which the output of a running call is written.
 const PARTIAL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -51,11 +53,13 @@ struct OpenMessage {
     parts: Vec<Part>,
     /// What is kept of the calls whose results the message has.
     calls: Vec<Value>,
+    /// How long these calls took, in milliseconds, by their ids.
+    durations: Map<String, Value>,
 }
 
 impl OpenMessage {
-    const fn new(role: Role) -> Self {
-        Self { role, id: None, parts: Vec::new(), calls: Vec::new() }
+    fn new(role: Role) -> Self {
+        Self { role, id: None, parts: Vec::new(), calls: Vec::new(), durations: Map::new() }
     }
 
     /// Whether another message may follow. Its calls would otherwise be separated from their results.
@@ -81,6 +85,7 @@ pub(crate) struct TurnRecorder<'a> {
     /// with the next update of the call, or before anything else is written.
     announced: Vec<String>,
     plan: Option<Value>,
+    lists: ReportedLists,
     pub model: Option<String>,
     /// Kinds of updates that are not known, each logged once.
     unknown: HashSet<String>,
@@ -95,6 +100,7 @@ impl<'a> TurnRecorder<'a> {
         limits: TurnLimits,
         secrets: &'a EnvironmentSecrets,
         model: Option<String>,
+        lists: ReportedLists,
     ) -> Self {
         Self {
             agent,
@@ -108,6 +114,7 @@ impl<'a> TurnRecorder<'a> {
             calls: BTreeMap::new(),
             announced: Vec::new(),
             plan: None,
+            lists,
             model,
             unknown: HashSet::new(),
             pictures: Vec::new(),
@@ -125,8 +132,21 @@ impl<'a> TurnRecorder<'a> {
     }
 
     /// Records an update that arrived before the turn, when no message was being written.
-    pub fn report(&self, update: Value) {
-        self.emit(&ToolEvent::AgentUpdated { agent: self.agent(), update });
+    pub fn report(&mut self, update: Value) {
+        if self.lists.add(&update) {
+            self.emit(&ToolEvent::AgentUpdated { agent: self.agent(), update });
+        }
+    }
+
+    /// The newest lists that the agent has reported on the branch.
+    pub fn lists(&self) -> ReportedLists {
+        self.lists.clone()
+    }
+
+    /// Tells the user something about the agent's output.
+    pub fn warn(&self, title: String) {
+        let (agent, severity) = (self.agent(), "warning".to_owned());
+        self.emit(&ToolEvent::NoticeReceived { agent, severity, title, description: None });
     }
 
     /// Records an update.
@@ -217,6 +237,9 @@ impl<'a> TurnRecorder<'a> {
         }
         if !self.open.calls.is_empty() {
             fields.insert("tool_calls".into(), std::mem::take(&mut self.open.calls).into());
+        }
+        if !self.open.durations.is_empty() {
+            fields.insert(DURATIONS.into(), std::mem::take(&mut self.open.durations).into());
         }
         if fields.is_empty() {
             return PassthroughFields::new();
@@ -415,6 +438,7 @@ impl<'a> TurnRecorder<'a> {
             }
         }
         call.is_ended = true;
+        self.open.durations.insert(call.id.clone(), duration_ms(call).into());
         let ending = if is_error { ToolEnding::Failed } else { ToolEnding::Completed };
         self.emit_ended(call, ending);
     }
@@ -426,7 +450,7 @@ impl<'a> TurnRecorder<'a> {
             name: call.name(),
             title: call.title(),
             ending,
-            duration_ms: u64::try_from(call.started_at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: duration_ms(call),
         });
     }
 
@@ -501,9 +525,9 @@ impl<'a> TurnRecorder<'a> {
         question
     }
 
-    /// Records the answer to a question.
+    /// Records the answer to a question, also as a part of the message that is being written, so that a search finds it.
     pub fn decided(
-        &self,
+        &mut self,
         call: &str,
         title: &str,
         kind: ActionKind,
@@ -519,6 +543,16 @@ impl<'a> TurnRecorder<'a> {
             by: decision.by,
             option,
         });
+        let record = PermissionRecord {
+            call: call.to_owned(),
+            kind: kind.to_string(),
+            allowed: decision.allowed,
+            by: decision.by,
+            title: None,
+        };
+        let is_with_call = self.calls.get(call).is_some_and(|call| call.message == Some(self.completed));
+        let record = if is_with_call { record } else { record.with_title(title) };
+        self.write_part(record.to_part());
     }
 
     fn plan(&mut self, plan: &Plan, raw: Value) {
@@ -605,6 +639,33 @@ impl<'a> TurnRecorder<'a> {
     /// Whether anything was written.
     pub fn is_empty(&self) -> bool {
         self.completed == 0 && self.open.parts.is_empty()
+    }
+}
+
+fn duration_ms(call: &ToolCallState) -> u64 {
+    u64::try_from(call.started_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Fingerprints of lists that an agent sends as a whole, by the kind of their update: its commands and its options. A list is
+/// recorded when it changes, because agents send the same ones with each session that they open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ReportedLists(BTreeMap<String, String>);
+
+impl ReportedLists {
+    /// Kinds of updates with a list.
+    const KINDS: [&'static str; 2] = ["available_commands_update", "config_option_update"];
+
+    /// Whether an update has to be recorded: it has no list, or another one than the last update of its kind.
+    fn add(&mut self, update: &Value) -> bool {
+        let kind = update.get("sessionUpdate").and_then(Value::as_str);
+        let Some(kind) = kind.filter(|kind| Self::KINDS.contains(kind)) else { return true };
+        let fingerprint = blake3::hash(update.to_string().as_bytes()).to_hex().to_string();
+        self.0.insert(kind.to_owned(), fingerprint.clone()) != Some(fingerprint)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -47,6 +47,7 @@ mod import;
 mod message;
 mod operation;
 mod passthrough;
+mod permission_record;
 mod plural;
 mod project;
 mod request_event;
@@ -90,6 +91,7 @@ pub use import::{
 pub use message::{Message, MessageDraft, MessageStatus, Part, Role, Seq, Source, Usage};
 pub use operation::{Operation, OperationKind, SessionAttributes};
 pub use passthrough::{MAX_JSON_DEPTH, PassthroughFields, json_depth};
+pub use permission_record::PermissionRecord;
 pub use plural::plural;
 pub use project::Project;
 pub use request_event::RequestEvent;
@@ -102,7 +104,7 @@ pub use session::{
     Origin, Session, SessionDraft, SessionFilter, SessionRef, SessionSummary, TIME_SEPARATOR, automatic_name,
     name_without_time,
 };
-pub use side_effects::SideEffects;
+pub use side_effects::{SideEffects, SideEffectsCollector};
 pub use snapshot::{
     AgentNode, AgentStatus, AgentTree, ArbiterDecision, Contest, Negotiation, PhaseSpan, RunSnapshot,
     Section, SectionStatus, Timeline, TokenCount, TokenTotal, TriadNode, UsageTally,

@@ -47,6 +47,19 @@ pub enum DecidedBy {
     Cancelled,
 }
 
+impl DecidedBy {
+    /// Words that follow `allowed` or `refused`.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::User => " by you",
+            Self::Remembered => ", as you decided before",
+            Self::Options => " by an option of the command",
+            Self::NoTerminal => ", because there was no terminal to ask on",
+            Self::Cancelled => ", because the run was cancelled",
+        }
+    }
+}
+
 /// How far a step of a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -241,14 +254,7 @@ impl ToolEvent {
             }
             Self::PermissionDecided { call, title, kind, allowed, by, .. } => {
                 let decision = if *allowed { "allowed" } else { "refused" };
-                let by = match by {
-                    DecidedBy::User => " by you",
-                    DecidedBy::Remembered => ", as you decided before",
-                    DecidedBy::Options => " by an option of the command",
-                    DecidedBy::NoTerminal => ", because there was no terminal to ask on",
-                    DecidedBy::Cancelled => ", because the run was cancelled",
-                };
-                format!("{decision}{by}: {}", describe_action(call, title, kind))
+                format!("{decision}{}: {}", by.describe(), describe_action(call, title, kind))
             }
             Self::PlanUpdated { steps, .. } => {
                 let with_status = |status| steps.iter().filter(move |step| step.status == status);

@@ -6,7 +6,7 @@
 use hfs_core::{
     Branch, BranchDraft, BranchId, Checkpoint, CheckpointDraft, CheckpointId, CheckpointState, Message,
     MessageRange, Operation, OperationId, OperationKind, PageRequest, Role, Seq, SessionId, SideEffects,
-    StoreError, Trigger,
+    SideEffectsCollector, StoreError, Trigger,
 };
 
 use crate::session_graph::Lineage;
@@ -292,15 +292,18 @@ impl Engine {
     /// What agents did after message `seq` of a branch.
     fn side_effects(&self, branch: &Branch, seq: Seq) -> Result<SideEffects, EngineError> {
         const PAGE: u32 = 500;
-        let mut effects = SideEffects::default();
+        /// Messages of the turn in whose middle the place may be.
+        const IN_VIEW: u32 = 20;
+        let mut effects = SideEffectsCollector::default();
         let mut next = seq.saturating_add(1);
+        effects.add_in_view(&self.store().read_messages(branch.id, MessageRange::Before(next, IN_VIEW))?);
         while next <= branch.head {
             let page = self.store().read_messages(branch.id, MessageRange::From(next, PAGE))?;
             let Some(last) = page.last() else { break };
             next = last.seq + 1;
             effects.add(&page);
         }
-        Ok(effects)
+        Ok(effects.finish())
     }
 
     /// The state after message `seq` of a branch's history. A message of the user does not change it, so it is that after the

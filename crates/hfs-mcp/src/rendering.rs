@@ -1,6 +1,9 @@
 //! Messages as text for a model.
 
-use hfs_core::{DiffLine, Message, MessageStatus, Part, Timestamp, ToolInput, diff_lines, readable_context};
+use hfs_core::{
+    DiffLine, Message, MessageStatus, Part, PermissionRecord, Timestamp, ToolInput, diff_lines,
+    readable_context,
+};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
@@ -35,7 +38,10 @@ pub fn render(message: &Message) -> String {
                 let name = name.as_deref().map(|name| format!("{name}, ")).unwrap_or_default();
                 add(&format!("[attachment {name}{media_type}, {bytes} bytes]"));
             }
-            Part::Opaque { source, raw } => add(&format!("[{source} record] {raw}")),
+            Part::Opaque { source, raw } => match PermissionRecord::read(part) {
+                Some(record) => add(&format!("[{}]", record.describe())),
+                None => add(&format!("[{source} record] {raw}")),
+            },
         }
     }
     if let Some(reason) = content.extra.get("error").and_then(|error| error.get("message")?.as_str()) {

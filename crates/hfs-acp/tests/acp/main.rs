@@ -28,8 +28,8 @@ use hfs_acp::{
 };
 use hfs_core::{
     Agent, AgentError, AgentMemory, Attachment, BranchId, CompletedMessage, ContentHash, DecidedBy,
-    EventPayload, Message, MessageDraft, NotPersisted, Part, PassthroughFields, ReplyDelta, Role, RunId,
-    RunOutcome, RunRequest, RunSink, SessionId, Timestamp, ToolEvent, append_delta,
+    EventPayload, Message, MessageDraft, NotPersisted, Part, PassthroughFields, PermissionRecord, ReplyDelta,
+    Role, RunId, RunOutcome, RunRequest, RunSink, SessionId, Timestamp, ToolEvent, append_delta,
 };
 use serde_json::{Value, json};
 use testkit::acp_agent::ScriptedProgram;

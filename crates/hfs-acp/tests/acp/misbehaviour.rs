@@ -36,19 +36,61 @@ async fn an_agent_that_is_killed_is_named_with_the_signal() {
     assert!(failed.error().contains("signal 9"), "{}", failed.error());
 }
 
+/// What a turn says about the agent's output.
+fn warnings(turn: &Turn) -> Vec<String> {
+    let titles = turn.events().into_iter().filter_map(|event| match event {
+        ToolEvent::NoticeReceived { severity, title, .. } if severity == "warning" => Some(title),
+        _ => None,
+    });
+    titles.collect()
+}
+
 #[tokio::test]
-async fn malformed_json_ends_the_turn() {
-    for line in ["{\"jsonrpc\":\"2.0\",", "{\"jsonrpc\":\"2.0\"}", "[3]"] {
-        let failed = costs_one_turn(json!([{"line": line}, {"hang": true}])).await;
-        assert!(failed.error().contains("not valid"), "{line}: {}", failed.error());
+async fn a_line_that_is_no_message_costs_that_line_alone_and_is_said() {
+    for line in [
+        "Debugger attached.",
+        "[warn] the cache is cold",
+        "{ level: 'info', msg: 'hello' }",
+        "{\"jsonrpc\":\"2.0\",",
+        "{\"jsonrpc\":\"2.0\"}",
+        "[3]",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"session/update\",\"params\":{\"sessionId\":\"session-1\"}}",
+    ] {
+        let steps = json!([[chunk("one, "), {"line": line, "times": 2}, {"line": ""}, chunk("two")], [chunk("next")]]);
+        let mut conversation = Conversation::new(&prompts(steps));
+        let turn = conversation.say("hi").await.ok();
+        assert_eq!(turn.texts(), ["one, two"], "{line}");
+        let said = warnings(&turn);
+        assert!(
+            said.len() == 1 && said[0].starts_with("2 lines of its output could not be read"),
+            "{said:?}"
+        );
+        let turn = conversation.say("more").await.ok();
+        assert_eq!((turn.texts(), warnings(&turn)), (vec!["next".to_owned()], vec![]), "{line}");
+        assert_eq!(conversation.script.received("initialize").len(), 1, "{line}");
     }
 }
 
 #[tokio::test]
-async fn lines_that_are_not_json_are_ignored_and_logged() {
+async fn nobody_waits_for_the_rest_of_a_message_that_cannot_be_read() {
+    // The answer to the prompt, which is the third request of hfs.
+    let answer = json!({"line": "{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{\"stop"});
+    let mut conversation = Conversation::new(&prompts(json!([[chunk("so far"), answer], [chunk("works")]])));
+    let failed = conversation.say("first").await;
+    assert!(failed.error().contains("an answer that is not valid"), "{}", failed.error());
+    assert_eq!(conversation.say("second").await.ok().texts(), ["works"]);
+    let request =
+        "{\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":\"session/request_permission\",\"params\":{\"sess";
+    let mut conversation = Conversation::new(&prompts(json!([[{"line": request}, chunk("on")]])));
+    assert_eq!(conversation.say("hi").await.ok().texts(), ["on"]);
+    conversation.script.wait_for("error", |entry| entry["received"]["error"]["code"] == -32700);
+}
+
+#[tokio::test]
+async fn lines_that_are_not_json_are_logged() {
     let mut conversation =
-        Conversation::new(&prompts(json!([[{"line": "Debugger attached."}, {"line": ""}, chunk("fine")]])));
-    assert_eq!(conversation.say("hi").await.ok().texts(), ["fine"]);
+        Conversation::new(&prompts(json!([[{"line": "Debugger attached."}, chunk("fine")]])));
+    conversation.say("hi").await.ok();
     conversation.agent.close().await;
     let log = conversation.folder.path().join("logs/agent-scripted.log");
     let started = Instant::now();

@@ -48,6 +48,39 @@ async fn questions_and_answers_are_recorded() {
 }
 
 #[tokio::test]
+async fn a_decision_is_a_part_of_the_message_with_its_call() {
+    let script = prompts(json!([[asking(json!({"rejected": [chunk("as you wish")]}))]]));
+    let mut conversation = Conversation::with(&script, Some(false), Duration::ZERO);
+    let turn = conversation.say("clean").await.ok();
+    let message = &turn.messages[0];
+    let record = message.parts.iter().find_map(PermissionRecord::read).unwrap();
+    assert_eq!((record.call.as_str(), record.allowed, record.by), ("1", false, DecidedBy::User));
+    assert_eq!(record.title, None, "the call itself has the command");
+    let text =
+        MessageDraft::new(message.role, message.parts.clone(), Timestamp::UNIX_EPOCH).searchable_text();
+    assert!(text.contains("rm -rf build") && text.contains("permission refused by you"), "{text}");
+}
+
+#[tokio::test]
+async fn a_decision_about_a_call_of_an_earlier_message_names_the_call() {
+    let call = |id: &str, status: &str| json!({"update": {"sessionUpdate": "tool_call_update", "toolCallId": id, "title": "ls", "status": status, "rawInput": {"command": "ls"}}});
+    let script = prompts(json!([[
+        call("1", "in_progress"),
+        call("2", "in_progress"),
+        call("2", "completed"),
+        asking(json!({"allowed": [chunk("done")]})),
+    ]]));
+    let mut conversation = Conversation::new(&script);
+    let turn = conversation.say("clean").await.ok();
+    let (role, record) = turn
+        .messages
+        .iter()
+        .find_map(|message| Some((message.role, message.parts.iter().find_map(PermissionRecord::read)?)))
+        .unwrap();
+    assert_eq!((role, record.title.as_deref()), (Role::Tool, Some("rm -rf build")));
+}
+
+#[tokio::test]
 async fn cancelling_a_turn_cancels_its_open_questions() {
     let script = prompts(json!([[asking(json!({}))], [chunk("again")]]));
     let mut conversation = Conversation::with(&script, None, Duration::ZERO);

@@ -43,10 +43,22 @@ async fn a_turn_is_written_as_the_messages_of_a_transcript() {
     ]])));
     let turn = conversation.say("what is here?").await.ok();
     let thinking = Part::Thinking { text: "Hm.".into(), signature: None };
+    let decided = PermissionRecord {
+        call: "1".into(),
+        kind: "execute".into(),
+        allowed: true,
+        by: DecidedBy::User,
+        title: None,
+    };
     let expected = [
         (
             Role::Assistant,
-            vec![thinking, Part::text("I look."), tool_call("1", "Bash", json!({"command": "ls"}))],
+            vec![
+                thinking,
+                Part::text("I look."),
+                tool_call("1", "Bash", json!({"command": "ls"})),
+                decided.to_part(),
+            ],
         ),
         (Role::Tool, vec![result("1", "a.txt", false)]),
         (
@@ -66,6 +78,9 @@ async fn a_turn_is_written_as_the_messages_of_a_transcript() {
     for verbatim in ["\"line\":3", "\"type\":\"diff\"", "\"newText\":\"y\"", "\"status\":\"failed\""] {
         assert!(kept.contains(verbatim), "{verbatim}: {kept}");
     }
+    // How long the calls took is kept with them, too.
+    let durations = &turn.messages[3].extra.get("acp").unwrap()["durations"];
+    assert!(durations["2"].is_u64() && durations["3"].is_u64(), "{durations}");
     let endings: Vec<_> = turn
         .events()
         .into_iter()
@@ -211,6 +226,43 @@ async fn every_kind_of_update_is_kept() {
     let outcome = turn.result.as_ref().unwrap();
     assert_eq!(outcome.message.model.as_deref(), Some("opus"));
     assert_eq!(outcome.message.extra.get("acp").unwrap()["plan"]["entries"][0]["content"], "test it");
+}
+
+#[tokio::test]
+async fn a_list_that_an_agent_repeats_is_recorded_once_for_each_change() {
+    let commands = |name: &str| {
+        let commands = json!([{"name": name, "description": "d".repeat(10_000)}]);
+        json!({"update": {"sessionUpdate": "available_commands_update", "availableCommands": commands}})
+    };
+    let turns = json!([
+        [commands("init"), commands("init"), chunk("one")],
+        [commands("init"), chunk("two")],
+        [commands("review"), chunk("three")],
+        [commands("init"), chunk("four")],
+    ]);
+    let mut conversation = Conversation::new(&prompts(turns));
+    let mut recorded = Vec::new();
+    for turn in 0..4 {
+        // Each message is sent by another process of hfs, as on the command line.
+        if turn == 1 {
+            conversation.restart().await;
+            conversation.script.change(&prompts(json!([
+                [commands("init"), chunk("two")],
+                [commands("review"), chunk("three")],
+                [commands("init"), chunk("four")]
+            ])));
+        }
+        let events = conversation.say("go").await.ok().events();
+        let names = events.iter().filter_map(|event| match event {
+            ToolEvent::AgentUpdated { update, .. } => {
+                update["availableCommands"][0]["name"].as_str().map(str::to_owned)
+            }
+            _ => None,
+        });
+        recorded.push(names.collect::<Vec<_>>());
+    }
+    let list = |name: &str| vec![name.to_owned()];
+    assert_eq!(recorded, [list("init"), vec![], list("review"), list("init")]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Checkpoint, Message, MessageDraft, MessageStatus, Part, StoreError};
+use hfs_core::{Checkpoint, Message, MessageDraft, MessageStatus, Part, PermissionRecord, StoreError};
 
 use super::text::{escape_html, render_markdown};
 use super::tool_call::{self, CodeBlock};
@@ -243,10 +243,13 @@ fn render_part(
                 }
             }
         }
-        Part::Opaque { source, raw } => {
-            let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
-            details(&format!("Other content from {source}"), &code(&raw))
-        }
+        Part::Opaque { source, raw } => match PermissionRecord::read(part) {
+            Some(record) => format!("<p class=\"mark\">{}</p>", escape_html(&record.describe())),
+            None => {
+                let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
+                details(&format!("Other content from {source}"), &code(&raw))
+            }
+        },
     })
 }
 

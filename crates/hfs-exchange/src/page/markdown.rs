@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use hfs_core::{Message, MessageDraft, MessageStatus, Part};
+use hfs_core::{Message, MessageDraft, MessageStatus, Part, PermissionRecord};
 
 use super::text::{escape_html, escape_markdown, fence, quote_markdown};
 use super::{
@@ -109,10 +109,13 @@ fn render_part(content: &MessageDraft, part: &Part) -> String {
             let name = name.as_deref().map(|name| format!(" {}", escape_markdown(name))).unwrap_or_default();
             format!("*Attachment:*{name} ({}, {bytes} bytes)\n", escape_markdown(media_type))
         }
-        Part::Opaque { source, raw } => {
-            let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
-            details(&format!("Other content from {}", one_line(source)), &fence(&raw, "json"))
-        }
+        Part::Opaque { source, raw } => match PermissionRecord::read(part) {
+            Some(record) => format!("*{}*\n", escape_markdown(&one_line(&record.describe()))),
+            None => {
+                let raw = serde_json::to_string_pretty(raw).unwrap_or_default();
+                details(&format!("Other content from {}", one_line(source)), &fence(&raw, "json"))
+            }
+        },
     }
 }
 

@@ -547,6 +547,7 @@ pub fn rewind_plan() -> RewindPlan {
         side_effects: SideEffects {
             files: vec!["src/client.rs".into(), "src/retry.rs".into()],
             commands: vec!["cargo test retry".into()],
+            ..SideEffects::default()
         },
     }
 }

@@ -190,7 +190,9 @@ impl HostileText {
             self.insert_into_trigger(&mut checkpoint.trigger);
             self.insert_all(&mut checkpoint.label);
         }
-        self.insert_all(plan.side_effects.files.iter_mut().chain(&mut plan.side_effects.commands));
+        let effects = &mut plan.side_effects;
+        self.insert_all(effects.files.iter_mut().chain(&mut effects.commands));
+        self.insert_all(effects.uncertain_files.iter_mut().chain(&mut effects.uncertain_commands));
         self.insert_into_branch(&mut plan.from);
         plan.prompt.iter_mut().for_each(|prompt| self.insert_into_message(prompt));
     }

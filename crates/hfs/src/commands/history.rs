@@ -150,7 +150,11 @@ fn from_json(plan: &RewindPlan) -> Value {
 
 fn side_effects_json(plan: &RewindPlan) -> Value {
     let effects = &plan.side_effects;
-    json!({ "files": effects.files, "commands": effects.commands })
+    json!({
+        "files": effects.files,
+        "commands": effects.commands,
+        "uncertain": { "files": effects.uncertain_files, "commands": effects.uncertain_commands },
+    })
 }
 
 fn state_json(state: &StateAtPlace) -> &'static str {

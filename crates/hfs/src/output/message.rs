@@ -1,8 +1,8 @@
 //! Messages of a session as text.
 
 use hfs_core::{
-    DiffLine, MAIN_BRANCH, Message, MessageDraft, MessageStatus, Part, Role, Seq, SessionId, Timestamp,
-    ToolInput, diff_lines, patched_files, plural, readable_context,
+    DiffLine, MAIN_BRANCH, Message, MessageDraft, MessageStatus, Part, PermissionRecord, Role, Seq,
+    SessionId, Timestamp, ToolInput, diff_lines, patched_files, plural, readable_context,
 };
 use serde_json::Value;
 
@@ -142,7 +142,10 @@ fn render_part(part: &Part, detail: Detail, palette: &Palette) -> String {
             let name = name.as_deref().map(|name| format!("{name}, ")).unwrap_or_default();
             folded("attachment", &format!("{name}{media_type}, {}", format_size(*bytes)))
         }
-        Part::Opaque { source, raw } => show(&format!("{} record", sanitize::line(source)), &pretty(raw)),
+        Part::Opaque { source, raw } => match PermissionRecord::read(part) {
+            Some(record) => folded(&sanitize::line(&record.kind), &record.describe()),
+            None => show(&format!("{} record", sanitize::line(source)), &pretty(raw)),
+        },
     }
 }
 
