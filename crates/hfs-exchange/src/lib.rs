@@ -80,7 +80,7 @@ pub use page::markdown::write_markdown;
 pub use page::{BranchSelection, PageOptions};
 pub use redact::{RedactedSource, Redaction, SecretReport, Unexamined};
 pub use source::{Source, Subfolders, metadata_hash, readers_version};
-pub use transcript::{TRANSCRIPT_FORMATS, TranscriptOptions, TranscriptReport, write_transcript};
+pub use transcript::{OpenCalls, TRANSCRIPT_FORMATS, TranscriptOptions, TranscriptReport, write_transcript};
 
 use hfs_core::{ImportError, ImportReceiver};
 

@@ -21,6 +21,7 @@ use crate::export::{DocumentSource, ExportError, PAGE};
 
 pub(crate) use codex::thread_id;
 pub(crate) use opencode::{MessageIds, session_id as opencode_session_id};
+pub use pairing::OpenCalls;
 
 /// The formats that [`write_transcript`] writes.
 pub const TRANSCRIPT_FORMATS: [Format; 3] = [Format::ClaudeCode, Format::Codex, Format::OpenCode];
@@ -39,6 +40,8 @@ pub struct TranscriptOptions<'a> {
     /// Whether the tool will resume the session. Claude Code does not resume an agent's own transcript, so its messages are
     /// then written in another form than they came.
     pub is_resumed: bool,
+    /// What is written of calls without a result that were not imported from the same tool.
+    pub open_calls: OpenCalls,
 }
 
 /// What a transcript does not contain, or contains in another form, because its tool or the API of its models has no
@@ -56,7 +59,7 @@ pub struct TranscriptReport {
     pub attachments_by_name: u64,
     /// Attachments whose bytes are not in the store; only their name is written.
     pub missing_attachments: u64,
-    /// Calls that got a result saying that there is none.
+    /// Calls without a result, which got one that says so or were left out.
     pub calls_without_result: u64,
     /// Results without a call, which are written as text.
     pub results_without_call: u64,
@@ -77,7 +80,7 @@ pub fn write_transcript(
 ) -> Result<TranscriptReport, ExportError> {
     let report = match format {
         Format::ClaudeCode => claude_code::write(source, options, &mut out)?,
-        Format::Codex => codex::write(source, &mut out)?,
+        Format::Codex => codex::write(source, options, &mut out)?,
         Format::OpenCode => opencode::write(source, options, &mut out)?,
         other => return Err(ExportError::Unsupported { what: "a session".into(), format: other.as_str() }),
     };

@@ -13,7 +13,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use hfs_core::{Attachment, ContentHash, Message, MessageDraft, Part, Role, SessionDocument, Timestamp};
-use hfs_exchange::{Collector, Format, Source, TranscriptOptions, TranscriptReport, read, write_transcript};
+use hfs_exchange::{
+    Collector, Format, OpenCalls, Source, TranscriptOptions, TranscriptReport, read, write_transcript,
+};
 use serde_json::{Value, json};
 
 #[path = "support/samples.rs"]
@@ -575,6 +577,53 @@ fn an_agents_own_transcript_can_be_resumed() {
     assert!(written.contains("the task") && written.contains("the agent's report"), "{written}");
     assert!(!written.contains("\"isSidechain\":true"), "{written}");
     check_claude_code(&written);
+}
+
+/// The records of a resumed transcript of Claude Code with these messages.
+fn resumed(messages: Vec<(Role, Vec<Part>)>, open_calls: OpenCalls) -> Vec<Value> {
+    let (mut document, branch) = empty_document();
+    let messages = messages.into_iter().zip(1..).map(|((role, parts), seq)| {
+        let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+        Message { branch, seq, content }
+    });
+    let messages: Vec<Message> = messages.collect();
+    document.branches[0].branch.head = messages.len() as u64;
+    document.branches[0].messages = messages;
+    let options = TranscriptOptions { is_resumed: true, open_calls, ..TranscriptOptions::default() };
+    let mut bytes = Vec::new();
+    write_transcript(&document, Format::ClaudeCode, options, &mut bytes).unwrap();
+    records(&String::from_utf8(bytes).unwrap())
+}
+
+/// Claude Code answers a last record of the user itself, and the model would read that as its own words.
+#[test]
+fn a_resumed_transcript_never_ends_with_a_record_that_claude_code_would_answer() {
+    let prompt = || (Role::User, vec![Part::text("go")]);
+    let called = || (Role::Assistant, vec![Part::text("I look"), call("1", "ls", json!({}))]);
+    let results = || (Role::Tool, vec![result("1", "out")]);
+    let answer = || (Role::Assistant, vec![Part::text("done")]);
+    for (messages, ends_with_error) in [
+        (vec![prompt()], true),
+        (vec![prompt(), called(), results()], true),
+        (vec![prompt(), called(), results(), answer()], false),
+        // The call without a result is left out.
+        (vec![prompt(), called()], false),
+        (vec![prompt(), (Role::Assistant, vec![call("1", "ls", json!({}))])], true),
+    ] {
+        let written = resumed(messages, OpenCalls::LeftOut);
+        let conversation: Vec<&Value> =
+            written.iter().filter(|record| ["user", "assistant"].contains(&text(record, "type"))).collect();
+        let last = conversation.last().unwrap();
+        let is_error = last["isApiErrorMessage"] == true;
+        assert_eq!((text(last, "type"), is_error), ("assistant", ends_with_error), "{written:#?}");
+        let all = json!(conversation).to_string();
+        assert_eq!(all.contains("\"type\":\"tool_use\""), all.contains("\"tool_result\""), "{all}");
+        // Each record continues the one before it.
+        let follows = |pair: &[&Value]| pair[1]["parentUuid"] == pair[0]["uuid"];
+        assert!(conversation.windows(2).all(follows), "{written:#?}");
+    }
+    let written = resumed(vec![prompt(), called()], OpenCalls::Answered);
+    assert!(json!(written).to_string().contains("[no result of this call is known]"), "{written:#?}");
 }
 
 /// The number of each record of a rollout with this history mode, of which one message was written by hfs.

@@ -602,7 +602,8 @@ impl FileTransfer {
         let source = RedactedSource::new(&document, redaction);
         let page = PageOptions { metadata, branches };
         let model = handoff::opencode_model(&self.environment, None);
-        let transcript = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: false };
+        let transcript =
+            TranscriptOptions { opencode_model: model.as_deref(), ..TranscriptOptions::default() };
         let left_out = format
             .write(&source, page, transcript, format.control_text(), &mut out)
             .map_err(|error| export::cli_error(error, format!("write the export {name}")))?;

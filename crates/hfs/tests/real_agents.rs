@@ -127,6 +127,9 @@ fn serve(connection: TcpStream, log: &Mutex<Vec<Vec<String>>>) {
     }
 }
 
+/// What the model must never be sent: Claude Code answers a turn that ended without an answer, and calls without a result get one.
+const FOREIGN: [&str; 3] = ["No response requested", "[Tool call interrupted", "[no result"];
+
 /// What the model does next.
 enum Step {
     Call { words: String, command: String },
@@ -140,6 +143,10 @@ fn next_step(body: &Value, has_shell: bool, log: &Mutex<Vec<Vec<String>>>) -> St
         return Step::Say("title".into());
     };
     let number = &marks[at][2..];
+    // Words that an agent or a transcript adds in the name of the model or of a tool.
+    for foreign in FOREIGN {
+        assert!(!conversation.contains(foreign), "the model was sent {foreign:?}: {conversation}");
+    }
     if marks[at..].contains(&format!("T-{number}")) {
         return Step::Say(format!("A-{number}"));
     }
@@ -342,6 +349,18 @@ impl World {
         marks(&texts.join(" "))
     }
 
+    /// The marks on the current branch as an agent is given them: without calls that have no result.
+    fn given(&self) -> Vec<String> {
+        let messages = self.messages();
+        let parts: Vec<&Value> =
+            messages.iter().flat_map(|message| message["parts"].as_array().unwrap()).collect();
+        let results: Vec<&Value> =
+            parts.iter().filter(|part| part["type"] == "tool-result").map(|part| &part["id"]).collect();
+        let is_open = |part: &Value| part["type"] == "tool-call" && !results.contains(&&part["id"]);
+        let given = parts.iter().filter(|part| !is_open(part)).map(ToString::to_string);
+        marks(&given.collect::<Vec<_>>().join(" "))
+    }
+
     /// Imports what the agents wrote themselves. Returns the numbers of messages and of sessions that this adds. Of the messages
     /// recorded before, it changes only the names of tools.
     fn import(&self) -> (u64, usize) {
@@ -388,17 +407,14 @@ fn rewind(agent: &str) {
         );
     }
     let mut random = fastrand::Rng::with_seed(7);
+    let length = world.messages().len() as u64;
+    assert_eq!(length, 4 * TURNS);
     for rewind in 0..rewinds {
-        // After any answer.
-        let ends: Vec<u64> = world
-            .messages()
-            .iter()
-            .filter(|message| message["parts"].to_string().contains("\"A-"))
-            .map(|message| message["seq"].as_u64().unwrap())
-            .collect();
-        let end = ends[random.usize(..ends.len())];
+        // After any message, also within a turn.
+        let end = random.u64(1..=length);
+        let _ = world.hfs.run(&["branch", "switch", "@", "main"]).ok();
         let _ = world.hfs.run(&["rewind", "@", &format!("seq:{end}")]).ok();
-        let mut expected = world.branch();
+        let mut expected = world.given();
         let (number, notes) = world.ask(agent, true);
         expected.push(format!("Q-{number:03}"));
         assert_eq!(world.model.asked(number), expected, "{agent}: rewind {rewind} to message {end}");

@@ -12,11 +12,13 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hfs_core::{Branch, BranchId, Message, MessageFlag, MessageId, Part, Role, Seq, Session, StoreError};
+use hfs_core::{
+    Branch, BranchId, Message, MessageFlag, MessageId, Part, Role, Seq, Session, StoreError, Timestamp,
+};
 use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
 
-use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
+use super::pairing::{CallIds, OpenCall, OpenCalls, Pairing, Step, object_input};
 use super::restore::slice;
 use super::{
     AttachedFile, MESSAGE, PDF, SentFiles, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN,
@@ -31,7 +33,9 @@ const NAME: &str = Format::ClaudeCode.as_str();
 /// The version of Claude Code that is written into new records.
 const VERSION: &str = "2.1.0";
 /// The result of a call without one. The API rejects a call that has no result.
-const NO_RESULT: &str = "[no result: the call was interrupted]";
+const NO_RESULT: &str = "[no result of this call is known]";
+/// The text of the record that ends a turn without an answer.
+const END_OF_TURN: &str = "[the turn ended here]";
 /// The text of a first message of the user, if the session starts with the assistant. The API requires one.
 const NO_PROMPT: &str = "[the session starts with the assistant's message]";
 
@@ -51,13 +55,15 @@ pub(super) fn write(
         time: TranscriptTime::new(&session),
         forks: HashMap::new(),
         ids: CallIds::default(),
-        pairing: Pairing::default(),
+        pairing: Pairing::new(options.open_calls),
+        open_calls: options.open_calls,
         open: Vec::new(),
         seen: 0,
         started: false,
         end: None,
         newest: None,
         prompt: None,
+        unanswered: None,
         wrote_new: false,
         wrote_last_prompt: false,
         restores: !is_agent,
@@ -73,15 +79,20 @@ pub(super) fn write(
             writer.forks.entry(parent).or_default().insert(branch.forked_at, None);
         }
     }
-    let mut current = (None, None);
+    let mut current = (None, None, None);
     for branch in &branches {
         writer.prompt = None;
         writer.write_branch(branch, &branches)?;
         if branch.id == session.current_branch {
-            current = (writer.end.clone(), writer.prompt.take());
+            current = (writer.end.clone(), writer.prompt.take(), writer.unanswered.take());
         }
     }
-    let (end, prompt) = current;
+    let (mut end, prompt, unanswered) = current;
+    if let Some(last) = unanswered.filter(|_| options.is_resumed) {
+        writer.end = end;
+        writer.write_end_of_turn(last)?;
+        end = writer.end.clone();
+    }
     writer.write_resume_point(end.as_deref(), &prompt.unwrap_or_default())?;
     Ok(writer.report)
 }
@@ -142,6 +153,7 @@ struct TranscriptWriter<'a> {
     forks: HashMap<BranchId, BTreeMap<Seq, Option<ForkPoint>>>,
     ids: CallIds,
     pairing: Pairing,
+    open_calls: OpenCalls,
     /// Ids of the calls in records of Claude Code that have no result so far on the branch that is being written.
     open: Vec<String>,
     /// The seq of the newest message that was read of the branch that is being written.
@@ -154,6 +166,8 @@ struct TranscriptWriter<'a> {
     newest: Option<String>,
     /// The user's last prompt on the branch that is being written.
     prompt: Option<String>,
+    /// The newest message of the branch that is being written, if its record is one of the user's side.
+    unanswered: Option<(MessageId, Timestamp)>,
     /// Whether a record was created for a message that was not imported from Claude Code.
     wrote_new: bool,
     /// Whether a `last-prompt` record was written.
@@ -181,11 +195,12 @@ impl TranscriptWriter<'_> {
     fn write_branch(&mut self, branch: &Branch, all: &[Branch]) -> Result<(), ExportError> {
         let fork = self.fork_point(branch, all);
         self.end = fork.end;
+        self.unanswered = None;
         self.started = branch.forked_at > 0;
         self.open.clear();
         self.pairing = match fork.open {
             Some((message, open)) => Pairing::resume(message, open),
-            None => Pairing::default(),
+            None => Pairing::new(self.open_calls),
         };
         let mut after = branch.forked_at;
         let mut group: Vec<Message> = Vec::new();
@@ -260,6 +275,7 @@ impl TranscriptWriter<'_> {
             {
                 self.end = Some(uuid.to_owned());
                 self.newest.clone_from(&self.end);
+                self.unanswered = None;
             }
             self.write_original(&record)?;
         }
@@ -368,10 +384,41 @@ impl TranscriptWriter<'_> {
         kind: &str,
         fields: Value,
     ) -> Result<(), ExportError> {
+        let at = self.time.of(message);
+        match kind {
+            "user" => self.unanswered = Some((message.content.id, at)),
+            "assistant" => self.unanswered = None,
+            // Claude Code does not look at it when it resumes.
+            _ => {}
+        }
+        self.write_new_record(message.content.id, at, uuid, kind, fields)
+    }
+
+    /// Writes that the turn has ended without an answer to its last record: an error of the API, which Claude Code does not send
+    /// to the model. Otherwise it answers the record itself, with words that the model then reads as its own.
+    fn write_end_of_turn(&mut self, (message, at): (MessageId, Timestamp)) -> Result<(), ExportError> {
+        let id = derived_id(&message, b"end of turn");
+        let reply = json!({
+            "id": format!("msg_{}", message.as_uuid().simple()), "type": "message", "role": "assistant",
+            "model": "<synthetic>", "content": [{"type": "text", "text": END_OF_TURN}],
+            "stop_reason": "stop_sequence", "stop_sequence": "", "usage": {"input_tokens": 0, "output_tokens": 0},
+        });
+        let fields = json!({"message": reply, "isApiErrorMessage": true});
+        self.write_new_record(message, at, &id, "assistant", fields)
+    }
+
+    fn write_new_record(
+        &mut self,
+        message: MessageId,
+        at: Timestamp,
+        uuid: &str,
+        kind: &str,
+        fields: Value,
+    ) -> Result<(), ExportError> {
         let mut record = json!({
             "parentUuid": self.end, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.session_id, "version": VERSION, "type": kind, "uuid": uuid,
-            "timestamp": self.time.of(message), WRITTEN: {MESSAGE: message.content.id},
+            "timestamp": at, WRITTEN: {MESSAGE: message},
         });
         if let (Value::Object(record), Value::Object(fields)) = (&mut record, fields) {
             record.extend(fields);

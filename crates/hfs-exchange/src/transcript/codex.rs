@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::pairing::{CallIds, OpenCall, Pairing, Step, object_input};
 use super::restore::resolve_references;
 use super::{
-    AttachedFile, MESSAGE, SentFiles, TranscriptReport, TranscriptTime, WRITTEN, attached_file,
-    for_each_current_message, is_blank, is_context, session_time, write_record,
+    AttachedFile, MESSAGE, SentFiles, TranscriptOptions, TranscriptReport, TranscriptTime, WRITTEN,
+    attached_file, for_each_current_message, is_blank, is_context, session_time, write_record,
 };
 use crate::Format;
 use crate::export::{DocumentSource, ExportError};
@@ -23,7 +23,7 @@ const NAME: &str = Format::Codex.as_str();
 /// The version of Codex that is written into the rollout.
 const VERSION: &str = "0.169.0";
 /// The output of a call without one. OpenAI's API rejects a call that has no output.
-const NO_OUTPUT: &str = "[no output: the call was interrupted]";
+const NO_OUTPUT: &str = "[no output of this call is known]";
 
 /// The id of the rollout's thread: the branch's, because a rollout contains the history of one branch.
 pub(crate) fn thread_id(session: &Session) -> BranchId {
@@ -32,6 +32,7 @@ pub(crate) fn thread_id(session: &Session) -> BranchId {
 
 pub(super) fn write(
     source: &dyn DocumentSource,
+    options: TranscriptOptions<'_>,
     out: &mut dyn Write,
 ) -> Result<TranscriptReport, ExportError> {
     let session = source.session()?;
@@ -41,7 +42,7 @@ pub(super) fn write(
         session: &session,
         time: TranscriptTime::new(&session),
         ids: CallIds::default(),
-        pairing: Pairing::default(),
+        pairing: Pairing::new(options.open_calls),
         started: false,
         next_ordinal: None,
         report: TranscriptReport::default(),

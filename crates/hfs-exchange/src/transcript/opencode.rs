@@ -29,7 +29,7 @@ const VERSION: &str = "1.18.0";
 /// The model of a session that has none of opencode: opencode offers it without an account.
 const DEFAULT_MODEL: (&str, &str) = ("opencode", "big-pickle");
 /// Error text of a call without a result.
-const NO_RESULT: &str = "[no result: the call was interrupted]";
+const NO_RESULT: &str = "[no result of this call is known]";
 /// Providers of opencode, by the beginning of their models' names.
 const PROVIDERS: [(&str, &str); 8] = [
     ("claude-", "anthropic"),
@@ -101,7 +101,7 @@ pub(super) fn write(
         out,
         time: TranscriptTime::new(&session),
         ids: CallIds::default(),
-        pairing: Pairing::default(),
+        pairing: Pairing::new(options.open_calls),
         current: None,
         parent: format!("msg_{}", "0".repeat(MessageIds::SEQ_DIGITS)),
         model,

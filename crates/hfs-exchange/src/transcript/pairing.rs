@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use hfs_core::{Message, Part, Role};
+use hfs_core::{Message, Part, PermissionRecord, Role};
 use serde_json::Value;
 
 use super::TranscriptReport;
@@ -47,16 +47,32 @@ struct QueuedMessage {
     results: Vec<(Rc<Message>, Vec<Part>)>,
 }
 
+/// What is written of a call without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenCalls {
+    /// The call, and a result that says that there is none.
+    #[default]
+    Answered,
+    /// Nothing.
+    LeftOut,
+}
+
 /// Buffers messages until their calls have results.
 #[derive(Debug, Default)]
 pub(super) struct Pairing {
     queue: VecDeque<QueuedMessage>,
+    open_calls: OpenCalls,
 }
 
 impl Pairing {
+    pub(super) fn new(open_calls: OpenCalls) -> Self {
+        Self { queue: VecDeque::new(), open_calls }
+    }
+
     /// Continues a conversation whose newest assistant's message has calls without results.
     pub(super) fn resume(message: Rc<Message>, open: Vec<OpenCall>) -> Self {
-        Self { queue: VecDeque::from([QueuedMessage { message, parts: None, open, results: Vec::new() }]) }
+        let queue = VecDeque::from([QueuedMessage { message, parts: None, open, results: Vec::new() }]);
+        Self { queue, open_calls: OpenCalls::Answered }
     }
 
     /// Adds the next message.
@@ -72,7 +88,10 @@ impl Pairing {
         let mut parts = Vec::new();
         // Whether the preceding part is a result that was moved, and the position of its call's message in the queue.
         let mut moved: Option<Option<usize>> = None;
-        for part in &message.content.parts {
+        // Decisions about calls are for people, not for models.
+        let parts_of_model =
+            message.content.parts.iter().filter(|part| PermissionRecord::read(part).is_none());
+        for part in parts_of_model {
             match part {
                 Part::ToolResult { id, output, is_error } => {
                     let found = answer(&mut queued.open, id).map(|id| (None, id)).or_else(|| {
@@ -133,8 +152,17 @@ impl Pairing {
         if !first.open.is_empty() && !all && self.queue.len() < MAX_DISTANCE {
             return None;
         }
-        let QueuedMessage { message, parts, open, results } = self.queue.pop_front()?;
+        let QueuedMessage { message, mut parts, mut open, results } = self.queue.pop_front()?;
         let mut steps = Vec::with_capacity(1 + results.len());
+        if self.open_calls == OpenCalls::LeftOut {
+            let left_out = std::mem::take(&mut open);
+            report.calls_without_result += left_out.len() as u64;
+            let is_open = |part: &Part| match part {
+                Part::ToolCall { id, .. } => left_out.iter().any(|call| call.id == *id),
+                _ => false,
+            };
+            parts.iter_mut().for_each(|parts| parts.retain(|part| !is_open(part)));
+        }
         if let Some(parts) = parts {
             steps.push(Step::Message { message: Rc::clone(&message), parts });
         }
@@ -328,6 +356,39 @@ mod tests {
         let (steps, report) = steps(messages);
         assert_eq!(check(&steps), (1, 0));
         assert_eq!((report.results_without_call, report.calls_without_result), (1, 1));
+    }
+
+    #[test]
+    fn an_open_call_can_be_left_out_with_nothing_in_its_place() {
+        let (mut pairing, mut ids) = (Pairing::new(OpenCalls::LeftOut), CallIds::default());
+        let mut report = TranscriptReport::default();
+        let branch = BranchId::generate();
+        let messages = [
+            (Role::Assistant, vec![Part::text("both"), call("a"), call("lost")]),
+            (Role::Tool, vec![result("a")]),
+            (Role::Assistant, vec![call("also lost")]),
+        ];
+        for ((role, parts), seq) in messages.into_iter().zip(1..) {
+            let content = MessageDraft::new(role, parts, Timestamp::UNIX_EPOCH);
+            pairing.push(Message { branch, seq, content }, &mut ids, &mut report);
+        }
+        let mut steps = Vec::new();
+        while let Some(next) = pairing.next(true, &mut report) {
+            steps.extend(next);
+        }
+        let [
+            Step::Message { parts: both, .. },
+            Step::Results { parts: results, .. },
+            Step::Message { parts: nothing, .. },
+        ] = &steps[..]
+        else {
+            panic!("{steps:?}")
+        };
+        assert_eq!(
+            (both.as_slice(), results.as_slice()),
+            (&[Part::text("both"), call("a")][..], &[result("a")][..])
+        );
+        assert_eq!((nothing.len(), report.calls_without_result), (0, 2));
     }
 
     proptest! {

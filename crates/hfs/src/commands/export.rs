@@ -381,8 +381,10 @@ impl Export {
         let metadata = ExportMetadata { exported_at: context.now(), hfs_version: env!("CARGO_PKG_VERSION") };
         let branches = if self.all_branches { BranchSelection::All } else { BranchSelection::Current };
         let page = PageOptions { metadata, branches };
-        let transcript =
-            TranscriptOptions { opencode_model: self.opencode_model.as_deref(), is_resumed: false };
+        let transcript = TranscriptOptions {
+            opencode_model: self.opencode_model.as_deref(),
+            ..TranscriptOptions::default()
+        };
         // With --quiet there is no warning about secrets, so the scan would be wasted.
         if context.console.options.quiet && self.redaction == Redaction::Count {
             self.format.write(document, page, transcript, control_text, out)?;

@@ -101,7 +101,11 @@ pub fn run(args: &HandoffArgs, context: &Context) -> Result<Outcome, CliError> {
     create_private_dir(&folder).map_err(|error| CliError::io(action(), error))?;
 
     let model = opencode_model(&context.environment, Some(&directory));
-    let options = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: true };
+    let options = TranscriptOptions {
+        opencode_model: model.as_deref(),
+        is_resumed: true,
+        ..TranscriptOptions::default()
+    };
     // Tools ignore this file, because of its name.
     let file = TemporaryFile::create_in(&folder).map_err(|error| CliError::io(action(), error))?;
     let mut file = BufWriter::new(file);

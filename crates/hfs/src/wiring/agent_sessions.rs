@@ -17,7 +17,9 @@ use hfs_core::{
     Message, MessageFlag, MessageRange, NotPersisted, PassthroughFields, Project, Run, RunId, Seq, Session,
     SessionId, Store, StoreError, StoreResult, SystemClock, error_chain,
 };
-use hfs_exchange::{DocumentSource, Format, InstallPath, TranscriptOptions, install_path, write_transcript};
+use hfs_exchange::{
+    DocumentSource, Format, InstallPath, OpenCalls, TranscriptOptions, install_path, write_transcript,
+};
 use hfs_files::{Durability, TemporaryFile};
 use serde::{Deserialize, Serialize};
 
@@ -234,7 +236,9 @@ impl StoredSessions {
         let failed = |error| CliError::io(format!("write {}", path.display()), error);
         create_private_dir(&folder).map_err(failed)?;
         let model = opencode_model(&self.environment, Some(&self.directory));
-        let options = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: true };
+        // The agent is given exactly what the branch has, as it is given the messages of its own session.
+        let open_calls = OpenCalls::LeftOut;
+        let options = TranscriptOptions { opencode_model: model.as_deref(), is_resumed: true, open_calls };
         // Agents ignore this file, because of its name.
         let mut file = BufWriter::new(TemporaryFile::create_in(&folder).map_err(failed)?);
         write_transcript(&copy, format, options, &mut file).map_err(|error| {
