@@ -98,9 +98,10 @@ impl ExchangeInProgress {
         }
     }
 
-    fn end_call(&mut self, id: &str) {
+    fn end_call(&mut self, id: &str, duration_ms: Option<u64>) {
         self.running.retain(|(running, _)| running != id);
-        self.completed.iter_mut().chain([&mut self.reply]).for_each(|message| message.end_call(id));
+        let messages = self.completed.iter_mut().chain([&mut self.reply]);
+        messages.for_each(|message| message.end_call(id, duration_ms));
     }
 
     /// Ends the oldest message that is not in the transcript, and returns the rows that it had.
@@ -108,7 +109,7 @@ impl ExchangeInProgress {
         self.has_ended_message = true;
         for part in &message.content.parts {
             if let Part::ToolResult { id, .. } = part {
-                self.end_call(id);
+                self.end_call(id, None);
             }
         }
         let ended = self.completed.pop_front().unwrap_or_else(|| {
@@ -491,9 +492,9 @@ impl Model {
     /// Shows what an agent that uses tools reports beside its messages.
     fn apply_tool_event(&mut self, event: ToolEvent) -> Vec<Effect> {
         match event {
-            ToolEvent::ToolEnded { call, .. } => {
+            ToolEvent::ToolEnded { call, duration_ms, .. } => {
                 if let Some(exchange) = &mut self.chat.exchange {
-                    exchange.end_call(&call);
+                    exchange.end_call(&call, Some(duration_ms));
                 }
                 Vec::new()
             }

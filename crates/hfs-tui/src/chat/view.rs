@@ -160,7 +160,7 @@ fn draw_recent_sessions(model: &Model, buffer: &mut Buffer, inner: Rect, top: us
     }
 }
 
-/// Returns the agent's plan, if it is in progress, as a checklist of at most `rows` steps, always with the step in progress.
+/// Returns the agent's plan, if a turn is in progress or has left steps, as a checklist of at most `rows` steps, always with the step in progress.
 pub fn plan_lines(model: &Model, width: usize, rows: usize) -> Vec<Line<'static>> {
     let theme = &model.render.theme;
     let plan = &model.chat.plan;
@@ -168,17 +168,25 @@ pub fn plan_lines(model: &Model, width: usize, rows: usize) -> Vec<Line<'static>
         return Vec::new();
     }
     let done = plan.iter().filter(|step| step.status == PlanStepStatus::Completed).count();
+    // After the turn, nothing is in progress.
+    let is_busy = model.chat.is_busy();
+    let ended = if is_busy { "" } else { " · ended" };
     let mut lines = vec![Line::from(vec![
         Span::styled("Plan", theme.title()),
-        Span::styled(format!("  {done} of {} done", plan.len()), theme.dim),
+        Span::styled(
+            truncate(&format!("  {done} of {} done{ended}", plan.len()), width.saturating_sub(4)),
+            theme.dim,
+        ),
     ])];
     let current = plan.iter().position(|step| step.status != PlanStepStatus::Completed).unwrap_or(plan.len());
     let range = ListSelection { row: current }.visible_range(plan.len(), rows);
     for step in plan.get(range).unwrap_or_default() {
         let (mark, style) = match step.status {
             PlanStepStatus::Completed => ("☑ ", theme.dim),
-            PlanStepStatus::InProgress => ("◐ ", theme.accent),
-            PlanStepStatus::Pending | PlanStepStatus::Unknown => ("☐ ", theme.text),
+            PlanStepStatus::InProgress if is_busy => ("◐ ", theme.accent),
+            PlanStepStatus::InProgress | PlanStepStatus::Pending | PlanStepStatus::Unknown => {
+                ("☐ ", theme.text)
+            }
         };
         let text = truncate(&sanitize_line(&step.content), width.saturating_sub(2));
         lines.push(Line::from(vec![Span::styled(mark, style), Span::styled(text, style)]));

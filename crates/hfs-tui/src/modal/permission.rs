@@ -10,9 +10,12 @@ use ratatui::text::{Line, Span};
 
 use super::{ModalContext, ModalOutcome, is_text_key, last_row};
 use crate::canvas;
-use crate::ports::{PermissionAnswer, PermissionRequest};
+use crate::ports::{FileChange, PermissionAnswer, PermissionRequest};
 use crate::render::RenderContext;
-use crate::text::{Fragment, display_width, plural, sanitize, sanitize_line, truncate, wrap, wrap_text};
+use crate::text::{
+    Fragment, display_width, fitting_suffix, plural, sanitize, sanitize_line, truncate, wrap, wrap_text,
+};
+use crate::theme::Theme;
 use crate::transcript::tool_call;
 
 /// A key pressed sooner after the question has appeared was meant for what was there before.
@@ -32,6 +35,38 @@ pub struct PermissionDialog {
     /// The first visible line of what is asked.
     scroll: Cell<usize>,
     appeared_at: Timestamp,
+}
+
+/// Returns a row for each file that would change, with the numbers of its lines, so that none is overlooked among the rows of the
+/// changes themselves. Empty for a single file.
+fn file_list(changes: &[FileChange], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    if changes.len() < 2 {
+        return Vec::new();
+    }
+    let heading = format!("{}:", plural(changes.len(), "file"));
+    let mut lines = vec![Line::styled(heading, theme.text)];
+    for change in changes {
+        let (added, removed) =
+            tool_call::change_counts(change.old.as_deref().unwrap_or_default(), &change.new);
+        let new = if change.old.is_none() { " new" } else { "" };
+        let counts = format!("  +{added} -{removed}{new}");
+        let room = width.saturating_sub(display_width(&counts) + 2);
+        lines.push(Line::from(vec![
+            Span::styled(format!("  {}", shortened_path(&change.path, room)), theme.accent),
+            Span::styled(counts, theme.dim),
+        ]));
+    }
+    lines.push(Line::default());
+    lines
+}
+
+/// A path of which the beginning is left out if it does not fit: the end says more.
+fn shortened_path(path: &str, room: usize) -> String {
+    let path = sanitize_line(path);
+    if display_width(&path) <= room {
+        return path;
+    }
+    format!("…{}", fitting_suffix(&path, room.saturating_sub(1)))
 }
 
 /// An answer with its key and its label.
@@ -160,6 +195,7 @@ impl PermissionDialog {
         if let Some(command) = command {
             lines.extend(tool_call::command_lines(command, width, layout));
         }
+        lines.extend(file_list(changes, width, theme));
         for change in changes {
             let verb = if change.old.is_some() { "change" } else { "create" };
             let path = format!("{verb} {}", sanitize_line(&change.path));

@@ -31,6 +31,7 @@ enum Step {
         output: Vec<String>,
     },
     Failed {
+        name: String,
         command: String,
         output: Vec<String>,
         report: ErrorReport,
@@ -131,8 +132,8 @@ impl Agents {
                 actions
             }
             Err(report) => {
-                let (command, output) = (std::mem::take(command), std::mem::take(output));
-                self.step = Step::Failed { command, output, report };
+                let (name, command) = (std::mem::take(name), std::mem::take(command));
+                self.step = Step::Failed { name, command, output: std::mem::take(output), report };
                 Vec::new()
             }
         }
@@ -212,14 +213,13 @@ impl Screen for Agents {
     fn handle_key(&mut self, key: KeyEvent, cx: &Context<'_>) -> Vec<Action> {
         match (&mut self.step, key.code) {
             (Step::Choosing, _) => self.handle_choosing_key(key, cx),
-            (Step::Confirming { name, command }, KeyCode::Enter) => {
+            (Step::Confirming { name, command } | Step::Failed { name, command, .. }, KeyCode::Enter) => {
                 let (name, command) = (std::mem::take(name), std::mem::take(command));
                 self.step = Step::Installing { name: name.clone(), command, output: Vec::new() };
                 vec![Action::run(Request::InstallAgent { agent: name })]
             }
             (Step::Installing { .. }, KeyCode::Esc) => vec![Action::run(Request::StopTransfer)],
-            (Step::Confirming { .. } | Step::Failed { .. }, KeyCode::Esc)
-            | (Step::Failed { .. }, KeyCode::Enter) => {
+            (Step::Confirming { .. } | Step::Failed { .. }, KeyCode::Esc) => {
                 self.step = Step::Choosing;
                 Vec::new()
             }
@@ -270,7 +270,7 @@ impl Screen for Agents {
                 let end = vec![Line::styled("running; this may take some minutes ...", theme.text)];
                 (command_lines(command), Some(output), end)
             }
-            Step::Failed { command, output, report } => {
+            Step::Failed { command, output, report, .. } => {
                 let mut end = wrap_text(&sanitize_line(&report.message), theme.bad, width);
                 let suggestion = report.suggestion.as_deref().map(sanitize_line);
                 end.extend(suggestion.into_iter().flat_map(|text| wrap_text(&text, theme.text, width)));

@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hfs_core::{Message, MessageFlag, MessageStatus, Part, Role, Seq, readable_context};
+use hfs_core::{Message, MessageFlag, MessageStatus, Part, PermissionRecord, Role, Seq, readable_context};
 use jiff::civil::Date;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -15,7 +15,8 @@ use crate::ports::OutputMode;
 use crate::render::{MessageLayout, OwnedMessageLayout};
 use crate::text::{
     Fragment, beginning, calendar_date, calendar_time, clock_time, display_width, format_bytes,
-    format_tokens, hard_wrap, markdown, plural, sanitize, sanitize_line, truncate, wrap, wrap_text,
+    format_duration, format_tokens, hard_wrap, markdown, plural, sanitize, sanitize_line, truncate, wrap,
+    wrap_text,
 };
 use crate::theme::Theme;
 
@@ -330,7 +331,8 @@ impl MessageView {
 /// Whether a part is shown as a fold.
 fn is_fold(message: &Message, part: &Part) -> bool {
     match part {
-        Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } | Part::Opaque { .. } => true,
+        Part::Thinking { .. } | Part::ToolCall { .. } | Part::ToolResult { .. } => true,
+        Part::Opaque { .. } => PermissionRecord::read(part).is_none(),
         Part::Text { .. } if is_summary(message) => true,
         Part::Text { text } => match message.content.role {
             Role::User => is_long(&readable_context(message.content.split_text(text).0)),
@@ -420,7 +422,10 @@ fn message_lines(
             (Part::Text { text }, Role::System) => wrap_text(&sanitize(text), theme.dim, width),
             (Part::Text { text }, _) => markdown(text, width, layout.text_style),
             // The number of folds so far is the index of the next fold.
-            (part, _) => part_lines(part, is_open(fold_headers.len()), width, layout),
+            (part, _) => {
+                let duration_ms = duration_ms(message, part);
+                part_lines(part, is_open(fold_headers.len()), width, layout, duration_ms)
+            }
         };
         if is_fold(message, part) {
             fold_headers.push(lines.len());
@@ -660,8 +665,20 @@ fn call_header(name: &str, input: &Value, theme: &Theme, width: usize) -> [Fragm
     [Fragment::new(name, theme.accent), Fragment::new(format!("  {summary}"), theme.dim)]
 }
 
-/// Returns the rows of a part of a message of an agent or a tool.
-pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
+/// How long the call of a result took, if its agent is a program of its own.
+fn duration_ms(message: &Message, part: &Part) -> Option<u64> {
+    let Part::ToolResult { id, .. } = part else { return None };
+    message.content.extra.get("acp")?.get("durations")?.get(id)?.as_u64()
+}
+
+/// Returns the rows of a part of a message of an agent or a tool. `duration_ms` is how long the call of a result took.
+pub fn part_lines(
+    part: &Part,
+    is_open: bool,
+    width: usize,
+    layout: MessageLayout<'_>,
+    duration_ms: Option<u64>,
+) -> Vec<Line<'static>> {
     let theme = layout.text_style.theme;
     match part {
         Part::Text { text } => markdown(text, width, layout.text_style),
@@ -689,6 +706,10 @@ pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayou
                 rows if *is_error => format!("{} · {rows} lines", one_line(last_line(output))),
                 rows => format!("{rows} lines"),
             };
+            // The duration is shown whole after what fits of the summary.
+            let duration = duration_ms.map(|ms| format!(" · {}", format_duration(ms))).unwrap_or_default();
+            let room = width.saturating_sub(4 + display_width(&duration));
+            let summary = format!("{}{duration}", truncate(&summary, room));
             let header = vec![Fragment::new(mark, style), Fragment::new(summary, theme.dim)];
             fold(header, is_open, theme, width, |width| match &json {
                 Some(json) => limited_output(tool_call::lines(json, width, layout), theme.dim),
@@ -704,12 +725,31 @@ pub fn part_lines(part: &Part, is_open: bool, width: usize, layout: MessageLayou
             )
         }
         Part::Opaque { source, raw } => {
+            if let Some(record) = PermissionRecord::read(part) {
+                return permission_lines(&record, width, layout);
+            }
             let kind = raw.get("type").and_then(Value::as_str).unwrap_or("part");
             let title = format!("{} · {} (kept verbatim)", sanitize_line(source), sanitize_line(kind));
             fold(vec![Fragment::new(title, theme.dim)], is_open, theme, width, |width| {
                 let pretty = serde_json::to_string_pretty(raw).unwrap_or_default();
                 output_lines(&pretty, theme.dim, width)
             })
+        }
+    }
+}
+
+/// Returns the rows of a decision about a call. That a call was allowed is what the user expects.
+fn permission_lines(
+    record: &PermissionRecord,
+    width: usize,
+    layout: MessageLayout<'_>,
+) -> Vec<Line<'static>> {
+    let theme = layout.text_style.theme;
+    match (record.allowed, layout.output) {
+        (true, OutputMode::Compact) => Vec::new(),
+        (true, OutputMode::Verbose) => wrap_text(&sanitize_line(&record.describe()), theme.dim, width),
+        (false, OutputMode::Compact | OutputMode::Verbose) => {
+            wrap_text(&sanitize_line(&record.describe()), theme.warn, width)
         }
     }
 }

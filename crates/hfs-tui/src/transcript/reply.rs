@@ -1,7 +1,7 @@
 //! A message of a turn that is being received.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hfs_core::{AgentDescription, Part, ReplyDelta, Role, Timestamp, append_delta};
@@ -23,7 +23,7 @@ pub struct StreamingReply {
     pub started_at: Timestamp,
     parts: Vec<Part>,
     /// Ids of the calls that have ended.
-    ended_calls: HashSet<String>,
+    ended_calls: HashMap<String, Option<u64>>,
     /// Whether the message is complete, and with it the results of its calls.
     is_complete: bool,
     /// Grows with what is received, to detect that the cached layout is out of date.
@@ -96,7 +96,7 @@ impl StreamingReply {
             agent: None,
             started_at,
             parts: Vec::new(),
-            ended_calls: HashSet::new(),
+            ended_calls: HashMap::new(),
             is_complete: false,
             received: 0,
             cache: RefCell::new(None),
@@ -117,15 +117,22 @@ impl StreamingReply {
     }
 
     /// Records that a call has ended, so that it is no longer shown as running.
-    pub fn end_call(&mut self, id: &str) {
+    ///
+    /// `duration_ms` is how long it took, if that is known.
+    pub fn end_call(&mut self, id: &str, duration_ms: Option<u64>) {
         let is_shown = self.parts.iter().any(|part| match part {
             Part::ToolCall { id: shown, .. } | Part::ToolResult { id: shown, .. } => shown == id,
             Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => {
                 false
             }
         });
-        if self.ended_calls.insert(id.to_owned()) && is_shown {
-            self.lay_out_again();
+        let known = self.ended_calls.get(id).copied();
+        let duration_ms = duration_ms.or(known.flatten());
+        if known != Some(duration_ms) {
+            self.ended_calls.insert(id.to_owned(), duration_ms);
+            if is_shown {
+                self.lay_out_again();
+            }
         }
     }
 
@@ -282,14 +289,18 @@ impl StreamingReply {
     fn whole_part(&self, part: &Part, width: usize, layout: MessageLayout<'_>) -> Vec<Line<'static>> {
         let is_open = layout.output == OutputMode::Verbose;
         let is_running = match part {
-            Part::ToolCall { id, .. } => !self.ended_calls.contains(id),
-            Part::ToolResult { id, .. } => !self.is_complete && !self.ended_calls.contains(id),
+            Part::ToolCall { id, .. } => !self.ended_calls.contains_key(id),
+            Part::ToolResult { id, .. } => !self.is_complete && !self.ended_calls.contains_key(id),
             Part::Text { .. } | Part::Thinking { .. } | Part::Attachment { .. } | Part::Opaque { .. } => {
                 false
             }
         };
         let running = if is_running { running_lines(part, is_open, width, layout) } else { None };
-        running.unwrap_or_else(|| part_lines(part, is_open, width, layout))
+        let duration_ms = match part {
+            Part::ToolResult { id, .. } => self.ended_calls.get(id).copied().flatten(),
+            _ => None,
+        };
+        running.unwrap_or_else(|| part_lines(part, is_open, width, layout, duration_ms))
     }
 }
 
@@ -400,9 +411,9 @@ mod tests {
         let mut reply = StreamingReply::new(Timestamp::UNIX_EPOCH);
         reply.append(&call("call-1"));
         let running = all_rows(&reply, layout(&theme, 80));
-        reply.end_call("call-2");
+        reply.end_call("call-2", None);
         assert!(!reply.cache.borrow().as_ref().unwrap().is_outdated);
-        reply.end_call("call-1");
+        reply.end_call("call-1", None);
         assert_ne!(all_rows(&reply, layout(&theme, 80)), running);
         // The call of another message, which ended before its part arrived.
         reply.append(&call("call-2"));

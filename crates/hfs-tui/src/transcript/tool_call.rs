@@ -24,14 +24,8 @@ pub fn summary(input: &Value, width: usize) -> String {
         ToolInput::Command(command) => short(&command),
         ToolInput::Edits { path, edits } => {
             // Tools repeat lines around a change, to say where it is.
-            let (mut added, mut removed) = (0, 0);
-            for line in edits.iter().flat_map(|(old, new)| diff_lines(old, new)) {
-                match line {
-                    DiffLine::Added(_) => added += 1,
-                    DiffLine::Removed(_) => removed += 1,
-                    DiffLine::Same(_) => {}
-                }
-            }
+            let counts = edits.iter().map(|(old, new)| change_counts(old, new));
+            let (added, removed) = counts.fold((0, 0), |(a, r), (added, removed)| (a + added, r + removed));
             with_path(path.unwrap_or_default(), &format!("  +{added} -{removed}"), width)
         }
         ToolInput::Patch(patch) => {
@@ -155,6 +149,19 @@ fn command_rows(command: &str, width: usize, layout: MessageLayout<'_>) -> Vec<L
         row.spans.insert(0, Span::styled(mark, layout.text_style.theme.accent));
     }
     rows
+}
+
+/// The numbers of lines that a change of a file adds and removes.
+pub fn change_counts(old: &str, new: &str) -> (usize, usize) {
+    let (mut added, mut removed) = (0, 0);
+    for line in diff_lines(old, new) {
+        match line {
+            DiffLine::Added(_) => added += 1,
+            DiffLine::Removed(_) => removed += 1,
+            DiffLine::Same(_) => {}
+        }
+    }
+    (added, removed)
 }
 
 /// Returns the rows of a change of a file: what changes, with a few lines around it.

@@ -13,7 +13,9 @@ use crate::chat::PathCompletion;
 use crate::commands::COMMANDS;
 use crate::gallery::{Harness, changed, scenes};
 use crate::modal::Confirm;
-use crate::ports::{AppSettings, FoundPaths, KeyMode, OutputMode, PermissionAnswer, PluginDecision};
+use crate::ports::{
+    AppSettings, FileChange, FoundPaths, KeyMode, OutputMode, PermissionAnswer, PluginDecision,
+};
 
 fn set_up(scene: &str) -> Harness {
     let scene = scenes().into_iter().find(|candidate| candidate.name == scene).unwrap();
@@ -320,11 +322,11 @@ fn a_turn_shows_each_message_once_and_which_tools_run() {
         name: "Bash".into(),
         title: "make".into(),
         ending: ToolEnding::Completed,
-        duration_ms: 1,
+        duration_ms: 1_300,
     };
     harness.send(event(ended.payload().unwrap()));
     let screen = screen_text(&harness);
-    assert!(screen.contains("▸ ✓ all built") && !screen.contains("▸ ◌"), "{screen}");
+    assert!(screen.contains("▸ ✓ all built · 1.3 s") && !screen.contains("▸ ◌"), "{screen}");
 
     send(&mut harness, Update::MessageStarted { role: Role::Assistant });
     send(&mut harness, Update::Delta(ReplyDelta::text("It works.")));
@@ -1691,6 +1693,27 @@ fn the_bell_rings_for_a_question_while_the_window_is_without_focus() {
 }
 
 #[test]
+fn the_files_of_a_large_change_are_listed_before_the_changes() {
+    let mut harness = set_up("tool-running");
+    harness.model.size = (80, 24);
+    let mut request = crate::gallery::command_permission();
+    request.command = None;
+    let change =
+        |path: String, new: &str| FileChange { path, old: Some("one\n".into()), new: new.to_owned() };
+    let long = "line\n".repeat(3_000);
+    request.changes = (0..30).map(|number| change(format!("src/file{number}.rs"), &long)).collect();
+    request.changes.push(FileChange { path: "/etc/passwd".into(), old: None, new: "root".into() });
+    harness.send(Msg::PermissionAsked { id: 1, request: Box::new(request) });
+    let mut seen = screen_text(&harness);
+    assert!(seen.contains("31 files:") && seen.contains("src/file0.rs  +3000 -1"), "{seen}");
+    for _ in 0..8 {
+        harness.press(KeyCode::PageDown, NONE);
+        seen.push_str(&screen_text(&harness));
+    }
+    assert!(seen.contains("/etc/passwd  +1 -0 new"), "{seen}");
+}
+
+#[test]
 fn what_is_asked_is_readable_at_every_size() {
     for size in [(40, 12), (80, 24), (160, 50)] {
         let mut harness = asked();
@@ -1735,6 +1758,12 @@ fn the_plan_of_an_agent_is_a_checklist_until_all_is_done() {
         for words in ["1 of 3", "☑ read the tests", "◐ mend the retry", "☐ run everything"] {
             assert!(screen.contains(words), "{words}: {screen}");
         }
+        // After the turn, nothing is in progress.
+        end_exchange(&mut harness, Ok(exchange(None)));
+        let screen = screen_text(&harness);
+        assert!(screen.contains("☐ mend the retry") && screen.contains("1 of 3 done · ended"), "{screen}");
+        assert!(!screen.contains('◐'), "{screen}");
+        harness.submit("go on");
         steps.iter_mut().for_each(|step| step.status = PlanStepStatus::Completed);
         harness.send(plan(&steps));
         assert!(screen_text(&harness).contains("3 of 3"));
@@ -1884,9 +1913,11 @@ fn an_adapter_is_installed_after_its_command_was_shown_and_confirmed() {
     harness.send(Msg::Screen(ScreenMsg::AgentInstalled { agent: "claude".into(), result: failed }));
     let screen = screen_text(&harness);
     assert!(screen.contains("npm failed") && screen.contains("added 120 packages"), "{screen}");
+    // "try again" runs the command again.
+    harness.effects.clear();
     harness.press(KeyCode::Enter, NONE);
-    harness.press(KeyCode::Enter, NONE);
-    harness.press(KeyCode::Enter, NONE);
+    assert!(harness.effects.contains(&Request::InstallAgent { agent: "claude".into() }.into()));
+    assert!(screen_text(&harness).contains("running; this may take some minutes"));
     harness.send(Msg::Screen(ScreenMsg::AgentInstalled { agent: "claude".into(), result: Ok(()) }));
     let set = Request::SetConfig { key: "agent".into(), value: "claude".into() };
     assert!(harness.effects.contains(&set.into()), "{:?}", harness.effects);
