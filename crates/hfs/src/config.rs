@@ -162,7 +162,14 @@ impl Config {
 }
 
 /// Checks what only the use of a value would show, so that a project's mistake does not stop a command.
-fn check_project_value(key: Key, setting: &Setting, environment: &Environment) -> Result<(), ConfigError> {
+///
+/// # Errors
+/// Says why the value is ignored.
+pub fn check_project_value(
+    key: Key,
+    setting: &Setting,
+    environment: &Environment,
+) -> Result<(), ConfigError> {
     match (key, &setting.value) {
         (Key::Agent, Value::Text(text)) if AgentName::new(text).program().is_some() => {
             Err(ConfigError::InvalidValue {

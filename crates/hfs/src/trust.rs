@@ -15,7 +15,7 @@ use hfs_plugins::IGNORED_FOLDERS;
 use serde::{Deserialize, Serialize};
 
 use crate::args::GlobalArgs;
-use crate::config::{Key, ProjectPolicy, read_project};
+use crate::config::{Key, ProjectPolicy, check_project_value, read_project};
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::console::Console;
@@ -63,8 +63,8 @@ pub enum Trust {
 pub struct ProjectEffects {
     /// Names and values of the settings that a project may choose.
     pub settings: Vec<(Key, String)>,
-    /// Settings that a project may not choose.
-    pub ignored: Vec<Key>,
+    /// Names of settings that a project may not choose, or not with this value.
+    pub ignored: Vec<&'static str>,
     /// Names of the folders with plugins.
     pub plugins: Vec<String>,
     /// Why the settings cannot be read.
@@ -108,12 +108,20 @@ impl ProjectFolder {
         let mut effects = ProjectEffects::default();
         match read_project(&self.config()) {
             Ok(layer) => {
+                let project = self.path.parent().unwrap_or(&self.path).to_owned();
+                let environment = Environment::default().in_directory(project);
                 for (key, setting) in layer.values {
-                    match key.spec().project_policy {
-                        ProjectPolicy::Replace => effects.settings.push((key, setting.value.to_string())),
-                        ProjectPolicy::Ignore => effects.ignored.push(key),
+                    let has_effect = match key.spec().project_policy {
+                        ProjectPolicy::Replace => check_project_value(key, &setting, &environment).is_ok(),
+                        ProjectPolicy::Ignore => false,
+                    };
+                    if has_effect {
+                        effects.settings.push((key, setting.value.to_string()));
+                    } else {
+                        effects.ignored.push(key.name());
                     }
                 }
+                effects.ignored.extend(layer.program_sections.iter().map(|(section, _)| section.name()));
             }
             Err(error) => effects.problem = Some(error.with_cause()),
         }
@@ -427,8 +435,8 @@ impl ProjectFolderTrust {
             text += &format!("  Its settings cannot be read and are ignored: {}\n", sanitize::line(problem));
         }
         if !effects.ignored.is_empty() {
-            let names: Vec<&str> = effects.ignored.iter().map(|key| key.name()).collect();
-            text += &format!("  It also sets {}, which a project may not choose.\n", names.join(", "));
+            text +=
+                &format!("  It also sets {}, which a project may not choose.\n", effects.ignored.join(", "));
         }
         if !has_effect {
             text += "  It would change nothing.\n";
@@ -459,6 +467,21 @@ mod tests {
         let found = ProjectFolder::find(&directory.path().join("home"), &directory.path().join("project"));
         let decisions = TrustedProjects { path: directory.path().join("home").join(FILE) };
         (directory, found.unwrap(), decisions)
+    }
+
+    #[test]
+    fn a_setting_that_would_be_ignored_is_not_named_as_an_effect() {
+        let (_directory, folder, _) = folder();
+        let text = "model: a\nagent: claude\ntriads: mixed\nagents:\n  claude: {command: /bin/evil}\n";
+        fs::write(folder.config(), text).unwrap();
+        let effects = folder.effects();
+        let named: Vec<&str> = effects.settings.iter().map(|(key, _)| key.name()).collect();
+        assert_eq!(named, ["model"]);
+        let mut ignored = effects.ignored;
+        ignored.sort_unstable();
+        assert_eq!(ignored, ["agent", "agents", "triads"]);
+        fs::write(folder.config(), "agent: recall\n").unwrap();
+        assert_eq!(folder.effects().settings.len(), 1);
     }
 
     #[test]

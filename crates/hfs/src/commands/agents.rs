@@ -2,9 +2,11 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
 
 use futures::future::join_all;
-use hfs_acp::{AgentReport, LoginMethod, remembered_session};
+use hfs_acp::{AcpError, AgentReport, LoginMethod, remembered_session};
 use hfs_core::{ErrorExt as _, ErrorKind, StoreError, SystemClock, plural};
 use hfs_engine::{Importer, OnDuplicate};
 use hfs_exchange::Source;
@@ -181,6 +183,15 @@ impl Found {
         Some(hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}; {hint}")))
     }
 
+    /// Its version, with the tested one if that is another.
+    fn version(&self) -> Option<String> {
+        let version = self.report.as_ref()?.version.as_deref()?;
+        Some(match self.program.tested.filter(|tested| *tested != version) {
+            Some(tested) => format!("{version} (tested with {tested})"),
+            None => version.to_owned(),
+        })
+    }
+
     fn to_json(&self) -> AgentJson<'_> {
         let report = self.report.as_ref();
         AgentJson {
@@ -188,6 +199,7 @@ impl Found {
             command: self.program.command_line(),
             installed: self.is_installed,
             version: report.and_then(|report| report.version.as_deref()),
+            tested_version: self.program.tested,
             capabilities: CapabilitiesJson {
                 load: report.map(|report| report.loads),
                 list: report.map(|report| report.lists),
@@ -205,6 +217,8 @@ struct AgentJson<'a> {
     command: String,
     installed: bool,
     version: Option<&'a str>,
+    /// `null` if hfs was not tested with the agent itself.
+    tested_version: Option<&'static str>,
     capabilities: CapabilitiesJson,
     transcript: &'static str,
     hint: Option<String>,
@@ -222,7 +236,8 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     let all = programs::all(&context.settings.programs);
     let asked = all.into_values().map(|program| ask(program, context));
-    let found: Vec<Found> = wiring::runtime()?.block_on(join_all(asked));
+    let waiting = format!("waiting for agents to start, at most {} s", hfs_acp::CHECK_LIMIT.as_secs());
+    let found: Vec<Found> = wiring::runtime()?.block_on(with_note(join_all(asked), &waiting, context));
     if console.options.json {
         let agents: Vec<AgentJson<'_>> = found.iter().map(Found::to_json).collect();
         console.print_json(&json!({ "agents": agents }))?;
@@ -236,7 +251,7 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
             (true, Some(_)) => "does not start",
         };
         let report = agent.report.as_ref();
-        let version = report.and_then(|report| report.version.as_deref()).unwrap_or("-");
+        let version = agent.version().unwrap_or_else(|| "-".to_owned());
         let continues = match report {
             Some(report) if report.resumes || report.loads => "its sessions",
             Some(_) => "from text",
@@ -245,7 +260,7 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
         table.row(vec![
             agent.program.name.clone(),
             state.to_owned(),
-            sanitize::line(version),
+            sanitize::line(&version),
             continues.to_owned(),
             sanitize::line(&agent.program.command_line()),
         ]);
@@ -256,6 +271,21 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
         console.note(&format!("{}: {}", sanitize::line(&program.title), sanitize::line(&hint)));
     }
     Ok(Outcome::Done)
+}
+
+/// Waits for an answer, and says so if it takes longer than agents usually do.
+async fn with_note<T>(answer: impl Future<Output = T>, note: &str, context: &Context) -> T {
+    const USUAL: Duration = Duration::from_secs(2);
+    let mut answer = pin!(answer);
+    match tokio::time::timeout(USUAL, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            if !context.console.options.json {
+                context.console.note(note);
+            }
+            answer.await
+        }
+    }
 }
 
 /// Starts an agent and asks what it can do. Not in the working directory, because agents run what the files there tell them to, nor
@@ -284,20 +314,26 @@ fn check(name: &str, context: &Context) -> Result<Outcome, CliError> {
     let console = &context.console;
     let program = programs::named(name, &context.settings.programs)?;
     let launch = programs::launch(&program, context)?;
-    let checked =
-        wiring::runtime()?.block_on(hfs_acp::check(&launch, &launch.directory, program.mode.as_deref()));
+    let waiting = format!(
+        "waiting for {} to start and to open a session, at most {} s for each; its log is {}",
+        sanitize::line(&program.title),
+        hfs_acp::CHECK_LIMIT.as_secs(),
+        sanitize::line(&launch.log.display().to_string())
+    );
+    let checking = hfs_acp::check(&launch, &launch.directory, program.mode.as_deref());
+    let checked = wiring::runtime()?.block_on(with_note(checking, &waiting, context));
     let (report, failure) = checked.map_err(|error| not_usable(&error, &program, &[], context))?;
     if let Some(error) = failure {
         return Err(not_usable(&error, &program, &report.logins, context));
     }
+    let found = Found { program, is_installed: true, report: Some(report), problem: None };
     if console.options.json {
-        let found = Found { program, is_installed: true, report: Some(report), problem: None };
         let agent = serde_json::to_value(found.to_json()).unwrap_or(Value::Null);
         console.print_json(&json!({ "agent": agent, "ok": true }))?;
         return Ok(Outcome::Done);
     }
-    let version = report.version.as_deref().map(sanitize::line);
-    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+    let version = found.version().map(|version| format!(" {}", sanitize::line(&version))).unwrap_or_default();
+    let Found { program, report: Some(report), .. } = &found else { return Ok(Outcome::Done) };
     let able = |able: bool, what: &'static str| able.then_some(what);
     let abilities: Vec<&str> = [
         able(report.loads, "loads its sessions"),
@@ -324,7 +360,7 @@ fn check(name: &str, context: &Context) -> Result<Outcome, CliError> {
 
 /// An error about an agent, with what to do about it.
 fn not_usable(
-    error: &hfs_acp::AcpError,
+    error: &AcpError,
     program: &AgentProgram,
     logins: &[LoginMethod],
     context: &Context,
@@ -339,10 +375,14 @@ fn not_usable(
             });
             words.collect::<Vec<_>>().join(", or ")
         };
-        program.login.map_or_else(of_agent, str::to_owned)
+        let login = program.login.map_or_else(of_agent, str::to_owned);
+        if login.is_empty() { format!("log in to it as without hfs; {log}") } else { login }
     } else {
         let login = program.login.map(|login| format!("; if it needs an account: {login}"));
-        format!("{log}{}", login.unwrap_or_default())
+        let slow = matches!(error, AcpError::NoAnswer { .. }).then(|| {
+            format!("it runs `{}`, which must answer on its standard output; ", program.command_line())
+        });
+        format!("{}{log}{}", slow.unwrap_or_default(), login.unwrap_or_default())
     };
     CliError::with_hint(error.kind(), error.to_string(), hint)
 }

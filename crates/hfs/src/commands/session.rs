@@ -21,7 +21,8 @@ use crate::output::sanitize;
 use crate::output::table::Table;
 use crate::project;
 use crate::resolve::find_branch;
-use crate::wiring::{self, agent_sessions::WrittenTranscripts};
+use crate::wiring;
+use crate::wiring::agent_sessions::{AgentSessionList, WrittenTranscripts};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -428,6 +429,7 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     let id = context.session_or_trashed(reference)?;
     let name = sanitize::line(&store.get_session(id)?.session.name);
     context.console.confirm_irreversible(&format!("{name:?} is deleted permanently"))?;
+    let agents = agents_of(id, context)?;
     let purged = purge_with_copies(context, |store| store.purge_session(id))?;
     if context.console.options.json {
         let document = json!({ "purged": id.to_string(), "text_remains": purged.text_remains });
@@ -436,7 +438,26 @@ fn purge(reference: &str, context: &Context) -> Result<(), CliError> {
     context.console.note(&format!(
         "deleted {name:?} permanently; exports, backups and handed-over transcripts of it are files of yours, and stay"
     ));
+    if !agents.is_empty() {
+        context.console.note(&format!(
+            "{} took part in it, and may keep transcripts of their own, which hfs does not remove",
+            agents.iter().map(|agent| sanitize::line(agent)).collect::<Vec<_>>().join(", ")
+        ));
+    }
     Ok(())
+}
+
+/// The agents that are programs and have sessions of their own for this session, in the order of their first one.
+fn agents_of(session: SessionId, context: &Context) -> Result<Vec<String>, CliError> {
+    let branches = context.store()?.list_branches(session)?;
+    let mut agents: Vec<String> = Vec::new();
+    for own in AgentSessionList::new(&context.home).read()? {
+        let is_of_session = branches.iter().any(|branch| branch.id.to_string() == own.branch);
+        if is_of_session && !agents.contains(&own.agent) {
+            agents.push(own.agent);
+        }
+    }
+    Ok(agents)
 }
 
 /// Purges sessions, and removes what hfs has written of them outside of the store: transcripts for agents, and drafts.

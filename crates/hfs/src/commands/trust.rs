@@ -78,7 +78,7 @@ fn show(context: &Context) -> Result<(), CliError> {
             "state": state(&project.trust),
             "settings": settings,
             "plugins": effects.plugins,
-            "ignored": effects.ignored.iter().map(|key| key.name()).collect::<Vec<_>>(),
+            "ignored": effects.ignored,
             "problem": effects.problem,
         }));
     }

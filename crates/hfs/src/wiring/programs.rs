@@ -40,8 +40,10 @@ struct Preset {
     mode: Option<&'static str>,
     /// A variable with the value for which it asks before it acts, whatever its own settings and those of a project say.
     asking: Option<(&'static str, &'static str)>,
-    /// How to install it.
+    /// How to install it. A command for npm names the versions that are compatible with the tested one.
     install: &'static str,
+    /// The version with which `cargo xtask agents` passes.
+    tested: Option<&'static str>,
     /// How to log in to it.
     login: &'static str,
 }
@@ -89,7 +91,8 @@ const PRESETS: [Preset; 7] = [
         transcript: TranscriptFormat::ClaudeCode,
         mode: Some("default"),
         asking: None,
-        install: "npm install -g @agentclientprotocol/claude-agent-acp",
+        install: "npm install -g @agentclientprotocol/claude-agent-acp@0.101",
+        tested: Some("0.101.0"),
         login: "run `claude` and log in with /login, or set ANTHROPIC_API_KEY",
     },
     Preset {
@@ -103,7 +106,8 @@ const PRESETS: [Preset; 7] = [
         transcript: TranscriptFormat::Codex,
         mode: Some("read-only"),
         asking: None,
-        install: "npm install -g @agentclientprotocol/codex-acp",
+        install: "npm install -g @agentclientprotocol/codex-acp@2",
+        tested: Some("2.6.0"),
         login: "run `codex login`, or set OPENAI_API_KEY",
     },
     Preset {
@@ -117,7 +121,8 @@ const PRESETS: [Preset; 7] = [
         transcript: TranscriptFormat::Opencode,
         mode: None,
         asking: Some(("OPENCODE_PERMISSION", r#"{"edit":"ask","bash":"ask","webfetch":"ask"}"#)),
-        install: "npm install -g opencode-ai",
+        install: "npm install -g opencode-ai@1",
+        tested: Some("1.18.33"),
         login: "run `opencode auth login`",
     },
     Preset {
@@ -140,6 +145,7 @@ const PRESETS: [Preset; 7] = [
         mode: None,
         asking: None,
         install: "npm install -g @google/gemini-cli",
+        tested: None,
         login: "run `gemini` and log in, or set GEMINI_API_KEY",
     },
     Preset {
@@ -154,6 +160,7 @@ const PRESETS: [Preset; 7] = [
         mode: None,
         asking: None,
         install: "npm install -g @qwen-code/qwen-code",
+        tested: None,
         login: "run `qwen` and log in with /auth, or set OPENAI_API_KEY and OPENAI_BASE_URL",
     },
     Preset {
@@ -176,6 +183,7 @@ const PRESETS: [Preset; 7] = [
         mode: None,
         asking: None,
         install: "https://block.github.io/goose/docs/getting-started/installation",
+        tested: None,
         login: "run `goose configure`",
     },
     Preset {
@@ -190,6 +198,7 @@ const PRESETS: [Preset; 7] = [
         mode: None,
         asking: None,
         install: "npm install -g @mariozechner/pi-coding-agent pi-acp",
+        tested: None,
         login: "run `pi` and log in with /login, or set the key of a provider",
     },
 ];
@@ -212,6 +221,8 @@ pub struct AgentProgram {
     /// A variable that it gets with this value, unless it is one of `variables` and set.
     asking: Option<(&'static str, &'static str)>,
     pub install: Option<&'static str>,
+    /// The version that hfs was tested with, if it was tested.
+    pub tested: Option<&'static str>,
     pub login: Option<&'static str>,
 }
 
@@ -229,6 +240,7 @@ impl AgentProgram {
             mode: preset.mode.map(str::to_owned),
             asking: preset.asking,
             install: Some(preset.install),
+            tested: preset.tested,
             login: Some(preset.login),
         }
     }
@@ -246,6 +258,7 @@ impl AgentProgram {
             mode: None,
             asking: None,
             install: None,
+            tested: None,
             login: None,
         }
     }

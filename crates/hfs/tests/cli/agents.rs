@@ -84,7 +84,30 @@ fn a_turn_of_an_agent_is_saved_as_messages_and_continued() {
     assert_eq!(shown(&hfs, "@")["messages"].as_array().unwrap().len(), 8);
     assert_eq!(script.received("session/new").len(), 1);
     let plan = hfs.run(&["rewind", "@", "seq:4", "--dry-run", "--json"]).ok().json();
-    assert_eq!(plan["not_taken_back"], json!({"files": [], "commands": ["cargo test"]}));
+    let nothing = json!({"files": [], "commands": []});
+    assert_eq!(
+        plan["not_taken_back"],
+        json!({"files": [], "commands": ["cargo test"], "uncertain": nothing})
+    );
+}
+
+#[test]
+fn a_decision_is_found_by_the_words_of_the_command_and_by_the_decision() {
+    let script = ScriptedProgram::new(&asking());
+    let hfs = hfs_with_agent(&script);
+    let _ = hfs.run(&["chat", "--agent", "scripted", "--allow", "read", "Test it"]).ok();
+    let _ = hfs.run(&["chat", "--agent", "scripted", "--allow", "all", "Test it"]).ok();
+    for (words, decision) in [
+        ("permission refused", "refused"),
+        ("refused cargo test", "refused"),
+        ("permission allowed cargo test", "allowed"),
+    ] {
+        let found = hfs.run(&["search", words, "--json"]).ok().json();
+        let hits = found["hits"].as_array().unwrap();
+        assert!(hits.len() == 1 && hits[0].to_string().contains(decision), "{words}: {found}");
+    }
+    let shown = hfs.run(&["session", "show", "@"]).ok().stdout;
+    assert!(shown.contains("permission allowed by an option of the command"), "{shown}");
 }
 
 #[test]
@@ -95,6 +118,10 @@ fn without_a_terminal_and_without_an_option_the_answer_is_no() {
     assert_eq!(text(&chat["message"]), "Then not.");
     let decided = events_of(&chat, "permission.decided");
     assert_eq!((&decided[0]["allowed"], &decided[0]["by"]), (&json!(false), &json!("no_terminal")), "{chat}");
+    // What was refused was not run.
+    let plan = hfs.run(&["rewind", "@", "seq:1", "--dry-run", "--json"]).ok().json();
+    let nothing = json!({"files": [], "commands": []});
+    assert_eq!(plan["not_taken_back"], json!({"files": [], "commands": [], "uncertain": nothing}));
     let refused = hfs.run(&["chat", "--agent", "scripted", "--allow", "everything", "x"]).fails_with(2);
     assert!(refused.stderr.contains("not a kind of action"), "{}", refused.stderr);
 }

@@ -229,6 +229,9 @@ async fn rewind(
     if let Some(note) = state_note(&rewound.plan) {
         text += &format!("\n\n{}.", sanitize::line(&note));
     }
+    if let Some(effects) = rewound.plan.side_effects.describe() {
+        text += &format!("\n\nNot taken back: {}.", sanitize::line(&effects));
+    }
     text += &format!("\n\n{}", last_message(server, conversation).await?);
     if let Some(prompt) = &rewound.plan.prompt {
         let prompt = sanitize::block(&prompt.content.text()).replace('\n', "\n> ");
