@@ -233,6 +233,19 @@ fn agents_are_listed_with_what_they_can_do_and_how_to_get_the_others() {
 }
 
 #[test]
+fn a_check_that_takes_long_says_what_it_waits_for() {
+    let mut script = asking();
+    script["session/new"] = json!([[{"sleep": 2_500}]]);
+    let script = ScriptedProgram::new(&script);
+    let hfs = hfs_with_agent(&script);
+    let usable = hfs.run(&["agents", "check", "scripted"]).ok();
+    let is_said =
+        usable.stderr.contains("waiting for scripted") && usable.stderr.contains("agent-scripted.log");
+    assert!(is_said && usable.stderr.contains("30 s"), "{}", usable.stderr);
+    assert!(usable.stdout.contains("starts and opens a session"), "{}", usable.stdout);
+}
+
+#[test]
 fn a_check_says_what_is_wrong_in_words() {
     let script = ScriptedProgram::new(&asking());
     let hfs = hfs_with_agent(&script);
@@ -420,8 +433,12 @@ fn after_a_rewind_the_agent_reads_the_branch_from_a_transcript_that_hfs_wrote() 
     assert!(left.len() == 1 && left != written, "{left:?}");
     // Deleting the session permanently deletes the copies that hfs made.
     let kept_by_the_agent = fs::read_to_string(&left[0]).unwrap();
-    let _ = hfs.run(&["session", "delete", "@", "--purge"]).ok();
+    let purged = hfs.run(&["session", "delete", "@", "--purge"]).ok();
     assert!(transcripts(&hfs).is_empty());
+    // The agent's own sessions are not those of hfs, and the message says so.
+    let is_said =
+        purged.stderr.contains("scripted took part in it") && purged.stderr.contains("hfs does not remove");
+    assert!(is_said, "{}", purged.stderr);
     // What the agent keeps of the session does not bring it back.
     fs::write(&left[0], kept_by_the_agent).unwrap();
     let imported = hfs.run(&["import", folder.to_str().unwrap(), "--json"]).ok().json();
