@@ -8,11 +8,11 @@ mod runner;
 mod signals;
 mod terminal;
 
+use std::io::{IsTerminal, stdin};
 use std::time::Duration;
 
 use hfs_core::{ErrorExt, ErrorKind, Suggestion};
 use ratatui::buffer::Buffer;
-use rustix::io::Errno;
 use signal_hook::consts::SIGHUP;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -76,10 +76,10 @@ pub enum TuiError {
 }
 
 impl TuiError {
-    /// Whether the terminal was closed.
+    /// Whether the terminal was closed. Its streams are no terminals then.
     fn is_hangup(&self) -> bool {
         match self {
-            Self::Terminal { source, .. } => source.raw_os_error() == Some(Errno::IO.raw_os_error()),
+            Self::Terminal { .. } => !stdin().is_terminal(),
             Self::NoTerminal { .. } | Self::DumbTerminal { .. } | Self::Background => false,
         }
     }

@@ -670,7 +670,8 @@ impl Model {
 
     pub(crate) fn notify_busy(&mut self) -> Vec<Effect> {
         let text = if self.chat.is_busy() {
-            "a reply is in progress; Esc stops it"
+            // The title of the input has the key that stops it.
+            "not while a reply is in progress"
         } else if self.chat.agent_change.is_some() {
             "another agent is being prepared"
         } else {

@@ -371,7 +371,7 @@ fn input_scenes() -> Vec<Scene> {
             harness.model.modals.push(Modal::Conflict {
                 conversation: harness.model.chat.conversation.clone(),
                 text: "Also handle the time-out".into(),
-                reason: "the branch has changed: its newest message is now number 9, not 7".into(),
+                reason: "Another process has added 2 messages to it.".into(),
             });
         }),
         scene("unknown-command", |harness| {

@@ -646,11 +646,17 @@ impl Model {
             };
         }
         match error {
-            SendError::NotSaved {
-                text,
-                source: source @ (StoreError::HeadMismatch { .. } | StoreError::Locked { .. }),
-            } => {
-                let reason = source.to_string();
+            SendError::NotSaved { text, source: StoreError::HeadMismatch { expected, found } } => {
+                let reason = match found.head.checked_sub(expected.head) {
+                    Some(added @ 1..) => {
+                        format!("Another process has added {} to it.", plural(added, "message"))
+                    }
+                    Some(0) | None => "Another process has changed its messages.".to_owned(),
+                };
+                self.modals.push(Modal::Conflict { conversation: previous, text, reason });
+            }
+            SendError::NotSaved { text, source: StoreError::Locked { seq } } => {
+                let reason = format!("Another process is writing a reply to it, as message {seq}.");
                 self.modals.push(Modal::Conflict { conversation: previous, text, reason });
             }
             SendError::ReplyNotSaved { messages, .. } => {

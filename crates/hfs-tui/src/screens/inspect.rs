@@ -897,6 +897,7 @@ fn event_text(payload: &EventPayload) -> String {
         EventPayload::PhaseEnded { phase, duration_ms } => {
             format!("{phase} in {}", format_duration(*duration_ms))
         }
+        EventPayload::AgentStarted { agent, role, .. } if agent == role => agent.clone(),
         EventPayload::AgentStarted { agent, role, .. } => format!("{agent} as {role}"),
         EventPayload::AgentEnded { agent, status, duration_ms } => {
             format!("{agent} {} after {}", status_word(*status), format_duration(*duration_ms))

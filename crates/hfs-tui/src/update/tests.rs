@@ -1038,6 +1038,7 @@ fn a_conflict_offers_a_fork_or_a_reload() {
     };
     let mut harness = chat();
     cause_conflict(&mut harness);
+    assert!(screen_text(&harness).contains("Another process has added 2 messages to it."));
     harness.press(KeyCode::Char('f'), NONE);
     assert!(
         harness
