@@ -201,7 +201,8 @@ fn app_settings(context: &Context) -> AppSettings {
     }
 }
 
-/// The program of the desktop that copies its standard input, if there is a desktop and the program is installed.
+/// The program that copies its standard input: that of the desktop, if there is one, or tmux, which by default ignores what
+/// programs in it copy with OSC 52. `None` if it is not installed.
 fn clipboard_program<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Option<Vec<String>> {
     let path = variable("PATH")?;
     let is_installed = |name: &str| std::env::split_paths(path).any(|folder| folder.join(name).is_file());
@@ -216,6 +217,10 @@ fn clipboard_program<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Option<V
     }
     if variable("DISPLAY").is_some() {
         programs.extend(x11);
+    }
+    if variable("TMUX").is_some() {
+        // Also into the clipboard of the terminal outside.
+        programs.push(&["tmux", "load-buffer", "-w", "-"]);
     }
     let program =
         programs.into_iter().find(|program| program.first().is_some_and(|name| is_installed(name)))?;
@@ -753,6 +758,22 @@ impl<W: Write> Write for ProgressWriter<'_, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tmux_copies_where_no_program_of_the_desktop_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let program = |variables: &[&str]| {
+            let value = |name: &str| variables.contains(&name).then_some("1");
+            clipboard_program(|name| if name == "PATH" { Some(path) } else { value(name) })
+        };
+        assert_eq!(program(&["TMUX"]), None);
+        std::fs::write(folder.path().join("tmux"), "").unwrap();
+        assert_eq!(program(&[]), None);
+        assert_eq!(program(&["TMUX", "DISPLAY"]).unwrap(), ["tmux", "load-buffer", "-w", "-"]);
+        std::fs::write(folder.path().join("xsel"), "").unwrap();
+        assert_eq!(program(&["TMUX", "DISPLAY"]).unwrap().first().unwrap(), "xsel");
+    }
 
     #[test]
     fn color_depth_and_background_follow_the_environment() {
