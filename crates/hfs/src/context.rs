@@ -17,6 +17,7 @@ use crate::environment::Environment;
 use crate::home::Home;
 use crate::output::console::{Console, OutputOptions};
 use crate::output::error::CliError;
+use crate::output::table::shorten;
 use crate::output::{sanitize, time_format};
 use crate::trust::ProjectFolderTrust;
 use crate::{disk_space, project, wiring};
@@ -283,7 +284,15 @@ impl Context {
         let store = self.store()?;
         let parsed = SessionRef::new(reference);
         if !matches!(parsed, SessionRef::Recent(_)) {
-            return Ok(store.resolve_session(&parsed, None, trashed)?);
+            return match store.resolve_session(&parsed, None, trashed) {
+                Err(error @ StoreError::NotFound { .. }) => {
+                    Err(match self.sessions_named_like(reference, trashed)? {
+                        Some(hint) => CliError::with_hint(ErrorKind::NotFound, error.to_string(), hint),
+                        None => error.into(),
+                    })
+                }
+                found => Ok(found?),
+            };
         }
         let project = self.project().key();
         match store.resolve_session(&parsed, Some(project), trashed) {
@@ -305,6 +314,35 @@ impl Context {
             }
             result => Ok(result?),
         }
+    }
+
+    /// Lists the newest sessions whose names contain the text, as a hint; `None` if there are none.
+    fn sessions_named_like(&self, text: &str, trashed: bool) -> Result<Option<String>, CliError> {
+        const EXAMINED: u32 = 1_000;
+        const LISTED: usize = 5;
+        const NAME_WIDTH: usize = 40;
+        let text = text.to_lowercase();
+        let filter = SessionFilter { trashed, ..SessionFilter::default() };
+        let page = self.store()?.list_sessions(&filter, &PageRequest::first(EXAMINED))?;
+        let mut like = page
+            .items
+            .iter()
+            .map(|summary| &summary.session)
+            .filter(|session| !text.trim().is_empty() && session.name.to_lowercase().contains(&text));
+        let listed: Vec<String> = like
+            .by_ref()
+            .take(LISTED)
+            .map(|session| {
+                let name = shorten(&sanitize::line(&session.name), NAME_WIDTH);
+                format!("{} is {name:?}", session.id.short().shown())
+            })
+            .collect();
+        let more = if like.next().is_some() { ", and more" } else { "" };
+        let list = if trashed { "--trash" } else { "--all" };
+        Ok((!listed.is_empty()).then(|| {
+            let listed = listed.join(", ");
+            format!("{listed}{more}; a name must be complete; `hfs session list {list}` shows every session")
+        }))
     }
 
     /// Number of sessions, of a project or of all projects.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hfs_core::ErrorKind;
+use hfs_core::{ErrorKind, plain_reason};
 use hfs_files::private_options;
 
 use crate::environment::Environment;
@@ -72,8 +72,13 @@ impl Home {
     /// # Errors
     /// If the directory cannot be created.
     pub fn create(&self) -> Result<(), CliError> {
-        create_private_dir(&self.root)
-            .map_err(|source| CliError::io(format!("create the directory {}", self.root.display()), source))
+        create_private_dir(&self.root).map_err(|source| {
+            let reason = plain_reason(&source);
+            let message = format!("cannot create the directory {}: {reason}", self.root.display());
+            let kind = CliError::io("", source).kind();
+            let hint = "hfs keeps sessions and settings there; name a directory that you can write to: HFS_HOME or --home";
+            CliError::with_hint(kind, message, hint)
+        })
     }
 }
 

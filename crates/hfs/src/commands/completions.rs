@@ -134,7 +134,7 @@ fn candidate(value: &str, help: &str) -> CompletionCandidate {
     CompletionCandidate::new(value).help((!help.is_empty()).then(|| help.into()))
 }
 
-/// The newest sessions of the project, then those of other projects: by name if a name begins like the word, else by short id.
+/// The newest sessions of the project, then those of other projects: by name if it contains the word, else by short id.
 fn sessions(word: &OsStr, trashed: bool, quoting: Quoting) -> Vec<CompletionCandidate> {
     let (Some(context), Some(word)) = (context(), word.to_str()) else { return Vec::new() };
     let project = Some(context.project().key().to_owned());
@@ -153,9 +153,10 @@ fn sessions(word: &OsStr, trashed: bool, quoting: Quoting) -> Vec<CompletionCand
     let mut candidates = Vec::new();
     for summary in found {
         let (id, name) = (summary.session.id.short(), &summary.session.name);
-        if quoting.preserves(name) && !name.is_empty() && !word.is_empty() && name.starts_with(word) {
+        let is_named = !word.is_empty() && name.to_lowercase().contains(&word.to_lowercase());
+        if is_named && quoting.preserves(name) {
             candidates.push(candidate(name, id.shown()));
-        } else if id.as_str().starts_with(word) || word.is_empty() {
+        } else if is_named || id.as_str().starts_with(word) || word.is_empty() {
             candidates.push(candidate(id.shown(), name));
         }
     }

@@ -80,9 +80,8 @@ fn watch(folder: &ImportFolder, context: &Context) -> Result<Outcome, CliError> 
     hfs_files::remove_abandoned(&std::env::temp_dir());
     let stop = interrupt::install()?;
     let watcher = Watcher::new(context, store.as_ref(), folder, &exclusions, stop)?;
-    if context.console.output_is_terminal() {
-        context.console.note("watching what other tools write; Ctrl+C ends");
-    }
+    // On standard error also if the output goes to a file, which is empty until a tool writes.
+    context.console.note("watching what other tools write; Ctrl+C ends");
     match watcher.run() {
         Ok(()) | Err(CliError::ClosedPipe) => Ok(Outcome::Done),
         Err(error) => Err(error),

@@ -46,6 +46,36 @@ fn an_error_has_a_message_and_a_hint_as_text_and_as_json() {
 }
 
 #[test]
+fn a_home_that_cannot_be_created_says_how_to_name_another() {
+    let hfs = hfs();
+    std::fs::write(hfs.home().join("file"), "").unwrap();
+    let home = hfs.home().join("file/hfs").display().to_string();
+    let refused = hfs.run(&["--home", &home, "chat", "hello"]);
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused.stderr.contains(&home) && refused.stderr.contains("HFS_HOME or --home"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_part_of_a_name_lists_the_sessions_that_have_it() {
+    let hfs = hfs();
+    let _ = hfs.run(&["chat", "where is the lighthouse"]).ok();
+    let _ = hfs.run(&["session", "rename", "@", "The Lighthouse"]).ok();
+    let refused = hfs.run(&["chat", "-s", "light", "and now"]).fails_with(3).stderr;
+    assert!(
+        refused.contains("no session \"light\"") && refused.contains("is \"The Lighthouse\""),
+        "{refused}"
+    );
+    let id = refused
+        .split_whitespace()
+        .nth(refused.split_whitespace().position(|word| word == "hint:").unwrap() + 1);
+    let _ = hfs.run(&["chat", "-s", id.unwrap(), "and now"]).ok();
+}
+
+#[test]
 fn help_goes_to_standard_output_and_creates_no_files() {
     let hfs = hfs();
     for arguments in [&["--help"][..], &["session", "--help"], &["import", "--help"], &["chat", "-h"]] {
@@ -85,6 +115,7 @@ fn completions_know_commands_sessions_branches_checkpoints_and_settings() {
     assert!(sessions.contains("lighthouse") && sessions.contains('@'), "{sessions}");
     assert!(completions(&hfs, &["export", "light"]).contains("lighthouse"));
     assert!(completions(&hfs, &["chat", "-s", "light"]).contains("lighthouse"));
+    assert!(completions(&hfs, &["chat", "-s", "House"]).contains("lighthouse"));
     let branches = completions(&hfs, &["branch", "switch", "lighthouse", ""]);
     assert!(branches.contains("main") && branches.contains("stormy"), "{branches}");
     assert!(completions(&hfs, &["rewind", "@", ""]).contains("run.ended, at message 2"));

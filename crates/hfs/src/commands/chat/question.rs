@@ -27,6 +27,17 @@ const CANCEL_CHECK: Duration = Duration::from_millis(50);
 /// Limits the memory if the terminal sends no line breaks.
 const MAX_ANSWER_BYTES: u64 = 1000;
 
+/// Explains the answers.
+const ANSWER_HELP: &str = "\
+  y  the agent does it this time
+  n  it does not, and is told so; Enter says the same
+";
+/// Explains the answers that are remembered.
+const ALWAYS_HELP: &str = "\
+  a  it may do what is named in brackets whenever it works in this project
+  v  it may never do that here; `hfs permissions` lists such decisions and revokes them
+";
+
 /// A question that waits to be shown.
 pub struct OpenQuestion {
     text: String,
@@ -119,8 +130,9 @@ fn shown_lines(old: &str, new: &str) -> Vec<String> {
 
 impl OpenQuestion {
     /// Shows the question and waits for the answer, or until `cancel` is cancelled. An answer that is none of the letters is
-    /// a no, as for every question of hfs.
+    /// explained, and the question asked again a few times; after that it is a no.
     pub fn ask(self, console: &Console, cancel: &CancellationToken) {
+        const ATTEMPTS: usize = 3;
         if cancel.is_cancelled() || self.answer.is_closed() {
             return;
         }
@@ -129,6 +141,23 @@ impl OpenQuestion {
             console.print_stderr("\n");
         }
         console.print_stderr(&self.text);
+        let mut answer = Answer::Once { allowed: false };
+        for _ in 0..ATTEMPTS {
+            let Some(line) = self.read_line(console, cancel) else { return };
+            if let Some(given) = parse_answer(&line, self.offers_always) {
+                answer = given;
+                break;
+            }
+            let always = if self.offers_always { ALWAYS_HELP } else { "" };
+            let question = self.text.lines().next_back().unwrap_or_default();
+            console.print_stderr(&format!("{ANSWER_HELP}{always}{question}"));
+        }
+        // The turn may have ended.
+        let _ = self.answer.send(Some(answer));
+    }
+
+    /// Reads a line from the terminal; `None` if the turn has ended before.
+    fn read_line(&self, console: &Console, cancel: &CancellationToken) -> Option<String> {
         let (sender, receiver) = channel();
         // Its own thread: a read from the terminal cannot be interrupted. After a cancel, it ends with the process.
         std::thread::spawn(move || {
@@ -136,25 +165,28 @@ impl OpenQuestion {
             let read = io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut line);
             let _ = sender.send(read.map(|_| line).unwrap_or_default());
         });
-        let line = loop {
+        loop {
             match receiver.recv_timeout(CANCEL_CHECK) {
-                Ok(line) => break line,
+                Ok(line) => return Some(line),
                 Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() || self.answer.is_closed() => {
                     console.print_stderr("\n");
-                    return;
+                    return None;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
-        };
-        let answer = match line.trim().to_lowercase().as_str() {
-            "y" | "yes" => Answer::Once { allowed: true },
-            "a" | "always" if self.offers_always => Answer::Always { allowed: true },
-            "v" | "never" if self.offers_always => Answer::Always { allowed: false },
-            _ => Answer::Once { allowed: false },
-        };
-        // The turn may have ended.
-        let _ = self.answer.send(Some(answer));
+        }
+    }
+}
+
+/// The answer that was typed; `None` if it is none of the letters.
+fn parse_answer(line: &str, offers_always: bool) -> Option<Answer> {
+    match line.trim().to_lowercase().as_str() {
+        "y" | "yes" => Some(Answer::Once { allowed: true }),
+        "n" | "no" | "" => Some(Answer::Once { allowed: false }),
+        "a" | "always" if offers_always => Some(Answer::Always { allowed: true }),
+        "v" | "never" if offers_always => Some(Answer::Always { allowed: false }),
+        _ => None,
     }
 }
 
@@ -164,6 +196,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_a_letter_or_enter_answers_a_question() {
+        let allowed = |line: &str, offers_always| match parse_answer(line, offers_always) {
+            Some(Answer::Once { allowed }) => Some((false, allowed)),
+            Some(Answer::Always { allowed }) => Some((true, allowed)),
+            None => None,
+        };
+        assert_eq!(allowed("Y\n", false), Some((false, true)));
+        assert_eq!(allowed("\n", true), Some((false, false)));
+        assert_eq!(allowed("a\n", true), Some((true, true)));
+        assert_eq!(allowed("v\n", true), Some((true, false)));
+        for unclear in ["?\n", "help\n", "yn\n"] {
+            assert_eq!(allowed(unclear, true), None, "{unclear}");
+        }
+        assert_eq!(allowed("a\n", false), None);
+    }
 
     #[test]
     fn a_question_shows_what_would_be_done_and_cannot_control_the_terminal() {
