@@ -167,6 +167,13 @@ impl PostgresServer {
         }
     }
 
+    /// A program of the server's version, such as `pgbench`; `None` if it is not installed.
+    #[must_use]
+    pub fn program(name: &str) -> Option<Command> {
+        let program = programs()?.join(name);
+        program.exists().then(|| unprivileged(&program.display().to_string()))
+    }
+
     /// What the server has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -74,6 +74,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Condition on a row of `presence` that its process has not ended.
 pub(crate) const IS_ALIVE: &str = "presence.renewed_at > now() - interval '60 seconds'";
 
+/// Condition on a row of `activity` that the session belongs to the role of this process. Only its owner changes a session.
+pub(crate) const IS_OWN: &str = "activity.owner = current_user::text";
+
 /// One store on a server. Threads share it.
 pub(crate) struct Database {
     server: Arc<Server>,
@@ -92,6 +95,8 @@ struct Server {
     address: String,
     /// Whether the server would not wait for its disk without being asked to.
     is_asynchronous: AtomicBool,
+    /// Whether the server hides the sessions of other owners, as it does unless the role owns the schema.
+    has_row_security: AtomicBool,
     presence: Uuid,
     is_present: AtomicBool,
     /// Number of transactions that are tried again after their connection was lost.
@@ -164,6 +169,7 @@ impl Database {
             options,
             address: address.to_string(),
             is_asynchronous: AtomicBool::new(false),
+            has_row_security: AtomicBool::new(false),
             presence: Uuid::now_v7(),
             is_present: AtomicBool::new(false),
             reconnecting: AtomicUsize::new(0),
@@ -197,6 +203,10 @@ impl Database {
 
     pub(super) fn set_asynchronous(&self, is_asynchronous: bool) {
         self.server.is_asynchronous.store(is_asynchronous, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_row_security(&self, has_row_security: bool) {
+        self.server.has_row_security.store(has_row_security, Ordering::Relaxed);
     }
 
     /// Returns a view of the store as it is now, which cannot be written to.
@@ -485,6 +495,9 @@ impl Server {
                 begin.push_str("; SET LOCAL synchronous_commit = on");
             }
         }
+        if self.options.all_owners {
+            begin.push_str("; SET LOCAL hfs.all_owners = on");
+        }
         if let Some(id) = id {
             begin.push_str(&format!("; INSERT INTO write_log (id) VALUES ('{id}') ON CONFLICT DO NOTHING"));
         }
@@ -510,11 +523,31 @@ pub(crate) struct Tx {
     /// The statements that begin the transaction, until they are sent.
     begin: RefCell<Option<String>>,
     limit: Duration,
+    all_owners: bool,
+    has_row_security: bool,
 }
 
 impl Tx {
     fn new(server: &Server, object: Object, begin: Option<String>, limit: Duration) -> Self {
-        Self { object: Some(object), handle: server.handle.clone(), begin: RefCell::new(begin), limit }
+        Self {
+            object: Some(object),
+            handle: server.handle.clone(),
+            begin: RefCell::new(begin),
+            limit,
+            all_owners: server.options.all_owners,
+            has_row_security: server.has_row_security.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A condition on `activity`: the owners whose sessions are listed, searched and counted. A role that owns the schema could read
+    /// those of all owners.
+    pub(crate) const fn owner_condition(&self) -> &'static str {
+        if self.all_owners { "TRUE" } else { IS_OWN }
+    }
+
+    /// Whether the server tests the policies of tables in this transaction.
+    pub(crate) const fn has_row_security(&self) -> bool {
+        self.has_row_security
     }
 
     fn client(&self) -> Result<&Object> {

@@ -39,6 +39,9 @@ pub struct PostgresOptions {
     pub clock: Arc<dyn Clock>,
     /// Where settings come from that are not in the address.
     pub environment: Environment,
+    /// Whether the sessions of all owners are seen, which only an administrator of the store may do. They can be deleted, but
+    /// not changed.
+    pub all_owners: bool,
     /// Name of the schema: a lower-case letter, then lower-case letters, digits and underscores.
     pub schema: String,
 }
@@ -49,6 +52,7 @@ impl Default for PostgresOptions {
             durability: Durability::default(),
             clock: Arc::new(SystemClock),
             environment: Environment::default(),
+            all_owners: false,
             schema: "hfs".into(),
         }
     }
@@ -58,6 +62,7 @@ impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresOptions")
             .field("durability", &self.durability)
+            .field("all_owners", &self.all_owners)
             .field("schema", &self.schema)
             .finish_non_exhaustive()
     }

@@ -13,6 +13,7 @@ mod messages;
 mod operations;
 mod purge;
 mod reimport;
+mod repair;
 mod runs;
 mod search;
 mod session_stats;

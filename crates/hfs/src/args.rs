@@ -182,6 +182,9 @@ pub struct GlobalArgs {
     /// Use this store, for example sqlite:/data/hfs.db [env: HFS_STORE]
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
+    /// Show the sessions of all owners, as an administrator of a store on PostgreSQL
+    #[arg(long, global = true)]
+    pub all_owners: bool,
     /// Start without plugins
     #[arg(long, global = true)]
     pub no_plugins: bool,

@@ -76,7 +76,7 @@ impl Context {
             Ok(config) => (config, None),
             Err(error) => (Config::defaults()?, Some(error)),
         };
-        let settings = config.settings();
+        let settings = settings_of(&config, &global);
         let options = OutputOptions {
             json: global.json,
             quiet: global.quiet,
@@ -127,7 +127,7 @@ impl Context {
         let mut overrides = self.global.overrides();
         overrides.extend(values.into_iter().map(|(key, text)| Override { key, option, text }));
         let config = Config::load(&self.config_paths, &self.environment, &overrides)?;
-        Ok(Self { settings: config.settings(), config, ..self })
+        Ok(Self { settings: settings_of(&config, &self.global), config, ..self })
     }
 
     /// A context like this one in which this agent answers.
@@ -435,4 +435,9 @@ fn no_such_recent(reference: &str, place: &str, count: usize, trashed: bool) -> 
         format!("no session {reference:?}: {place} has {sessions}"),
         hint,
     )
+}
+
+/// The settings of the configuration, with what only an option sets.
+fn settings_of(config: &Config, global: &GlobalArgs) -> Settings {
+    Settings { all_owners: global.all_owners, ..config.settings() }
 }

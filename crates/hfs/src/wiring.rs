@@ -50,11 +50,16 @@ pub fn open_store(
             let variable = move |name: &str| variables.get(name).map(str::to_owned);
             let options = PostgresOptions {
                 durability: settings.durability,
+                all_owners: settings.all_owners,
                 environment: hfs_postgres::Environment::new(variable, environment.user_home.clone()),
                 ..PostgresOptions::default()
             };
             Ok(Arc::new(PostgresStore::open(address, &options)?))
         }
+        _ if settings.all_owners => Err(CliError::Usage {
+            message: format!("--all-owners does not apply to {url}"),
+            hint: "only a store on PostgreSQL has owners; leave the option out".into(),
+        }),
         _ => Ok(hfs_store::open(&url, sqlite_options(home, settings)?)?),
     }
 }

@@ -1,7 +1,7 @@
 //! The schema and its migrations.
 //!
-//! A migration has the number of the version of SQLite's schema that it corresponds to. The first one creates what SQLite's
-//! first ten have led to.
+//! A migration has the number of the version of SQLite's schema that it corresponds to, or a number that SQLite leaves out. The
+//! first one creates what SQLite's first ten have led to; SQLite has no owners.
 
 use hfs_core::StoreError;
 
@@ -10,7 +10,8 @@ use crate::db::{Access, Database, Flush, Pace, Tx};
 use crate::error::{Error, Result};
 
 /// The migrations, each with the version that it leads to.
-const MIGRATIONS: &[(u32, &str)] = &[(10, include_str!("schema/0010.sql"))];
+const MIGRATIONS: &[(u32, &str)] =
+    &[(10, include_str!("schema/0010.sql")), (12, include_str!("schema/0012.sql"))];
 
 /// Oldest version of PostgreSQL on which the store is tested, as the server writes it.
 const OLDEST_SERVER: i64 = 15_00_00;
@@ -37,9 +38,10 @@ pub(crate) fn migrate(db: &Database) -> Result<()> {
         tx.end(found)
     })?;
     if found == Some(newest()) {
-        return Ok(());
+        return check_role(db, &schema);
     }
     check_version(db, found)?;
+    check_may_migrate(db, &schema, found)?;
     db.try_write_without_id(|tx| {
         tx.rows("SELECT pg_advisory_xact_lock($1)", &values![MIGRATION_LOCK])?;
         let known = tx.one("SELECT to_regnamespace($1) IS NOT NULL", &values![schema.as_str()])?;
@@ -57,7 +59,73 @@ pub(crate) fn migrate(db: &Database) -> Result<()> {
             tx.execute("UPDATE schema_version SET version = $1", &values![*version])?;
         }
         Ok(())
-    })
+    })?;
+    check_role(db, &schema)
+}
+
+/// Returns an error with the way out if this role may not create or migrate the schema. Application roles have no such right.
+fn check_may_migrate(db: &Database, schema: &str, found: Option<u32>) -> Result<()> {
+    let (owner, database, may_migrate) = db.retry(|| {
+        let tx = db.server.begin(Access::Read, Pace::Short, Flush::Durable, None)?;
+        let row = tx.one(
+            "SELECT pg_get_userbyid(pg_namespace.nspowner)::text, current_database()::text,
+                coalesce(pg_has_role(pg_namespace.nspowner, 'USAGE'),
+                    has_database_privilege(current_database(), 'CREATE'))
+                FROM (VALUES ($1)) AS schema (name) LEFT JOIN pg_namespace ON nspname = schema.name",
+            &values![schema],
+        );
+        let facts = row.and_then(|row| Ok((row.opt_text(0)?, row.text(1)?, row.flag(2)?)));
+        tx.end(facts)
+    })?;
+    if may_migrate {
+        return Ok(());
+    }
+    let newest = newest();
+    let state = match found {
+        Some(found) => {
+            format!("the schema {schema} has version {found}, and this version of hfs needs {newest}")
+        }
+        None => format!("the schema {schema} has no tables of hfs yet"),
+    };
+    let owner = owner.unwrap_or_else(|| "OWNER".into());
+    let message = format!(
+        "{state}, and this role must not change it: let its owner run hfs --store postgres://{owner}@HOST/{database} store \
+         info, then grant the rights on new tables as docs/postgresql.md shows"
+    );
+    Err(StoreError::Denied { action: format!("migrate {}", db.address()), source: message.into() }.into())
+}
+
+/// Notes whether the server hides the sessions of other owners from this role, and checks that it may see what it asks for.
+fn check_role(db: &Database, schema: &str) -> Result<()> {
+    let all_owners = db.options().all_owners;
+    let (has_row_security, is_administrator, user, session_user) = db.retry(|| {
+        let tx = db.server.begin(Access::Read, Pace::Short, Flush::Durable, None)?;
+        let sql = format!(
+            "SELECT row_security_active('{schema}.activity'), is_administrator(current_user), current_user::text, session_user::text"
+        );
+        let row = tx.one(&sql, &[]);
+        let facts = row.and_then(|row| Ok((row.flag(0)?, row.flag(1)?, row.text(2)?, row.text(3)?)));
+        tx.end(facts)
+    })?;
+    db.set_row_security(has_row_security);
+    let denied = |message: String| {
+        Err(StoreError::Denied { action: format!("use {}", db.address()), source: message.into() }.into())
+    };
+    if !has_row_security {
+        return Ok(());
+    }
+    if user != session_user {
+        return denied(format!(
+            "the role is {user}, and the connection was opened by {session_user}: connect as the role itself, without SET ROLE"
+        ));
+    }
+    if all_owners && !is_administrator {
+        return denied(format!(
+            "the role {user} sees its own sessions only: leave out --all-owners, or let the owner of the schema run INSERT \
+             INTO {schema}.administrator VALUES ('{user}')"
+        ));
+    }
+    Ok(())
 }
 
 fn check_server(db: &Database, tx: &Tx) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Attachments. Equal ones are stored once, by the hash of their bytes.
+//! Attachments. Equal ones of one owner are stored once, by the hash of their bytes.
 
 use hfs_core::{Attachment, AttachmentStore, ContentHash, MessageId, StoreResult};
 use uuid::Uuid;
@@ -23,7 +23,9 @@ impl AttachmentStore for PostgresStore {
 
     fn get_attachment(&self, hash: ContentHash) -> StoreResult<Vec<u8>> {
         self.db.read("read an attachment", |tx| {
-            let row = tx.row("SELECT bytes FROM attachment WHERE hash = $1", &values![&hash])?;
+            // As in `states::json`.
+            let sql = "SELECT bytes FROM attachment WHERE hash = $1 ORDER BY owner = current_user::text DESC LIMIT 1";
+            let row = tx.row(sql, &values![&hash])?;
             let row = row.ok_or_else(|| not_found("attachment", &hash))?;
             let bytes = row.bytes(0)?;
             if hash_of(bytes) != hash {
@@ -48,8 +50,9 @@ pub(crate) fn insert(tx: &Tx, attachment: &Attachment, now: i64) -> Result<()> {
     // the bytes where they are, since they are stored outside of the row unless they are few.
     tx.execute(
         "INSERT INTO attachment (hash, stored_at, bytes) VALUES ($1, $2, $3)
-            ON CONFLICT (hash) DO UPDATE SET stored_at = excluded.stored_at
-                WHERE NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment_use.hash = attachment.hash)",
+            ON CONFLICT (hash, owner) DO UPDATE SET stored_at = excluded.stored_at
+                WHERE NOT EXISTS (SELECT 1 FROM attachment_use
+                    WHERE attachment_use.hash = attachment.hash AND attachment_use.owner = attachment.owner)",
         &values![&attachment.hash, now, attachment.bytes.as_slice()],
     )
     .map(drop)
@@ -58,7 +61,8 @@ pub(crate) fn insert(tx: &Tx, attachment: &Attachment, now: i64) -> Result<()> {
 /// Inserts the references of messages to attachments. `Invalid` if an attachment is not stored.
 pub(crate) fn refer(tx: &Tx, references: &[(Place, MessageId, ContentHash)]) -> Result<()> {
     for (place, message, hash) in references {
-        if !tx.exists("SELECT 1 FROM attachment WHERE hash = $1", &values![hash])? {
+        let sql = "SELECT 1 FROM attachment WHERE hash = $1 AND owner = current_user::text";
+        if !tx.exists(sql, &values![hash])? {
             return Err(invalid(format!(
                 "message {message} refers to the attachment {hash}, which is not stored"
             )));
@@ -114,10 +118,16 @@ fn remove_unused(tx: &Tx, hashes: &[ContentHash]) -> Result<()> {
     let hashes = hashes.iter().map(|hash| hash.as_bytes().as_slice().into()).collect();
     let hashes = [Value::Blobs(hashes)];
     // As in `states::drop_unused`.
-    tx.rows("SELECT 1 FROM attachment WHERE hash = ANY($1) ORDER BY hash FOR NO KEY UPDATE", &hashes)?;
+    tx.rows(
+        "SELECT set_config('enable_seqscan', 'off', true) FROM attachment WHERE hash = ANY($1)
+            ORDER BY hash, owner FOR NO KEY UPDATE",
+        &hashes,
+    )?;
     tx.execute(
         "DELETE FROM attachment WHERE hash = ANY($1)
-            AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment_use.hash = attachment.hash)",
+            AND (SELECT 1 FROM attachment_use
+                WHERE attachment_use.hash = attachment.hash AND attachment_use.owner = attachment.owner LIMIT 1)
+                IS NULL",
         &hashes,
     )
     .map(drop)

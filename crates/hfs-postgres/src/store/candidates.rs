@@ -32,11 +32,12 @@ const MAX_READ_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_MESSAGE_BYTES: u64 = 512 * 1024;
 
 pub(crate) fn find(tx: &Tx, query: &CandidateQuery) -> Result<Candidates> {
-    let totals = tx.one(
+    let sql = format!(
         "SELECT coalesce(sum(messages), 0)::bigint, count(*) FILTER (WHERE state = $1), coalesce(sum(words), 0)::bigint
-            FROM activity",
-        &values![LISTED],
-    )?;
+            FROM activity WHERE {}",
+        tx.owner_condition()
+    );
+    let totals = tx.one(&sql, &values![LISTED])?;
     let mut candidates = Candidates {
         messages: totals.count(0)?,
         sessions: totals.count(1)?,
@@ -64,14 +65,15 @@ pub(crate) fn find(tx: &Tx, query: &CandidateQuery) -> Result<Candidates> {
 
 /// The newest messages in scope in which a term may match.
 fn places_of(tx: &Tx, query: &CandidateQuery, patterns: &[Pattern]) -> Result<Vec<Place>> {
-    let mut condition = Condition::of(&query.sessions);
+    let mut condition = Condition::of(tx, &query.sessions);
     let words = condition.add(Value::Text(Some(text_index::expression(patterns).into())));
+    let entries = text_index::entries_with(tx, &words, false);
     let limit = condition.add(MAX_ENTRIES.into());
     let sql = format!(
-        "SELECT message_text.session, message_text.branch, message_text.seq FROM message_text
+        "SELECT message_text.session, message_text.branch, message_text.seq FROM {entries} AS message_text
             JOIN activity ON activity.session = message_text.session
             JOIN session ON session.id = message_text.session
-            WHERE (message_text.terms @@ {words}::tsquery OR message_text.terms IS NULL) AND {}
+            WHERE {}
             ORDER BY message_text.session DESC, message_text.branch DESC, message_text.seq DESC LIMIT {limit}",
         condition.sql
     );

@@ -22,7 +22,7 @@ const SELECT_CHECKPOINT: &str = "SELECT checkpoint.id, checkpoint.session, branc
     octet_length(state.data), checkpoint.number
     FROM checkpoint JOIN activity ON activity.session = checkpoint.session
     JOIN branch ON branch.session = checkpoint.session AND branch.no = checkpoint.branch
-    JOIN state ON state.hash = checkpoint.state";
+    JOIN state ON state.hash = checkpoint.state AND state.owner = checkpoint.owner";
 
 fn checkpoint_from_row(row: &Row) -> Result<Checkpoint> {
     Ok(Checkpoint {

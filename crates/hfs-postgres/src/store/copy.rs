@@ -20,7 +20,7 @@ impl CopyStore for PostgresStore {
 
     fn list_purged_sources(&self) -> StoreResult<Vec<PurgedSource>> {
         self.db.read("list what was purged", |tx| {
-            tx.rows("SELECT hash, purged_at FROM purged_source ORDER BY hash", &[])?
+            tx.rows("SELECT hash, max(purged_at) FROM purged_source GROUP BY hash ORDER BY hash", &[])?
                 .iter()
                 .map(|row| Ok(PurgedSource { hash: row.hash(0)?, purged_at: row.time(1)? }))
                 .collect()
@@ -31,7 +31,7 @@ impl CopyStore for PostgresStore {
         self.db.write("save what was purged", |tx| {
             for source in sources {
                 tx.execute(
-                    "INSERT INTO purged_source (hash, purged_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING",
+                    "INSERT INTO purged_source (hash, purged_at) VALUES ($1, $2) ON CONFLICT (hash, owner) DO NOTHING",
                     &values![&source.hash, source.purged_at],
                 )?;
             }

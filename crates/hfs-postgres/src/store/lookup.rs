@@ -1,11 +1,11 @@
 //! Finds rows by the ids that callers pass, and locks sessions. Hidden sessions (`state` 2) are not found.
 
-use hfs_core::{BranchId, MessageId, SessionId};
+use hfs_core::{BranchId, MessageId, SessionId, StoreError};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::db::Tx;
 use crate::db::value::{Columns as _, Value, values};
+use crate::db::{IS_OWN, Tx};
 use crate::error::{Error, Result, not_found};
 
 /// State of a session that is being imported. Callers can neither list nor find it.
@@ -28,12 +28,31 @@ pub(crate) fn session(tx: &Tx, id: SessionId) -> Result<Uuid> {
 ///
 /// Only statements after this one see what earlier writers have committed, so each write begins with it.
 pub(crate) fn lock_session(tx: &Tx, id: SessionId) -> Result<Uuid> {
-    let id = *id.as_uuid();
+    let sql =
+        format!("SELECT {IS_OWN}, owner FROM activity WHERE session = $1 AND state <> 2 FOR NO KEY UPDATE");
+    let row = tx.row(&sql, &values![*id.as_uuid()])?;
+    check_owner(&row.ok_or_else(|| not_found("session", &id))?)?;
+    Ok(*id.as_uuid())
+}
+
+/// Like [`lock_session`], for what may also be done with the session of another owner: to delete it.
+pub(crate) fn lock_session_of_any_owner(tx: &Tx, id: SessionId) -> Result<Uuid> {
     let sql = "SELECT 1 FROM activity WHERE session = $1 AND state <> 2 FOR NO KEY UPDATE";
-    match tx.row(sql, &values![id])? {
-        Some(_) => Ok(id),
-        None => Err(not_found("session", &id)),
+    tx.row(sql, &values![*id.as_uuid()])?.ok_or_else(|| not_found("session", &id))?;
+    Ok(*id.as_uuid())
+}
+
+/// Returns an error unless the session belongs to this role. The row has whether it does, and its owner.
+fn check_owner(row: &Row) -> Result<()> {
+    if row.flag(0)? {
+        return Ok(());
     }
+    let owner = row.text(1)?;
+    Err(StoreError::Denied {
+        action: "change the session".into(),
+        source: format!("it belongs to the role {owner}, and others can only read or delete it").into(),
+    }
+    .into())
 }
 
 /// The columns of a branch that most operations need.
@@ -87,11 +106,12 @@ pub(crate) fn branch(tx: &Tx, id: BranchId) -> Result<BranchRecord> {
 
 /// Locks the session of a branch for a write, and reads the branch.
 pub(crate) fn lock_branch(tx: &Tx, id: BranchId) -> Result<BranchRecord> {
-    let sql = "SELECT 1 FROM activity JOIN branch ON branch.session = activity.session
-        WHERE branch.id = $1 AND activity.state <> 2 FOR NO KEY UPDATE OF activity";
-    if tx.row(sql, &values![*id.as_uuid()])?.is_none() {
-        return Err(not_found("branch", &id));
-    }
+    let sql = format!(
+        "SELECT {IS_OWN}, activity.owner FROM activity JOIN branch ON branch.session = activity.session
+            WHERE branch.id = $1 AND activity.state <> 2 FOR NO KEY UPDATE OF activity"
+    );
+    let row = tx.row(&sql, &values![*id.as_uuid()])?;
+    check_owner(&row.ok_or_else(|| not_found("branch", &id))?)?;
     branch(tx, id)
 }
 

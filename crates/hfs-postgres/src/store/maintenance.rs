@@ -8,7 +8,8 @@ use hfs_core::{Maintenance, Problem, Store, StoreError, StoreInfo, StoreResult, 
 
 use crate::PostgresStore;
 use crate::db::value::{Columns as _, values};
-use crate::db::{Flush, Pace, migrations};
+use crate::db::{Flush, Pace, Tx, migrations};
+use crate::error::Result;
 use crate::store::lookup::HIDDEN;
 use crate::store::{messages, verify};
 
@@ -20,8 +21,11 @@ impl Maintenance for PostgresStore {
     fn info(&self) -> StoreResult<StoreInfo> {
         self.db.read("read the store's statistics", |tx| {
             let counts = tx.one(
-                "SELECT count(*), coalesce(sum(messages), 0)::bigint, coalesce(sum(checkpoints), 0)::bigint
-                    FROM activity WHERE state <> $1",
+                &format!(
+                    "SELECT count(*), coalesce(sum(messages), 0)::bigint, coalesce(sum(checkpoints), 0)::bigint
+                    FROM activity WHERE {} AND state <> $1",
+                    tx.owner_condition()
+                ),
                 &values![HIDDEN],
             )?;
             let sizes = tx.one(
@@ -47,9 +51,8 @@ impl Maintenance for PostgresStore {
         self.db.read_at(Pace::Long, "check the store", verify::verify)
     }
 
-    /// Recounts what `verify` counts. Damaged rows stay as they are: a backup of the server restores them.
     fn repair(&self) -> StoreResult<Vec<Problem>> {
-        self.db.write_with(Pace::Long, Flush::Durable, "repair the store", verify::recount)
+        self.repair_rows()
     }
 
     fn backup(&self, to: &Path) -> StoreResult<()> {
@@ -69,19 +72,16 @@ impl Maintenance for PostgresStore {
             tx.execute("DELETE FROM write_log WHERE written_at < now() - interval '1 hour'", &[])?;
             tx.execute(
                 "DELETE FROM attachment WHERE stored_at < $1
-                    AND NOT EXISTS (SELECT 1 FROM attachment_use WHERE attachment_use.hash = attachment.hash)",
+                    AND NOT EXISTS (SELECT 1 FROM attachment_use
+                        WHERE attachment_use.hash = attachment.hash AND attachment_use.owner = attachment.owner)",
                 &values![before],
             )
         })?;
         let action = "vacuum the tables";
         let schema = &self.db.options().schema;
         let tables = self.db.read(action, |tx| {
-            let sql = "SELECT pg_class.relname FROM pg_class
-                WHERE pg_class.relnamespace = to_regnamespace($1) AND pg_class.relkind = 'r' ORDER BY 1";
-            tx.rows(&format!("SELECT relname::text FROM ({sql}) AS tables"), &values![schema])?
-                .iter()
-                .map(|row| row.text(0))
-                .collect::<Result<Vec<_>, _>>()
+            check_owns_tables(tx, schema)?;
+            tables(tx, schema)
         })?;
         self.db.outside_transaction(action, |tx| {
             tables.iter().try_for_each(|table| tx.batch(&format!("VACUUM (ANALYZE) {schema}.{table}")))
@@ -95,4 +95,25 @@ impl Maintenance for PostgresStore {
     fn is_reconnecting(&self) -> Option<bool> {
         Some(self.db.is_reconnecting())
     }
+}
+
+/// The names of all tables.
+pub(crate) fn tables(tx: &Tx, schema: &str) -> Result<Vec<String>> {
+    let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' ORDER BY 1";
+    tx.rows(sql, &values![schema])?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Returns an error unless this role owns the tables. The server would skip them in a VACUUM, and say so in a notice only.
+pub(crate) fn check_owns_tables(tx: &Tx, schema: &str) -> Result<()> {
+    let sql = "SELECT pg_has_role(relowner, 'USAGE'), pg_get_userbyid(relowner)::text FROM pg_class
+        WHERE relnamespace = to_regnamespace($1) AND relname = 'session'";
+    let row = tx.one(sql, &values![schema])?;
+    if row.flag(0)? {
+        return Ok(());
+    }
+    let owner = row.text(1)?;
+    let source = format!(
+        "the tables belong to the role {owner}, which alone can vacuum them; the server's autovacuum does it meanwhile"
+    );
+    Err(StoreError::Denied { action: "vacuum the tables".into(), source: source.into() }.into())
 }

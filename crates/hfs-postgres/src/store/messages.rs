@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::PostgresStore;
 use crate::db::value::{Columns as _, Value, values};
-use crate::db::{Database, IS_ALIVE, Tx};
+use crate::db::{Database, IS_ALIVE, IS_OWN, Tx};
 use crate::error::{Error, NO_FINAL_MESSAGE, Result, conflict, invalid, not_found};
 use crate::store::lookup::{self, BranchRecord, Place};
 use crate::store::{attachments, session_stats, text_index};
@@ -494,7 +494,7 @@ pub(crate) fn append_stored_deltas(tx: &Tx, place: Place, parts: &mut Vec<Part>)
 
 /// Writes the final row of an abandoned reply: the content of its deltas, with the status `interrupted`. Its session must
 /// be locked.
-fn finalize_interrupted(tx: &Tx, place: Place) -> Result<()> {
+pub(crate) fn finalize_interrupted(tx: &Tx, place: Place) -> Result<()> {
     let sql = "SELECT body FROM message WHERE session = $1 AND branch = $2 AND seq = $3";
     let mut parts = decode_body(tx.one(sql, &place.values())?.bytes(0)?)?;
     append_stored_deltas(tx, place, &mut parts)?;
@@ -556,7 +556,8 @@ pub(crate) fn finalize_abandoned(
 /// The sessions with replies whose writers have ended.
 fn find_abandoned(tx: &Tx, session: Option<Uuid>) -> Result<Vec<Uuid>> {
     let sql = format!(
-        "SELECT DISTINCT reply.session FROM reply WHERE ($1::uuid IS NULL OR reply.session = $1)
+        "SELECT DISTINCT reply.session FROM reply JOIN activity ON activity.session = reply.session
+            WHERE {IS_OWN} AND ($1::uuid IS NULL OR reply.session = $1)
             AND NOT EXISTS (SELECT 1 FROM presence WHERE presence.id = reply.writer AND {IS_ALIVE})"
     );
     tx.rows(&sql, &values![session])?.iter().map(|row| row.id(0)).collect()

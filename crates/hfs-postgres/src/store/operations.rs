@@ -304,9 +304,9 @@ impl OperationStore for PostgresStore {
             let session = session.map(|id| lookup::session(tx, id)).transpose()?;
             let mut values = vec![Value::from(before), Value::from(i64::from(page.limit) + 1)];
             values.extend(session.map(Value::from));
-            let condition = if session.is_some() { "operation.session = $3 AND" } else { "" };
+            let condition = if session.is_some() { "operation.session = $3" } else { tx.owner_condition() };
             let sql = format!(
-                "{SELECT_OPERATION} WHERE {condition} operation.no < $1 AND activity.state <> 2
+                "{SELECT_OPERATION} WHERE {condition} AND operation.no < $1 AND activity.state <> 2
                     ORDER BY operation.no DESC LIMIT $2"
             );
             let (mut items, mut unreadable) = (Vec::new(), 0);

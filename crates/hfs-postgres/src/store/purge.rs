@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::PostgresStore;
 use crate::db::value::{Columns as _, values};
-use crate::db::{Flush, IS_ALIVE, Pace, Tx};
+use crate::db::{Flush, IS_ALIVE, IS_OWN, Pace, Tx};
 use crate::error::Result;
 use crate::store::attachments;
 use crate::store::lookup::{self, HIDDEN, TRASHED};
@@ -20,7 +20,7 @@ const ACTION: &str = "delete a session";
 pub(crate) fn purge_session(store: &PostgresStore, id: SessionId) -> StoreResult<Purged> {
     let now = store.db.options().clock.now();
     store.db.write_with(Pace::Long, Flush::Durable, ACTION, |tx| {
-        let session = lookup::lock_session(tx, id)?;
+        let session = lookup::lock_session_of_any_owner(tx, id)?;
         remember_source(tx, session, now)?;
         delete_rows(tx, session)
     })?;
@@ -30,9 +30,11 @@ pub(crate) fn purge_session(store: &PostgresStore, id: SessionId) -> StoreResult
 pub(crate) fn purge_trash(store: &PostgresStore, before: Timestamp) -> StoreResult<Purged> {
     let now = store.db.options().clock.now();
     let old = store.db.read("empty the trash", |tx| {
-        let sql = "SELECT session.id FROM session JOIN activity ON activity.session = session.id
-            WHERE activity.state = $1 AND session.trashed_at < $2";
-        tx.rows(sql, &values![TRASHED, before])?.iter().map(|row| row.id(0)).collect::<Result<Vec<Uuid>>>()
+        let sql = format!(
+            "SELECT session.id FROM session JOIN activity ON activity.session = session.id
+                WHERE activity.state = $1 AND session.trashed_at < $2 AND {IS_OWN}"
+        );
+        tx.rows(&sql, &values![TRASHED, before])?.iter().map(|row| row.id(0)).collect::<Result<Vec<Uuid>>>()
     })?;
     let mut sessions = 0;
     for session in old {
@@ -78,26 +80,30 @@ fn remember_source(tx: &Tx, session: Uuid, now: Timestamp) -> Result<()> {
     }
     for hash in hashes {
         tx.execute(
-            "INSERT INTO purged_source (hash, purged_at) VALUES ($1, $2)
-                ON CONFLICT (hash) DO UPDATE SET purged_at = excluded.purged_at",
-            &values![&hash, now],
+            "INSERT INTO purged_source (hash, purged_at, owner)
+                SELECT $1, $2, owner FROM activity WHERE session = $3
+                ON CONFLICT (hash, owner) DO UPDATE SET purged_at = excluded.purged_at",
+            &values![&hash, now, session],
         )?;
     }
     Ok(())
 }
 
+const IS_PURGED: &str = "SELECT 1 FROM purged_source WHERE hash = $1 AND owner = current_user::text";
+
 pub(crate) fn was_purged(tx: &Tx, format: &str, id: &str) -> Result<bool> {
-    tx.exists("SELECT 1 FROM purged_source WHERE hash = $1", &values![&hash_of_source(format, id)])
+    tx.exists(IS_PURGED, &values![&hash_of_source(format, id)])
 }
 
 /// Whether the session or branch that a transcript continues was purged.
 pub(crate) fn was_id_purged(tx: &Tx, id: &[u8; 16]) -> Result<bool> {
-    tx.exists("SELECT 1 FROM purged_source WHERE hash = $1", &values![&hash_of(id)])
+    tx.exists(IS_PURGED, &values![&hash_of(id)])
 }
 
 /// Deletes the hash of an origin, because a session with this origin is stored again.
 pub(crate) fn forget_source(tx: &Tx, format: &str, id: &str) -> Result<()> {
-    tx.execute("DELETE FROM purged_source WHERE hash = $1", &values![&hash_of_source(format, id)]).map(drop)
+    let sql = "DELETE FROM purged_source WHERE hash = $1 AND owner = current_user::text";
+    tx.execute(sql, &values![&hash_of_source(format, id)]).map(drop)
 }
 
 /// Deletes all rows of a locked session. A writer that waits for the lock then finds no session.
@@ -115,10 +121,12 @@ pub(crate) fn delete_rows(tx: &Tx, session: Uuid) -> Result<()> {
     released.dedup();
     states::drop_unused(tx, &released)?;
     attachments::remove_references_of_session(tx, session)?;
-    for table in ["message_text", "reply_piece", "reply", "message", "run", "operation", "activity"] {
+    for table in ["message_text", "reply_piece", "reply", "message", "run", "operation"] {
         tx.execute(&format!("DELETE FROM {table} WHERE session = $1"), &values![session])?;
     }
-    tx.execute("DELETE FROM session WHERE id = $1", &values![session]).map(drop)
+    tx.execute("DELETE FROM session WHERE id = $1", &values![session])?;
+    // Last, because the policies of the other tables look up the session's owner here.
+    tx.execute("DELETE FROM activity WHERE session = $1", &values![session]).map(drop)
 }
 
 impl PostgresStore {
@@ -126,7 +134,8 @@ impl PostgresStore {
     pub(crate) fn remove_abandoned_imports(&self) -> StoreResult<()> {
         let abandoned = self.db.read("look for unfinished imports", |tx| {
             let sql = format!(
-                "SELECT session.id FROM session WHERE session.importer IS NOT NULL
+                "SELECT session.id FROM session JOIN activity ON activity.session = session.id
+                    WHERE session.importer IS NOT NULL AND {IS_OWN}
                     AND NOT EXISTS (SELECT 1 FROM presence WHERE presence.id = session.importer AND {IS_ALIVE})"
             );
             tx.rows(&sql, &[])?.iter().map(|row| row.id(0)).collect::<Result<Vec<Uuid>>>()

@@ -146,7 +146,8 @@ fn hash_of_path(path: &str) -> ContentHash {
 /// The source with its resume point.
 fn find_source(tx: &Tx, path: &str) -> Result<Option<(ImportedSource, Option<Vec<u8>>)>> {
     let hash = hash_of_path(path);
-    let sql = "SELECT fingerprint, resume_point FROM import_source WHERE hash = $1";
+    let sql = "SELECT fingerprint, resume_point FROM import_source
+        WHERE hash = $1 AND owner = current_user::text";
     let Some(row) = tx.row(sql, &values![&hash])? else { return Ok(None) };
     let Ok(fingerprint) = row.bytes(0)?.try_into() else { return Ok(None) };
     let resume_point = row.opt_bytes(1)?.map(<[u8]>::to_vec);
@@ -170,7 +171,7 @@ fn save_source(tx: &Tx, import: &CompleteImport) -> Result<()> {
     let hash = hash_of_path(path);
     tx.execute(
         "INSERT INTO import_source (hash, fingerprint, resume_point) VALUES ($1, $2, $3)
-            ON CONFLICT (hash) DO UPDATE SET fingerprint = excluded.fingerprint, resume_point = excluded.resume_point",
+            ON CONFLICT (hash, owner) DO UPDATE SET fingerprint = excluded.fingerprint, resume_point = excluded.resume_point",
         &values![&hash, source.fingerprint.as_slice(), resume_point.as_deref()],
     )?;
     tx.execute("DELETE FROM import_source_session WHERE source = $1", &values![&hash])?;

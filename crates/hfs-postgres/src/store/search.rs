@@ -107,7 +107,7 @@ fn add(results: &mut SearchResults, row: &Row, terms: &[Vec<Pattern>], score: f6
 
 /// Messages in scope that may match, newest first; at most one more than [`MAX_MATCHES`].
 fn find_in_index(tx: &Tx, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Result<Vec<Found>> {
-    let mut condition = Condition::of(&query.sessions);
+    let mut condition = Condition::of(tx, &query.sessions);
     let mut and = String::new();
     if let Some(session) = query.session {
         let session = condition.add((*session.as_uuid()).into());
@@ -123,18 +123,19 @@ fn find_in_index(tx: &Tx, query: &SearchQuery, terms: &[Vec<Pattern>]) -> Result
     }
     let expressions: Vec<String> = terms.iter().map(|term| text_index::expression(term)).collect();
     let words = condition.add(Value::Text(Some(expressions.join(" & ").into())));
+    let entries = text_index::entries_with(tx, &words, query.session.is_some());
     let limit = condition.add((MAX_MATCHES + 1).into());
     // `OFFSET 0` keeps each subquery apart, so that the server reads its row by key. Otherwise it may read whole tables for a few
     // matches, because it cannot know how rare a word is.
     let sql = format!(
-        "SELECT message.session, message.branch, message.seq, message.bytes FROM message_text
+        "SELECT message.session, message.branch, message.seq, message.bytes FROM {entries} AS message_text
             CROSS JOIN LATERAL (SELECT * FROM activity AS own WHERE own.session = message_text.session OFFSET 0)
                 AS activity
             CROSS JOIN LATERAL (SELECT * FROM session AS own WHERE own.id = message_text.session OFFSET 0) AS session
             CROSS JOIN LATERAL (SELECT session, branch, seq, id, role, created_at, octet_length(body) AS bytes
                 FROM message AS own WHERE own.session = message_text.session AND own.branch = message_text.branch
                     AND own.seq = message_text.seq OFFSET 0) AS message
-            WHERE (message_text.terms @@ {words}::tsquery OR message_text.terms IS NULL) AND {}{and}
+            WHERE {}{and}
             ORDER BY message.created_at DESC, message.id DESC LIMIT {limit}",
         condition.sql
     );

@@ -65,6 +65,13 @@ pub(crate) fn insert(tx: &Tx, draft: &SessionDraft, importer: Option<Uuid>) -> R
     let (project, origin) = (draft.project.as_ref(), draft.origin.as_ref());
     let extra = rows::extra_to_json(&draft.extra)?;
     let short = draft.id.short();
+    // First, because the policies of the other tables look up the session's owner here.
+    tx.execute(
+        "INSERT INTO activity (session, state, updated_at, messages, branches, checkpoints, words, last_checkpoint)
+            VALUES ($1, $2, $3, 0, 1, 0, 0, 0)",
+        &values![session, HIDDEN, draft.created_at],
+    )
+    .map_err(|error| unique_violation_as_conflict(error, "session", draft.id))?;
     tx.execute(
         "INSERT INTO session (id, short, name, automatic_name, project, directory, repository, created_at,
             current_branch, origin_format, origin_id, origin_path, importer, extra)
@@ -90,11 +97,6 @@ pub(crate) fn insert(tx: &Tx, draft: &SessionDraft, importer: Option<Uuid>) -> R
     if let Some(origin) = origin {
         purge::forget_source(tx, &origin.format, &origin.id)?;
     }
-    tx.execute(
-        "INSERT INTO activity (session, state, updated_at, messages, branches, checkpoints, words, last_checkpoint)
-            VALUES ($1, $2, $3, 0, 1, 0, 0, 0)",
-        &values![session, HIDDEN, draft.created_at],
-    )?;
     let main = NewBranch {
         session,
         id: draft.main_branch,
@@ -184,7 +186,7 @@ impl SessionStore for PostgresStore {
 
     fn list_sessions(&self, filter: &SessionFilter, page: &PageRequest) -> StoreResult<Page<SessionSummary>> {
         self.db.read("list sessions", |tx| {
-            let mut condition = Condition::of(filter);
+            let mut condition = Condition::of(tx, filter);
             if let Some(cursor) = &page.after {
                 let (updated_at, id) = read_cursor(cursor)?;
                 let updated_at = condition.add(updated_at.into());
@@ -307,10 +309,10 @@ pub(crate) struct Condition<'a> {
 
 impl<'a> Condition<'a> {
     /// The condition that a filter sets.
-    pub(crate) fn of(filter: &'a SessionFilter) -> Self {
-        let mut condition = Self { sql: String::new(), values: Vec::new() };
+    pub(crate) fn of(tx: &Tx, filter: &'a SessionFilter) -> Self {
+        let mut condition = Self { sql: tx.owner_condition().to_owned(), values: Vec::new() };
         let state = condition.add(state_of(filter.trashed).into());
-        condition.sql.push_str(&format!("activity.state = {state}"));
+        condition.sql.push_str(&format!(" AND activity.state = {state}"));
         if let Some(project) = &filter.project {
             let project = condition.add(project.into());
             condition.sql.push_str(&format!(" AND session.project = {project}"));
@@ -367,15 +369,20 @@ fn read_cursor(cursor: &Cursor) -> Result<(i64, SessionId)> {
 }
 
 fn find_recent(tx: &Tx, back: u32, project: Option<&str>, state: i64) -> Result<SessionId> {
+    let owner = tx.owner_condition();
     let row = if let Some(project) = project {
-        let sql = "SELECT session.id FROM session JOIN activity ON activity.session = session.id
-            WHERE activity.state = $1 AND session.project = $2
-            ORDER BY activity.updated_at DESC, session.id DESC LIMIT 1 OFFSET $3";
-        tx.row(sql, &values![state, project, back])?
+        let sql = format!(
+            "SELECT session.id FROM session JOIN activity ON activity.session = session.id
+                WHERE {owner} AND activity.state = $1 AND session.project = $2
+                ORDER BY activity.updated_at DESC, session.id DESC LIMIT 1 OFFSET $3"
+        );
+        tx.row(&sql, &values![state, project, back])?
     } else {
-        let sql = "SELECT session FROM activity WHERE state = $1
-            ORDER BY updated_at DESC, session DESC LIMIT 1 OFFSET $2";
-        tx.row(sql, &values![state, back])?
+        let sql = format!(
+            "SELECT session FROM activity WHERE {owner} AND state = $1
+                ORDER BY updated_at DESC, session DESC LIMIT 1 OFFSET $2"
+        );
+        tx.row(&sql, &values![state, back])?
     };
     let written = || if back == 0 { "@".to_owned() } else { format!("@-{back}") };
     Ok(SessionId::from_uuid(row.ok_or_else(|| not_found("session", &written()))?.id(0)?))
@@ -443,8 +450,9 @@ fn candidates<'a, const N: usize>(
 ) -> Result<Vec<(SessionId, String)>> {
     let sql = format!(
         "SELECT session.id, session.name FROM session JOIN activity ON activity.session = session.id
-            WHERE activity.state = $1 AND {condition}
-            ORDER BY activity.updated_at DESC, session.id DESC LIMIT {CANDIDATES}"
+            WHERE {} AND activity.state = $1 AND {condition}
+            ORDER BY activity.updated_at DESC, session.id DESC LIMIT {CANDIDATES}",
+        tx.owner_condition()
     );
     let values: Vec<Value<'a>> = std::iter::once(Value::from(state)).chain(values).collect();
     tx.rows(&sql, &values)?.iter().map(|row| Ok((SessionId::from_uuid(row.id(0)?), row.text(1)?))).collect()

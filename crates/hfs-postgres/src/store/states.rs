@@ -1,4 +1,4 @@
-//! Checkpoint states. Each is stored once, whole and compressed, by the hash of its canonical JSON.
+//! Checkpoint states. Each is stored once for each owner, whole and compressed, by the hash of its canonical JSON.
 //!
 //! A row that nothing refers to is deleted with its last reference. Another process may refer to the same state at the
 //! same time: the foreign keys make one of both transactions fail, and it is tried again.
@@ -37,7 +37,7 @@ impl EncodedState {
     /// Inserts the state unless an equal one is stored.
     pub(crate) fn insert(&self, tx: &Tx) -> Result<()> {
         tx.execute(
-            "INSERT INTO state (hash, size, data) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING",
+            "INSERT INTO state (hash, size, data) VALUES ($1, $2, $3) ON CONFLICT (hash, owner) DO NOTHING",
             &values![&self.hash, self.size, self.data.as_slice()],
         )
         .map(drop)
@@ -51,7 +51,9 @@ pub(crate) fn hash_of(bytes: &[u8]) -> ContentHash {
 /// The canonical JSON of a state.
 pub(crate) fn json(tx: &Tx, hash: ContentHash) -> Result<String> {
     let corrupt = |why: &str| Error::Corrupt(format!("state {hash} {why}"));
-    let row = tx.row("SELECT size, data FROM state WHERE hash = $1", &values![&hash])?;
+    // Those who see the sessions of several owners may see several rows, which are equal.
+    let sql = "SELECT size, data FROM state WHERE hash = $1 ORDER BY owner = current_user::text DESC LIMIT 1";
+    let row = tx.row(sql, &values![&hash])?;
     let row = row.ok_or_else(|| corrupt("is missing"))?;
     decode(row.count(0)?, row.bytes(1)?, hash)
 }
@@ -81,11 +83,20 @@ pub(crate) fn drop_unused(tx: &Tx, hashes: &[ContentHash]) -> Result<()> {
     let hashes = [Value::Blobs(hashes)];
     // Another transaction that removes the other last reference must end first. Otherwise each would still see the reference
     // of the other, and both would leave the state.
-    tx.rows("SELECT 1 FROM state WHERE hash = ANY($1) ORDER BY hash FOR NO KEY UPDATE", &hashes)?;
+    //
+    // For the rest of this transaction, the server must not prefer reading a whole table to reading an index: it expects to find a
+    // reference soon, and reads all checkpoints if there is none.
+    tx.rows(
+        "SELECT set_config('enable_seqscan', 'off', true) FROM state WHERE hash = ANY($1)
+            ORDER BY hash, owner FOR NO KEY UPDATE",
+        &hashes,
+    )?;
     tx.execute(
         "DELETE FROM state WHERE hash = ANY($1)
-            AND NOT EXISTS (SELECT 1 FROM checkpoint WHERE checkpoint.state = state.hash)
-            AND NOT EXISTS (SELECT 1 FROM branch WHERE branch.state = state.hash)",
+            AND (SELECT 1 FROM checkpoint
+                WHERE checkpoint.state = state.hash AND checkpoint.owner = state.owner LIMIT 1) IS NULL
+            AND (SELECT 1 FROM branch
+                WHERE branch.state = state.hash AND branch.owner = state.owner LIMIT 1) IS NULL",
         &hashes,
     )
     .map(drop)

@@ -113,6 +113,20 @@ pub(crate) fn expression(patterns: &[Pattern]) -> String {
     format!("({})", alternatives.join(" | "))
 }
 
+/// What a query selects from for the entries that match `words`, the parameter with a `tsquery`: columns session, branch and seq.
+///
+/// Where policies hold, the server reads every entry that they let pass, because `@@` is not LEAKPROOF. In one session that is
+/// what it reads anyway; otherwise a function, which checks the owners itself, uses the index.
+pub(crate) fn entries_with(tx: &Tx, words: &str, in_one_session: bool) -> String {
+    if tx.has_row_security() && !in_one_session {
+        return format!("entries_with({words}::tsquery)");
+    }
+    // Not a subquery that the server keeps apart, so that its plan also uses the condition on the session.
+    format!(
+        "(SELECT session, branch, seq FROM message_text WHERE terms @@ {words}::tsquery OR terms IS NULL)"
+    )
+}
+
 /// Adds messages of a branch to the index, and returns the number of their words.
 pub(crate) fn insert(tx: &Tx, session: Uuid, branch: i64, entries: &[Entry]) -> Result<i64> {
     if entries.is_empty() {
@@ -132,6 +146,17 @@ pub(crate) fn insert(tx: &Tx, session: Uuid, branch: i64, entries: &[Entry]) -> 
         ],
     )?;
     Ok(entries.iter().map(|entry| entry.words).sum())
+}
+
+/// Whether the entry of a message is what its body gives.
+pub(crate) fn is_current(tx: &Tx, place: Place, body: &[u8]) -> Result<bool> {
+    let Entry { words, terms, .. } = Entry::new(place.seq, body);
+    let [session, branch, seq] = place.values();
+    tx.exists(
+        "SELECT 1 FROM message_text WHERE session = $1 AND branch = $2 AND seq = $3 AND words = $4
+            AND terms IS NOT DISTINCT FROM $5::tsvector",
+        &[session, branch, seq, words.into(), Value::Text(terms.map(Cow::Owned))],
+    )
 }
 
 /// Replaces a message in the index, or adds it. Returns by how much the number of words has grown.

@@ -2,8 +2,9 @@
 //!
 //! Damage of pages is the server's to find, with `data_checksums` and `pg_amcheck`.
 
-use hfs_core::{Event, Part, Problem, RunSnapshot, Verification};
+use hfs_core::{ContentHash, Event, Part, Problem, RunSnapshot, Verification};
 use hfs_store::codec::{compressed_json, rows};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::db::Tx;
@@ -104,8 +105,9 @@ const CHECKS: &[Check] = &[
         kind: "reference",
         detail: "nothing refers to it",
         sql: "SELECT 'state ' || encode(state.hash, 'hex') FROM state
-            WHERE NOT EXISTS (SELECT 1 FROM checkpoint WHERE checkpoint.state = state.hash)
-                AND NOT EXISTS (SELECT 1 FROM branch WHERE branch.state = state.hash)",
+            WHERE NOT EXISTS (SELECT 1 FROM checkpoint
+                    WHERE checkpoint.state = state.hash AND checkpoint.owner = state.owner)
+                AND NOT EXISTS (SELECT 1 FROM branch WHERE branch.state = state.hash AND branch.owner = state.owner)",
     },
     Check {
         kind: "reference",
@@ -233,11 +235,11 @@ fn read_attachments(tx: &Tx, problems: &mut Vec<Problem>) -> Result<()> {
 }
 
 /// Reads the rows of a table in the order of three columns, in batches. `select` selects these columns first.
-fn read_in_batches(
+pub(crate) fn read_in_batches(
     tx: &Tx,
     select: &str,
     order: &str,
-    mut read: impl FnMut(&tokio_postgres::Row) -> Result<()>,
+    mut read: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let mut last: Option<Place> = None;
     loop {
@@ -252,30 +254,41 @@ fn read_in_batches(
     }
 }
 
+/// Selects the columns of [`decode_message`].
+pub(crate) const SELECT_MESSAGES: &str =
+    "SELECT session, branch, seq, id, role, status, created_at, body, extra,
+    ARRAY(SELECT encode(hash, 'hex') FROM attachment_use WHERE attachment_use.session = message.session
+        AND attachment_use.branch = message.branch AND attachment_use.seq = message.seq)::text
+    FROM message";
+
+/// Decodes all of a message. Returns its parts.
+pub(crate) fn decode_message(tx: &Tx, row: &Row) -> Result<Vec<Part>> {
+    rows::role(row.int(4)?)?;
+    rows::status(row.int(5)?)?;
+    row.time(6)?;
+    rows::extra_from_json(row.opt_text(8)?.as_deref())?;
+    let mut parts = messages::decode_body(row.bytes(7)?)?;
+    if row.int(5)? == rows::STREAMING {
+        messages::append_stored_deltas(tx, Place::from_row(row)?, &mut parts)?;
+    }
+    Ok(parts)
+}
+
+/// The attachments of a message that no reference keeps.
+pub(crate) fn unreferenced_attachments(row: &Row, parts: &[Part]) -> Result<Vec<ContentHash>> {
+    let references = row.text(9)?;
+    let hashes = parts.iter().filter_map(|part| match part {
+        Part::Attachment { hash, .. } => *hash,
+        _ => None,
+    });
+    Ok(hashes.filter(|hash| !references.contains(&hash.to_string())).collect())
+}
+
 fn read_messages(tx: &Tx, problems: &mut Vec<Problem>) -> Result<()> {
-    let select = "SELECT session, branch, seq, id, role, status, created_at, body, extra,
-        ARRAY(SELECT encode(hash, 'hex') FROM attachment_use WHERE attachment_use.session = message.session
-            AND attachment_use.branch = message.branch AND attachment_use.seq = message.seq)::text
-        FROM message";
-    read_in_batches(tx, select, "session, branch, seq", |row| {
-        let read = || -> Result<()> {
-            rows::role(row.int(4)?)?;
-            rows::status(row.int(5)?)?;
-            row.time(6)?;
-            rows::extra_from_json(row.opt_text(8)?.as_deref())?;
-            let mut parts = messages::decode_body(row.bytes(7)?)?;
-            if row.int(5)? == rows::STREAMING {
-                messages::append_stored_deltas(tx, Place::from_row(row)?, &mut parts)?;
-            }
-            let references = row.text(9)?;
-            for part in &parts {
-                if let Part::Attachment { hash: Some(hash), .. } = part
-                    && !references.contains(&hash.to_string())
-                {
-                    return Err(Error::Corrupt(format!("its reference to the attachment {hash} is missing")));
-                }
-            }
-            Ok(())
+    read_in_batches(tx, SELECT_MESSAGES, "session, branch, seq", |row| {
+        let read = || match unreferenced_attachments(row, &decode_message(tx, row)?)?.first() {
+            Some(hash) => Err(Error::Corrupt(format!("its reference to the attachment {hash} is missing"))),
+            None => Ok(()),
         };
         let id = row.id(3)?;
         note(problems, "content", || format!("message {id}"), read())

@@ -104,6 +104,8 @@ pub struct Settings {
     pub plugin_command_timeout: Duration,
     /// Address of the store; `None` for the default store in the home directory.
     pub store_url: Option<String>,
+    /// Whether the sessions of all owners are shown. No file sets this.
+    pub all_owners: bool,
     pub durability: Durability,
     /// The agent; `None` to use what is available.
     pub agent: Option<AgentName>,
@@ -159,6 +161,7 @@ impl Config {
                 self.integer(Key::PluginsCommandMs).unwrap_or(5_000),
             ),
             store_url: self.owned_text(Key::StoreUrl),
+            all_owners: false,
             durability: match self.text(Key::StoreDurability) {
                 Some("fast") => Durability::Fast,
                 _ => Durability::Full,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use testkit::cli::Hfs;
-use testkit::postgres::{GUARDED_ROLE, PostgresServer, TestDatabase};
+use testkit::postgres::{Client, GUARDED_ROLE, PgBouncer, PostgresServer, TestDatabase};
 
 use crate::hfs;
 
@@ -73,4 +73,81 @@ fn a_password_comes_from_the_environment_and_is_not_saved() {
     for file in log {
         assert!(!std::fs::read_to_string(file.path()).unwrap_or_default().contains("sesameword"));
     }
+}
+
+/// The block of a kind in the page about PostgreSQL.
+fn block(kind: &str) -> String {
+    let page = include_str!("../../../../docs/postgresql.md");
+    let (_, rest) = page.split_once(&format!("```{kind}\n")).unwrap();
+    rest.split_once("\n```").unwrap().0.to_owned()
+}
+
+/// Executes the statements of a block one after the other, since some of them must not be in a transaction.
+fn execute(client: &Client, kind: &str) {
+    for statement in block(kind).split(";\n") {
+        client.execute(statement);
+    }
+}
+
+/// The names of the sessions that a command lists.
+fn listed(hfs: &Hfs, options: &[&str]) -> Vec<String> {
+    let listed = hfs.run(&[&["session", "list", "--all", "--json"], options].concat()).ok().json();
+    let names = listed["sessions"].as_array().unwrap().iter();
+    names.map(|session| session["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_recipe_for_a_team_gives_each_role_its_own_sessions_and_survives_the_loss_of_the_primary() {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(primary) = PostgresServer::start(cache, &[]) else { return };
+    let admin = Client::connect(&primary.url());
+    execute(&admin, "sql superuser");
+    let address = |role: &str, port: u16| format!("postgres://{role}@127.0.0.1:{port}/hfs");
+    let at = |role: &str, password: &str, url: String| {
+        hfs().env("HFS_STORE", url.replace(role, &format!("{role}:{password}")))
+    };
+    let direct = |role, password| at(role, password, address(role, primary.port()));
+    let early = direct("ann", "choose-2").run(&["session", "list"]).fails_with(5);
+    assert!(early.stderr.contains("store info"), "{}", early.describe());
+    let _ = direct("hfs_owner", "choose-1").run(&["store", "info"]).ok();
+    execute(&Client::connect(&address("hfs_owner:choose-1", primary.port())), "sql owner");
+    execute(&admin, "sql primary");
+    let standby = primary.start_standby(None);
+
+    let users = admin.query(&block("sql userlist")).concat().join("\n");
+    let configuration = |port: u16, users: &Path| {
+        block("ini pgbouncer")
+            .replace("db1.example port=5432", &format!("127.0.0.1 port={}", primary.port()))
+            .replace("listen_addr = *", "listen_addr = 127.0.0.1\nunix_socket_dir =")
+            .replace("6432", &port.to_string())
+            .replace("/etc/pgbouncer/userlist.txt", &users.display().to_string())
+    };
+    let Some(proxy) = PgBouncer::start_with(configuration, &users) else { return };
+    let [ann, carla] = [("ann", "choose-2"), ("carla", "choose-3")]
+        .map(|(role, password)| at(role, password, address(role, proxy.port())));
+    let _ = ann.run(&["chat", "the weather in Lisbon"]).ok();
+    let _ = carla.run(&["chat", "the weather in Porto"]).ok();
+    assert_eq!((listed(&ann, &[]).len(), listed(&carla, &[]).len()), (1, 1));
+    assert_eq!(listed(&carla, &["--all-owners"]).len(), 2);
+    let hits = |hfs: &Hfs, options: &[&str]| {
+        let found = hfs.run(&[&["search", "lisbon", "--json"], options].concat()).ok().json();
+        found["hits"].as_array().unwrap().len()
+    };
+    assert_eq!((hits(&carla, &[]), hits(&carla, &["--all-owners"])), (0, 1));
+    let denied = ann.run(&["session", "list", "--all-owners"]).fails_with(5);
+    assert!(denied.stderr.contains("ann") && !denied.stderr.contains("choose-2"), "{}", denied.describe());
+
+    let both = format!("127.0.0.1:{},127.0.0.1", primary.port());
+    let ann = at("ann", "choose-2", address("ann", standby.port()).replace("127.0.0.1", &both));
+    drop(primary);
+    execute(&Client::connect(&standby.url()), "sql promotion");
+    assert_eq!(listed(&ann, &[]).len(), 1);
+    let _ = ann.run(&["chat", "-c", "and in Faro"]).ok();
+    assert_eq!(ann.run(&["store", "info", "--json"]).ok().json()["messages"], 4);
+}
+
+#[test]
+fn a_file_has_no_owners() {
+    let output = hfs().run(&["session", "list", "--all-owners"]).fails_with(2);
+    assert!(output.stderr.contains("--all-owners"), "{}", output.describe());
 }
