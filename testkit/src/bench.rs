@@ -102,6 +102,14 @@ impl Bench {
         }
     }
 
+    /// Ends the benchmark without rows, because something is not installed.
+    #[must_use]
+    #[allow(clippy::print_stdout, reason = "xtask repeats the line")]
+    pub fn skip(self, reason: &str) -> ExitCode {
+        println!("skipped: {}: {reason}", self.name);
+        ExitCode::SUCCESS
+    }
+
     /// Ends the benchmark. It fails if it has no filters and yet reported no rows.
     #[must_use]
     pub fn finish(self) -> ExitCode {

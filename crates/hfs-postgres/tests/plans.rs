@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/many_sessions.rs"]
+mod many_sessions;
 #[path = "support/test_server.rs"]
 mod test_server;
 
@@ -20,21 +22,16 @@ use hfs_core::{
     OperationStore as _, PageRequest, ReplyDelta, RunStore as _, SearchIndex as _, SearchQuery,
     SessionFilter, SessionId, SessionRef, SessionStore as _, SystemClock,
 };
-use hfs_postgres::PostgresStore;
 use serde_json::Value;
 use testkit::builders::{Drafts, at, state_of};
 use testkit::postgres::{Client, PostgresServer};
 
-/// Number of messages of each session.
-const MESSAGES: usize = 50;
+use many_sessions::{MESSAGES, TABLES, multiply, original};
+
 /// Number of sessions, unless `HFS_PLAN_SESSIONS` has another one.
 const SESSIONS: u32 = 1_000;
 /// Maximum number of rows that one node of a plan reads. A session has fewer rows in each table.
 const MAX_ROWS: u64 = 200;
-
-/// Tables that grow with the number of sessions.
-const TABLES: [&str; 8] =
-    ["session", "activity", "branch", "message", "message_text", "checkpoint", "operation", "run"];
 
 /// An operation on the store.
 type Step<'a> = Box<dyn Fn() + 'a>;
@@ -89,55 +86,6 @@ fn reads_since(server: &PostgresServer, from: usize) -> Reads {
         reads.add(&plan["Plan"], plan["Query Text"].as_str().unwrap_or_default());
     }
     reads
-}
-
-/// Copies the only session of the schema, with new ids.
-fn multiply(admin: &Client, schema: &str, sessions: u32) {
-    let copies = |table: &str, ids: &str| {
-        format!(
-            "INSERT INTO {table} OVERRIDING SYSTEM VALUE
-                SELECT (jsonb_populate_record(original, jsonb_build_object({ids}))).*
-                FROM {table} AS original, copies;"
-        )
-    };
-    let new = "'id', gen_random_uuid(), 'session', copies.id";
-    let numbered =
-        |table: &str| format!("{new}, 'no', nextval(pg_get_serial_sequence('{schema}.{table}', 'no'))");
-    let sql = format!(
-        "BEGIN; SET LOCAL search_path = {schema};
-        CREATE TEMP TABLE copies ON COMMIT DROP AS
-            SELECT gen_random_uuid() AS id, number FROM generate_series(1, {sessions}) AS number;
-        {}{}{}{}{}{}{}{} COMMIT;",
-        copies(
-            "session",
-            "'id', copies.id, 'short', 'kkkk' || copies.number, 'name', 'copy ' || copies.number"
-        ),
-        copies("activity", "'session', copies.id, 'updated_at', original.updated_at - copies.number"),
-        copies("branch", new),
-        copies("message", new),
-        copies("message_text", "'session', copies.id"),
-        copies("checkpoint", &numbered("checkpoint")),
-        copies("operation", &numbered("operation")),
-        copies("run", new),
-    );
-    admin.execute(&sql);
-    for table in TABLES {
-        admin.execute(&format!("VACUUM (ANALYZE) {schema}.{table}"));
-    }
-}
-
-/// The session that is copied.
-fn original(store: &PostgresStore, make: &Drafts) {
-    let session = store.create_session(&make.session("original")).unwrap();
-    let mut here = at(session.current_branch, 0);
-    for number in 0..MESSAGES / 2 {
-        let pair = [make.user(&format!("question {number} common")), make.assistant("answer common")];
-        here = store.append(here, &pair).unwrap().position;
-    }
-    for entries in [&["a"][..], &["b"], &["c"]] {
-        store.create_checkpoint(&make.checkpoint(here, state_of(entries)), 10).unwrap();
-    }
-    store.save_run(&make.run(here.branch)).unwrap();
 }
 
 #[test]
