@@ -1,5 +1,6 @@
 //! Test support that several crates share: deterministic clocks and ids, builders of test data, the conformance
-//! suite of the store port, scripted agents and a model server, a harness for the binary, and a benchmark runner.
+//! suite of the store port, scripted agents and a model server, a harness for the binary, comparison of transcripts, and a benchmark
+//! runner.
 
 pub mod acp_agent;
 pub mod acp_editor;
@@ -13,3 +14,4 @@ pub mod model_server;
 pub mod postgres;
 pub mod scripted_agent;
 pub mod secret_table;
+pub mod transcripts;

@@ -35,6 +35,12 @@ pub struct Options {
     /// Number of rewinds for each agent
     #[arg(long, default_value_t = 3, value_name = "N")]
     rewinds: u64,
+    /// Number of turns of all agents while the watcher is killed, at most 1000
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    turns: u64,
+    /// How often the watcher is killed
+    #[arg(long, default_value_t = 12, value_name = "N")]
+    kills: u64,
     /// Use agents that are installed in this folder of programs, such as node_modules/.bin, instead of installing them (1.5 GB)
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -59,6 +65,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     command.args(["--", "--nocapture", "--test-threads=1"]).args(&options.filter);
     command.env("HFS_REAL_AGENTS", &programs);
     command.env("HFS_REAL_AGENT_REWINDS", options.rewinds.to_string());
+    command.env("HFS_REAL_AGENT_TURNS", options.turns.to_string());
+    command.env("HFS_CRASH_KILLS", options.kills.to_string());
     Ok(if shell::succeeds(&mut command)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::bench::{Bench, Target, Unit};
 use testkit::cli::{Hfs, RunningProcess};
+use testkit::transcripts::{RARE_WORD, claude_code_record, words, write_sessions};
 
 const LAG: &str = "write until it is in the store, p95 (limit)";
 const IDLE: &str = "share of a core of a watcher of 5,000 files while nothing is written (limit)";
@@ -48,55 +49,10 @@ fn hfs() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
 }
 
-fn record(session: &str, number: u32, text: &str) -> String {
-    let uuid = |n: u32| format!("00000000-0000-4000-8000-{n:012x}");
-    let is_user = number % 2 == 1;
-    let role = if is_user { "user" } else { "assistant" };
-    let content = if is_user { json!(text) } else { json!([{"type": "text", "text": text}]) };
-    let parent = if number == 1 { Value::Null } else { json!(uuid(number - 1)) };
-    let record = json!({
-        "parentUuid": parent, "isSidechain": false, "type": role, "uuid": uuid(number), "sessionId": session,
-        "cwd": "/home/me/project", "timestamp": format!("2026-01-01T00:{:02}:{:02}Z", number / 60 % 60, number % 60),
-        "message": {"role": role, "content": content},
-    });
-    format!("{record}\n")
-}
-
-const WORDS: [&str; 16] = [
-    "cache", "login", "branch", "test", "fails", "because", "parser", "returns", "index", "token", "build",
-    "panics", "retry", "store", "reads", "twice",
-];
-
-fn text(random: &mut fastrand::Rng, words: usize) -> String {
-    (0..words).map(|_| WORDS[random.usize(0..WORDS.len())]).collect::<Vec<_>>().join(" ")
-}
-
-/// Writes sessions of Claude Code. Returns their files. One word occurs in one of a thousand.
-fn write_sessions(hfs: &Hfs, count: usize, messages: u32, words: usize) -> Vec<PathBuf> {
-    let mut random = fastrand::Rng::with_seed(7);
-    let sessions = (0..count).map(|number| {
-        let session = format!("{number:08x}-1111-4111-8111-111111111111");
-        let folder = hfs.home().join(format!(".claude/projects/-home-me-project-{}", number / 200));
-        fs::create_dir_all(&folder).unwrap();
-        let mut content = String::new();
-        for n in 1..=messages {
-            let mut text = text(&mut random, words);
-            if n == 2 && number.is_multiple_of(1_000) {
-                text.push_str(" zebrafinch");
-            }
-            content.push_str(&record(&session, n, &text));
-        }
-        let path = folder.join(format!("{session}.jsonl"));
-        fs::write(&path, content).unwrap();
-        path
-    });
-    sessions.collect()
-}
-
 fn append(path: &Path, number: u32, text: &str) {
     let session = path.file_stem().unwrap().to_str().unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-    file.write_all(record(session, number, text).as_bytes()).unwrap();
+    file.write_all(claude_code_record(session, number, text).as_bytes()).unwrap();
 }
 
 /// A field of `/proc/PID/status`, in bytes.
@@ -150,7 +106,7 @@ fn start(hfs: &Hfs) -> RunningProcess {
 
 fn watcher(bench: &mut Bench) {
     let hfs = hfs();
-    let files = write_sessions(&hfs, bench.size(FILES, 20), 4, 40);
+    let files = write_sessions(&hfs.home(), bench.size(FILES, 20), 4, 40);
     drop(start(&hfs));
     // The memory of one that has to import nothing at its start.
     append(&files[0], 5, "more");
@@ -165,7 +121,7 @@ fn watcher(bench: &mut Bench) {
     for _ in 0..bench.size(400, 5) {
         // Twenty sessions are active.
         let file = random.usize(0..20.min(files.len()));
-        append(&files[file], next[file], &text(&mut random, 100));
+        append(&files[file], next[file], &words(&mut random, 100));
         next[file] += 1;
         std::thread::sleep(Duration::from_millis(random.u64(1..100)));
     }
@@ -225,7 +181,7 @@ fn bare_index(files: &[PathBuf], path: &Path) {
 fn corpus(bench: &mut Bench) {
     let hfs = hfs();
     let count = bench.size(CORPUS, 20);
-    let files = write_sessions(&hfs, count, 40, 90);
+    let files = write_sessions(&hfs.home(), count, 40, 90);
     let read = seconds(|| read_all(&files));
     let mut peak = 0.0_f64;
     let first = seconds(|| {
@@ -248,7 +204,7 @@ fn corpus(bench: &mut Bench) {
     once();
     let search = |milliseconds: &str| {
         let output =
-            hfs.command(&["search", "zebrafinch", "--json"]).env("HFS_WATCH_CATCH_UP_MS", milliseconds).run();
+            hfs.command(&["search", RARE_WORD, "--json"]).env("HFS_WATCH_CATCH_UP_MS", milliseconds).run();
         assert_eq!(
             output.ok().json()["total"].as_u64().unwrap(),
             count.div_ceil(1_000) as u64,
@@ -260,15 +216,14 @@ fn corpus(bench: &mut Bench) {
     let bare = || {
         let database = rusqlite::Connection::open(&index).unwrap();
         // FTS5's own functions do not run below an aggregate, so the rows are counted here.
-        let mut statement = database
-            .prepare("select snippet(t, 0, '', '', '', 16) from t where text match 'zebrafinch'")
-            .unwrap();
-        let excerpts = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let mut statement =
+            database.prepare("select snippet(t, 0, '', '', '', 16) from t where text match ?1").unwrap();
+        let excerpts = statement.query_map([RARE_WORD], |row| row.get::<_, String>(0)).unwrap();
         assert_eq!(excerpts.map(Result::unwrap).count(), count.div_ceil(1_000));
     };
     let ripgrep = || {
         let mut command = Command::new("rg");
-        command.args(["--count", "zebrafinch"]).arg(hfs.home().join(".claude"));
+        command.args(["--count", RARE_WORD]).arg(hfs.home().join(".claude"));
         command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     let has_ripgrep = ripgrep();

@@ -7,13 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::cli::Hfs;
+use testkit::transcripts::records;
 
 fn hfs() -> Hfs {
     Hfs::new(env!("CARGO_BIN_EXE_hfs")).env("HFS_AGENT", "recall")
@@ -470,19 +471,6 @@ fn the_name_of_a_session_contains_no_secret_of_its_first_message() {
     let list = hfs.run(&["session", "list", "--json"]).ok();
     let name = list.json()["sessions"][0]["name"].as_str().unwrap().to_owned();
     assert!(name.starts_with("use … please - "), "{name}");
-}
-
-/// The records of a transcript with their numbers of occurrences, regardless of the order of fields.
-fn records(text: &str) -> HashMap<String, usize> {
-    let mut counts = HashMap::new();
-    for line in text.lines() {
-        if let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(line) {
-            let mut record = Value::Object(fields);
-            record.sort_all_objects();
-            *counts.entry(record.to_string()).or_insert(0) += 1;
-        }
-    }
-    counts
 }
 
 fn transcript(hfs: &Hfs, session: &str, format: &str) -> String {

@@ -1,7 +1,8 @@
 //! Claude Code, Codex and opencode themselves, with a fake model on loopback.
 //!
 //! `cargo xtask agents` installs them into target/agents and runs these tests with `HFS_REAL_AGENTS`. Without it they are
-//! skipped. `HFS_REAL_AGENT_REWINDS` is the number of rewinds for each agent.
+//! skipped. `HFS_REAL_AGENT_REWINDS` is the number of rewinds for each agent, `HFS_REAL_AGENT_TURNS` that of turns while the watcher
+//! is killed.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,15 +12,19 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::cli::{Hfs, Key};
+use testkit::transcripts::records_of_messages;
 
 /// Turns of a session that is rewound.
 const TURNS: u64 = 20;
@@ -39,6 +44,9 @@ fn programs() -> Option<PathBuf> {
 /// Names that Codex has for its shell.
 const SHELLS: [&str; 3] = ["shell_command", "exec_command", "shell"];
 
+/// Names of the agents in the configuration.
+const AGENTS: [&str; 3] = ["claude", "codex", "opencode"];
+
 /// What the model thinks before each command.
 const THOUGHT: &str = "A mark has to be printed.";
 const SIGNATURE: &str = "c2lnbmVkIHRoaW5raW5n";
@@ -56,10 +64,10 @@ impl FakeModel {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let log = Arc::clone(&log);
-                std::thread::spawn(move || serve(connection, &log));
+                thread::spawn(move || serve(connection, &log));
             }
         });
         Self { port, asked }
@@ -132,16 +140,81 @@ const FOREIGN: [&str; 3] = ["No response requested", "[Tool call interrupted", "
 
 /// What the model does next.
 enum Step {
-    Call { words: String, command: String },
+    Use { words: String, call: Call },
     Say(String),
 }
 
-fn next_step(body: &Value, has_shell: bool, log: &Mutex<Vec<Vec<String>>>) -> Step {
+/// A call of a tool.
+struct Call {
+    name: String,
+    /// Codex has the tools of a server in a group of their own.
+    namespace: Option<String>,
+    input: Value,
+}
+
+impl Call {
+    fn new(name: &str, input: Value) -> Self {
+        Self { name: name.to_owned(), namespace: None, input }
+    }
+}
+
+/// The tool `search` of `hfs mcp` among these tools.
+fn search_tool(tools: &Value, namespace: Option<&str>) -> Option<Call> {
+    tools.as_array()?.iter().find_map(|tool| {
+        let name = tool["name"].as_str().or(tool["function"]["name"].as_str())?;
+        if tool["tools"].is_array() {
+            return search_tool(&tool["tools"], Some(name));
+        }
+        let is_of_hfs = name.contains("hfs") || namespace.is_some_and(|namespace| namespace.contains("hfs"));
+        (is_of_hfs && name.ends_with("search")).then(|| Call {
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            input: Value::Null,
+        })
+    })
+}
+
+/// The call that searches for a word. Claude Code only names the tools of servers, and describes them when it is asked.
+fn search(tools: &Value, word: &str, conversation: &str) -> Option<Call> {
+    let input = json!({"query": word});
+    if let Some(search) = search_tool(tools, None) {
+        return Some(Call { input, ..search });
+    }
+    let has_names = tools.as_array()?.iter().any(|tool| tool["name"] == "ToolSearch");
+    let name = "mcp__hfs__search";
+    has_names.then(|| match conversation.contains("\"ToolSearch\"") {
+        true => Call::new(name, input),
+        false => Call::new("ToolSearch", json!({"query": format!("select:{name}"), "max_results": 5})),
+    })
+}
+
+/// What shows in a conversation of each protocol that a tool was used.
+const RESULTS: [&str; 3] = ["\"tool_result\"", "\"function_call_output\"", "\"role\":\"tool\""];
+
+/// What the model does: runs a command for each question `Q-n`, and searches for the word after `FIND`.
+fn next_step(
+    body: &Value,
+    shell: Option<impl FnOnce(String) -> Call>,
+    log: &Mutex<Vec<Vec<String>>>,
+) -> Step {
     let conversation = body.get("messages").or(body.get("input")).unwrap_or(&Value::Null).to_string();
+    let sought = conversation.rsplit_once("FIND ").map(|(_, rest)| {
+        let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+        (word, rest)
+    });
+    if let Some((word, rest)) = sought
+        && let Some(call) = search(&body["tools"], &word, rest)
+    {
+        let found = rest.find(&format!("The {word} ")).map(|start| &rest[start..]);
+        return match found.and_then(|found| found.split_once('.')) {
+            Some((sentence, _)) => Step::Say(format!("FOUND {sentence}.")),
+            None if RESULTS.iter().any(|kind| rest.matches(kind).count() > 1) => Step::Say("NOTHING".into()),
+            None => Step::Use { words: "I search the saved sessions.".into(), call },
+        };
+    }
     let marks = marks(&conversation);
-    let Some(at) = marks.iter().rposition(|mark| mark.starts_with('Q')).filter(|_| has_shell) else {
-        return Step::Say("title".into());
-    };
+    let at = marks.iter().rposition(|mark| mark.starts_with('Q'));
+    let (Some(at), Some(shell)) = (at, shell) else { return Step::Say("title".into()) };
     let number = &marks[at][2..];
     // Words that an agent or a transcript adds in the name of the model or of a tool.
     for foreign in FOREIGN {
@@ -151,7 +224,7 @@ fn next_step(body: &Value, has_shell: bool, log: &Mutex<Vec<Vec<String>>>) -> St
         return Step::Say(format!("A-{number}"));
     }
     log.lock().unwrap().push(marks[..=at].to_vec());
-    Step::Call { words: format!("W-{number}"), command: format!("echo T-{number} | tee mark") }
+    Step::Use { words: format!("W-{number}"), call: shell(format!("echo T-{number} | tee mark")) }
 }
 
 fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static str, String) {
@@ -167,9 +240,9 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
         return ("application/json", json!({"input_tokens": 10}).to_string());
     }
     if path.starts_with("/v1/messages") {
-        let step = next_step(body, tools.contains(&"Bash"), log);
-        let (words, call) = match step {
-            Step::Call { words, command } => (words, Some(command)),
+        let shell = |command| Call::new("Bash", json!({"command": command, "description": "Print a mark"}));
+        let (words, call) = match next_step(body, tools.contains(&"Bash").then_some(shell), log) {
+            Step::Use { words, call } => (words, Some(call)),
             Step::Say(words) => (words, None),
         };
         let stop = if call.is_some() { "tool_use" } else { "end_turn" };
@@ -202,9 +275,10 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
         let first = u64::from(call.is_some());
         let said = json!({"type": "text_delta", "text": words});
         text += &block(first, json!({"type": "text", "text": ""}), &[said]);
-        if let Some(command) = call {
-            let input = json!({"command": command, "description": "Print a mark"}).to_string();
-            let call = json!({"type": "tool_use", "id": format!("toolu_{id}"), "name": "Bash", "input": {}});
+        if let Some(call) = call {
+            let input = call.input.to_string();
+            let call =
+                json!({"type": "tool_use", "id": format!("toolu_{id}"), "name": call.name, "input": {}});
             text += &block(2, call, &[json!({"type": "input_json_delta", "partial_json": input})]);
         }
         text += &event(
@@ -217,16 +291,23 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
     if path.ends_with("/responses") {
         let shell = SHELLS.into_iter().find(|name| tools.contains(name));
         let message = |words: &str| json!({"type": "message", "role": "assistant", "id": format!("m_{id}"), "content": [{"type": "output_text", "text": words}]});
-        let items = match next_step(body, shell.is_some(), log) {
-            Step::Say(words) => vec![message(&words)],
-            Step::Call { words, command } => {
-                let name = shell.unwrap_or("shell");
-                let arguments = match name {
+        let shell = shell.map(|name| {
+            move |command: String| {
+                let input = match name {
                     "shell_command" => json!({"command": command}),
                     "exec_command" => json!({"cmd": command}),
                     _ => json!({"command": ["bash", "-lc", command]}),
                 };
-                let call = json!({"type": "function_call", "call_id": format!("call_{id}"), "name": name, "arguments": arguments.to_string()});
+                Call::new(name, input)
+            }
+        });
+        let items = match next_step(body, shell, log) {
+            Step::Say(words) => vec![message(&words)],
+            Step::Use { words, call: Call { name, namespace, input } } => {
+                let mut call = json!({"type": "function_call", "call_id": format!("call_{id}"), "name": name, "arguments": input.to_string()});
+                if let Some(namespace) = namespace {
+                    call["namespace"] = json!(namespace);
+                }
                 let summary = [json!({"type": "summary_text", "text": THOUGHT})];
                 let thinking = json!({"type": "reasoning", "id": format!("rs_{id}"), "summary": summary, "encrypted_content": SIGNATURE});
                 vec![thinking, message(&words), call]
@@ -253,13 +334,13 @@ fn answer(path: &str, body: &Value, log: &Mutex<Vec<Vec<String>>>) -> (&'static 
             let chunk = json!({"id": format!("c_{id}"), "object": "chat.completion.chunk", "created": 1, "model": "fake", "choices": [choice]});
             format!("data: {chunk}\n\n")
         };
-        let text = match next_step(body, tools.contains(&"bash"), log) {
+        let shell = |command| Call::new("bash", json!({"command": command, "description": "Print a mark"}));
+        let text = match next_step(body, tools.contains(&"bash").then_some(shell), log) {
             Step::Say(words) => {
                 chunk(json!({"role": "assistant", "content": words}), None) + &chunk(json!({}), Some("stop"))
             }
-            Step::Call { words, command } => {
-                let arguments = json!({"command": command, "description": "Print a mark"}).to_string();
-                let function = json!({"name": "bash", "arguments": arguments});
+            Step::Use { words, call } => {
+                let function = json!({"name": call.name, "arguments": call.input.to_string()});
                 let call =
                     json!({"index": 0, "id": format!("call_{id}"), "type": "function", "function": function});
                 chunk(json!({"role": "assistant", "reasoning_content": THOUGHT}), None)
@@ -483,7 +564,7 @@ fn each_agent_asks_in_the_app_before_it_acts() {
         terminal.press(Key::Enter);
         let screen = terminal.wait_for("Esc stop the turn").contents();
         assert!(screen.contains("asks to run a command") && screen.contains("$ echo T-001"), "{screen}");
-        std::thread::sleep(Duration::from_millis(400));
+        thread::sleep(Duration::from_millis(400));
         terminal.type_text("y");
         terminal.wait_for("A-001");
         terminal.press(Key::Ctrl('c'));
@@ -491,5 +572,206 @@ fn each_agent_asks_in_the_app_before_it_acts() {
         terminal.press(Key::Ctrl('c'));
         assert!(terminal.wait_for_exit().success());
         assert_eq!(world.branch(), ["Q-001", "W-001", "T-001", "A-001"]);
+    }
+}
+
+/// Writes transcripts of Claude Code and Codex, each with a sentence that the other tools do not have.
+fn write_sessions_of_other_tools(hfs: &Hfs) {
+    let claude =
+        hfs.home().join(".claude/projects/-home-me-garden/11111111-1111-4111-8111-111111111111.jsonl");
+    let record = json!({"type": "user", "uuid": "00000001-0000-4000-8000-000000000001", "parentUuid": null, "isSidechain": false,
+        "sessionId": "11111111-1111-4111-8111-111111111111", "cwd": "/home/me/garden", "timestamp": "2026-01-01T00:00:00Z",
+        "message": {"role": "user", "content": "The heliotrope is watered on Thursdays."}});
+    let codex = hfs.home().join(
+        ".codex/sessions/2026/01/01/rollout-2026-01-01T10-00-00-019c1a00-0001-7000-8000-000000000001.jsonl",
+    );
+    let content = json!([{"type": "input_text", "text": "The quinces are picked in October."}]);
+    let rollout = [
+        json!({"timestamp": "2026-01-01T10:00:00Z", "type": "session_meta", "payload": {"id": "019c1a00-0001-7000-8000-000000000001",
+            "timestamp": "2026-01-01T10:00:00Z", "cwd": "/home/me/orchard", "cli_version": "0.1"}}),
+        json!({"timestamp": "2026-01-01T10:00:01Z", "type": "response_item",
+            "payload": {"type": "message", "role": "user", "content": content}}),
+    ];
+    for (path, lines) in [(claude, vec![record]), (codex, rollout.to_vec())] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+}
+
+#[test]
+fn a_connected_agent_finds_what_another_tool_was_told_and_disconnecting_leaves_no_trace() {
+    let Some(world) = World::new() else { return };
+    let hfs = &world.hfs;
+    // The agents create and complete their own configurations first.
+    AGENTS.iter().for_each(|agent| drop(world.ask(agent, false)));
+    write_sessions_of_other_tools(hfs);
+    let files = [".claude.json", ".codex/config.toml", ".config/opencode/opencode.json"];
+    let read = || files.map(|file| fs::read_to_string(hfs.home().join(file)).ok());
+    let before = read();
+    let _ = hfs.run(&["connect", "claude", "codex", "opencode", "--yes"]).ok();
+    for (agent, word, rest) in [
+        ("claude", "quinces", "are picked in October"),
+        ("codex", "heliotrope", "is watered on Thursdays"),
+        ("opencode", "quinces", "are picked in October"),
+    ] {
+        let question = format!("FIND {word}");
+        let arguments = ["chat", "--agent", agent, "--allow", "all", &question];
+        let output = hfs.command(&arguments).timeout(Duration::from_secs(180)).run().ok();
+        let is_found = output.stdout.contains("FOUND") && output.stdout.contains(rest);
+        assert!(is_found, "{agent}: {}", output.describe());
+        println!("{agent} found a sentence of another tool");
+    }
+    let during = read();
+    let _ = hfs.run(&["disconnect", "--yes"]).ok();
+    let after = read();
+    assert_eq!((&after[1], &after[2]), (&before[1], &before[2]));
+    // Claude Code also keeps counters in its configuration, and may have changed them.
+    let value = |text: &Option<String>| serde_json::from_str::<Value>(text.as_ref().unwrap()).unwrap();
+    let mut expected = value(&during[0]);
+    expected["mcpServers"].as_object_mut().unwrap().remove("hfs").unwrap();
+    if value(&before[0]).get("mcpServers").is_none() {
+        expected.as_object_mut().unwrap().shift_remove("mcpServers");
+    }
+    assert_eq!(value(&after[0]), expected);
+    // While no agent writes to them, all are restored byte by byte.
+    let _ = hfs.run(&["connect", "claude", "codex", "opencode", "--yes"]).ok();
+    let _ = hfs.run(&["disconnect", "--yes"]).ok();
+    assert_eq!(read(), after);
+}
+
+fn number_from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The sessions in the store at `home`.
+fn list_of(hfs: &Hfs, home: &str) -> Value {
+    let list = ["--home", home, "session", "list", "--all", "-n", "1000", "--json"];
+    hfs.command(&list).env("HFS_WATCH_CATCH_UP_MS", "0").run().ok().json()
+}
+
+/// The messages of all sessions in the store at `home`, by the ids that the sessions have in their tools.
+fn stored_messages(hfs: &Hfs, home: &str) -> BTreeMap<String, Vec<Value>> {
+    let listed = list_of(hfs, home);
+    let sessions = listed["sessions"].as_array().unwrap().iter();
+    let read = sessions.map(|session| {
+        let id = session["id"].as_str().unwrap();
+        let shown = hfs.run(&["--home", home, "session", "show", id, "-n", "100000", "--json"]).ok().json();
+        let messages = shown["messages"].as_array().unwrap().iter();
+        let messages = messages.map(|message| json!([message["role"], message["parts"]])).collect();
+        (session["origin"]["id"].as_str().unwrap().to_owned(), messages)
+    });
+    read.collect()
+}
+
+/// The agents are driven by a hfs with another home, so that the watcher sees their transcripts as those of other programs.
+#[test]
+fn a_killed_watcher_saves_each_turn_of_the_agents_once() {
+    let Some(world) = World::new() else { return };
+    let (turns, kills) =
+        (number_from_env("HFS_REAL_AGENT_TURNS", 12), number_from_env("HFS_CRASH_KILLS", 12));
+    let hfs = &world.hfs;
+    let watched = hfs.home().join("watched");
+    let watched = watched.to_str().unwrap();
+    let is_done = AtomicBool::new(false);
+    // Slow agents take fewer turns.
+    let next = AtomicU64::new(0);
+    let mut random = fastrand::Rng::with_seed(number_from_env("HFS_CRASH_SEED", 20_260_201));
+    let killed = thread::scope(|scope| {
+        let agents = AGENTS.iter().map(|agent| {
+            let next = &next;
+            scope.spawn(move || {
+                let home = hfs.home().join(format!("driver-{agent}"));
+                fs::create_dir_all(&home).unwrap();
+                fs::copy(hfs.hfs_home().join("config.yaml"), home.join("config.yaml")).unwrap();
+                for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    if turn >= turns {
+                        break;
+                    }
+                    let question = format!("Q-{turn:03}");
+                    let mut arguments = vec!["--home", home.to_str().unwrap(), "chat", "--agent", agent];
+                    arguments.extend(["--allow", "all"]);
+                    arguments.extend((!is_first).then_some("-c"));
+                    arguments.push(&question);
+                    let environment = hfs.command(&arguments).env("HFS_WATCH_CATCH_UP_MS", "0");
+                    let _ = environment.timeout(Duration::from_secs(300)).run().ok();
+                }
+            })
+        });
+        let agents: Vec<_> = agents.collect();
+        let watcher = scope.spawn(|| {
+            let mut killed = 0;
+            while killed < kills && !is_done.load(Ordering::Relaxed) {
+                let running = hfs.command(&["--home", watched, "watch"]).spawn();
+                thread::sleep(Duration::from_millis(random.u64(5..1_000)));
+                let output = running.kill();
+                assert_eq!((output.signal, output.stderr.as_str()), (Some(9), ""), "{}", output.describe());
+                killed += 1;
+            }
+            // The last one sees the rest.
+            let last = hfs.command(&["--home", watched, "watch"]).timeout(Duration::from_secs(3_600)).spawn();
+            while !is_done.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(100));
+            }
+            thread::sleep(Duration::from_secs(3));
+            let status = hfs.run(&["--home", watched, "watch", "--status", "--json"]).ok().json();
+            last.interrupt();
+            let _ = last.wait().ok();
+            println!("lag: {}, imported: {}", status["lag_ms"], status["imported"]);
+            assert!(status["lag_ms"]["p95"].as_u64().is_none_or(|lag| lag < 2_000), "{status}");
+            killed
+        });
+        agents.into_iter().for_each(|agent| agent.join().unwrap());
+        is_done.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert_eq!(hfs.run(&["--home", watched, "store", "verify", "--json"]).ok().json()["ok"], true);
+    let whole = hfs.home().join("whole");
+    let whole = whole.to_str().unwrap();
+    let folders = [".claude", ".codex", ".local/share/opencode"].map(|folder| hfs.home().join(folder));
+    let arguments: Vec<&str> = ["--home", whole, "import"]
+        .into_iter()
+        .chain(folders.iter().map(|path| path.to_str().unwrap()))
+        .collect();
+    let _ = hfs.run(&arguments).ok();
+    let (found, expected) = (stored_messages(hfs, watched), stored_messages(hfs, whole));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (session, messages) in &found {
+        assert_eq!(messages, &expected[session], "messages of {session}");
+    }
+    let answers = found.values().flatten().filter(|message| message.to_string().contains("\"A-")).count();
+    assert_eq!(answers as u64, turns, "each answer is there once");
+    let mut transcripts = Vec::new();
+    find_transcripts(&hfs.home().join(".claude/projects"), &mut transcripts);
+    for path in &transcripts {
+        let session = path.file_stem().unwrap().to_str().unwrap();
+        let listed = list_of(hfs, watched);
+        let sessions = listed["sessions"].as_array().unwrap().iter();
+        let id = sessions
+            .filter(|found| found["origin"]["id"] == session)
+            .map(|found| found["id"].as_str().unwrap());
+        let Some(id) = id.last() else { continue };
+        let export = ["--home", watched, "export", "-q", id, "--format", "claude-code", "-o", "-"];
+        let export = hfs.run(&export).ok().stdout;
+        assert_eq!(
+            records_of_messages(&export),
+            records_of_messages(&fs::read_to_string(path).unwrap()),
+            "records of {session}"
+        );
+    }
+    println!(
+        "{killed} watchers killed during {answers} turns; {} transcripts of Claude Code are equal",
+        transcripts.len()
+    );
+}
+
+fn find_transcripts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            find_transcripts(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+            found.push(path);
+        }
     }
 }

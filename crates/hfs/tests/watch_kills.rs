@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::cli::Hfs;
+use testkit::transcripts::records_of_messages;
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
@@ -158,20 +159,6 @@ fn codex(home: &Path, number: u32) -> (PathBuf, Box<dyn Writer>) {
     (path.clone(), Lines::boxed(path, next))
 }
 
-/// The records of a transcript with their numbers of occurrences, regardless of the order of fields.
-fn records(text: &str) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for line in text.lines() {
-        let mut record: Value = serde_json::from_str(line).unwrap();
-        record.sort_all_objects();
-        // Selects the branch to continue, and is added by an export.
-        if record["type"] != "last-prompt" {
-            *counts.entry(record.to_string()).or_insert(0) += 1;
-        }
-    }
-    counts
-}
-
 /// The messages of all branches of a session, without what differs between two imports.
 fn messages(hfs: &Hfs, session: &str) -> Vec<Vec<Value>> {
     let shown = hfs.run(&["session", "show", session, "--json"]).ok().json();
@@ -247,10 +234,10 @@ fn a_killed_watcher_imports_every_record_once() {
         count += found.iter().map(Vec::len).sum::<usize>();
         let (format, path) =
             sources.iter().find(|(_, path)| path.to_str().unwrap().contains(origin)).unwrap();
-        let original = records(&fs::read_to_string(path).unwrap());
+        let original = records_of_messages(&fs::read_to_string(path).unwrap());
         let export = hfs.run(&["export", "-q", session, "--format", format, "-o", "-"]).ok().stdout;
         if *format == "claude-code" {
-            assert_eq!(records(&export), original, "records of {origin}");
+            assert_eq!(records_of_messages(&export), original, "records of {origin}");
         }
     }
     println!("{kills} watchers killed, seed {seed}: {} sessions, {count} messages", found.len());
