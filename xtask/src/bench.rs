@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::runtimes::Python;
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -31,6 +32,9 @@ pub struct Options {
     /// Do not run anything, but read the rows that `--json` printed before
     #[arg(long, value_name = "FILE")]
     rows: Option<PathBuf>,
+    /// Install the libraries and programs that the benchmarks `libraries` and `programs` compare with, and ripgrep for `watch`
+    #[arg(long)]
+    peers: bool,
     /// A folder with the conversations of LoCoMo, for the benchmark `recall`
     #[arg(long, value_name = "DIR")]
     locomo: Option<PathBuf>,
@@ -54,8 +58,18 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let lines = match &options.rows {
         Some(file) => rows_in(file)?,
         None => {
-            let names = selected_benchmarks(workspace, &options.names)?;
+            let mut names = selected_benchmarks(workspace, &options.names)?;
+            let environment = if options.peers { Some(install_peers(workspace)?) } else { None };
+            if environment.is_none() && options.names.is_empty() {
+                names.retain(|name| !NEED_PEERS.contains(&name.as_str()));
+                eprintln!("left out: {}, which need --peers", NEED_PEERS.join(", "));
+            }
             let mut command = cargo_bench(workspace, &names);
+            if let Some(environment) = environment {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let folders = std::iter::once(environment.join("bin")).chain(std::env::split_paths(&path));
+                command.env("PATH", std::env::join_paths(folders)?).env("HFS_PEERS", environment);
+            }
             if let Some(folder) = &options.locomo {
                 let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
                 command.env("HFS_LOCOMO", folder);
@@ -87,9 +101,29 @@ fn rows_in(file: &Path) -> Result<Vec<(String, Row)>> {
     Ok(rows.collect())
 }
 
+/// Benchmarks that compare with what `--peers` installs.
+const NEED_PEERS: [&str; 2] = ["libraries", "programs"];
+
+/// Versions with which the comparisons are known to work.
+const PEERS: [&str; 4] = [
+    "claude-code-log==1.7.0",
+    "langgraph-checkpoint-sqlite==3.1.2",
+    "openai-agents==0.24.0",
+    "ripgrep==15.1.0",
+];
+
+/// Installs the peers into an environment below the target directory. Returns its folder.
+fn install_peers(workspace: &Workspace) -> Result<PathBuf> {
+    let environment = workspace.target.join("peers");
+    let python = Python::find(workspace)?.context("the peers need a Python with venv and pip")?;
+    ensure!(python.install(&environment, &PEERS)?, "pip cannot install the peers");
+    Ok(environment)
+}
+
 /// Runs every benchmark on tiny data, in the profile of the tests so that nothing is built twice.
 pub fn smoke(workspace: &Workspace) -> Result<ExitCode> {
-    let names = selected_benchmarks(workspace, &[])?;
+    let mut names = selected_benchmarks(workspace, &[])?;
+    names.retain(|name| !NEED_PEERS.contains(&name.as_str()));
     let mut command = cargo_bench(workspace, &names);
     command.env("HFS_BENCH_SMOKE", "1").args(["--profile", "dev", "--", "--json"]);
     let lines = run_and_collect_rows(&mut command, &names)?;

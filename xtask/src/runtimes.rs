@@ -159,7 +159,7 @@ fn python(workspace: &Workspace, work: &Path, wit: &Path) -> Result<Result<PathB
 }
 
 /// A Python whose pip can install packages: the machine's own, or one from Debian's packages.
-struct Python {
+pub struct Python {
     program: PathBuf,
     /// The folder of Debian's packages. They are there if the machine has no Python, or Debian's Python without `venv` and pip.
     unpacked: Option<Unpacked>,
@@ -172,7 +172,7 @@ struct Unpacked {
 
 impl Python {
     /// `None` if the machine has no Python with venv and pip, and no Debian packages of it.
-    fn find(workspace: &Workspace) -> Result<Option<Self>> {
+    pub fn find(workspace: &Workspace) -> Result<Option<Self>> {
         let own = PathBuf::from("python3");
         if shell::is_available(Command::new(&own).args(["-c", "import ensurepip, venv"])) {
             return Ok(Some(Self { program: own, unpacked: None }));
@@ -198,7 +198,7 @@ impl Python {
     }
 
     /// Installs packages into an environment. Returns whether that succeeded.
-    fn install(&self, environment: &Path, packages: &[&str]) -> Result<bool> {
+    pub fn install(&self, environment: &Path, packages: &[&str]) -> Result<bool> {
         // Always recreate the environment: it contains the path of its folder, which may have been moved.
         let mut create = Command::new(&self.program);
         create.args(["-m", "venv", "--clear"]);
