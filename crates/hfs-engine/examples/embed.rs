@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rewound = engine.rewind(first.id).await?;
     println!(
         "{} shows {} messages; {} is unchanged",
-        rewound.branch.name, rewound.plan.in_view, rewound.plan.from.name
+        rewound.branch.name, rewound.plan.in_view, rewound.plan.current.name
     );
     Ok(())
 }

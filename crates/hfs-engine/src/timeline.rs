@@ -54,13 +54,16 @@ pub struct RewindPlan {
     pub target: RewindTarget,
     /// The state that the rewind restores.
     pub state: StateAtPlace,
-    /// Branch of the checkpoint or message. The rewind leaves it unchanged.
+    /// Branch of the checkpoint or message, from which the new branch starts.
     pub from: Branch,
+    /// The current branch, which is left and keeps its messages. It may be another one than `from`.
+    pub current: Branch,
     /// Number of messages that the new branch shows.
     pub in_view: Seq,
-    /// Number of messages of `from` that the new branch does not show.
+    /// Number of messages of `current` that the new branch does not show.
     pub out_of_view: Seq,
-    /// The user's next message after the place, to be edited and sent again.
+    /// The user's next message after the place, to be edited and sent again: that of `current` if the place is in its
+    /// history, else that of `from`.
     pub prompt: Option<Message>,
     /// What agents did in the messages that go out of view. It is not taken back.
     pub side_effects: SideEffects,
@@ -178,7 +181,11 @@ impl Engine {
     pub async fn switch(&self, session: SessionId, branch: BranchId) -> Result<Branch, EngineError> {
         self.run_blocking(move |engine| {
             let branch = engine.branch_of(session, branch)?;
-            engine.store().switch_branch(branch.id, engine.clock().now())?;
+            let current = engine.store().get_session(session)?.session.current_branch;
+            // An operation that changes nothing would be one that an undo does not show.
+            if current != branch.id || branch.undone {
+                engine.store().switch_branch(branch.id, engine.clock().now())?;
+            }
             engine.load_plugin_states(session, branch.id)?;
             Ok(Branch { undone: false, ..branch })
         })
@@ -282,11 +289,19 @@ impl Engine {
                 (self.state_at(&from, seq)?, from, seq)
             }
         };
-        let after = store.read_messages(from.id, MessageRange::From(seq.saturating_add(1), PROMPT_SEARCH))?;
+        let branches = store.list_branches(from.session)?;
+        let lineage = Lineage::new(&branches);
+        let current = store.get_session(from.session)?.session.current_branch;
+        let current = lineage.get(current).unwrap_or(&from).clone();
+        // What both show: of the current branch, the rest goes out of view.
+        let shared = lineage.shared(&current, &from).min(seq);
+        let history = if shared == seq { &current } else { &from };
+        let after =
+            store.read_messages(history.id, MessageRange::From(seq.saturating_add(1), PROMPT_SEARCH))?;
         let prompt = after.into_iter().find(|message| message.content.is_typed());
-        let out_of_view = from.head.saturating_sub(seq);
-        let side_effects = self.side_effects(&from, seq)?;
-        Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from, side_effects })
+        let out_of_view = current.head.saturating_sub(shared);
+        let side_effects = self.side_effects(&current, shared)?;
+        Ok(RewindPlan { target: to, in_view: seq, out_of_view, state, prompt, from, current, side_effects })
     }
 
     /// What agents did after message `seq` of a branch.

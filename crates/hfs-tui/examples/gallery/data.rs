@@ -541,6 +541,7 @@ pub fn rewind_plan() -> RewindPlan {
         target: checkpoint.id.into(),
         state: StateAtPlace::Kept(Box::new(checkpoint)),
         from: branch(1, "main", None, 7, 42),
+        current: branch(1, "main", None, 7, 42),
         in_view: 4,
         out_of_view: 3,
         prompt: Some(user(5, "Good. Make that change, and add some jitter to the pause.", 12)),

@@ -194,6 +194,7 @@ impl HostileText {
         self.insert_all(effects.files.iter_mut().chain(&mut effects.commands));
         self.insert_all(effects.uncertain_files.iter_mut().chain(&mut effects.uncertain_commands));
         self.insert_into_branch(&mut plan.from);
+        self.insert_into_branch(&mut plan.current);
         plan.prompt.iter_mut().for_each(|prompt| self.insert_into_message(prompt));
     }
 

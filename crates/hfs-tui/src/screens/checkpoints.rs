@@ -315,7 +315,7 @@ pub fn label_prompt(conversation: &Conversation) -> Modal {
 
 /// Explains the effects of a rewind and asks for confirmation.
 pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
-    let from = sanitize_line(&plan.from.name);
+    let current = sanitize_line(&plan.current.name);
     let restored = match plan.state {
         StateAtPlace::Kept(_) => " Every agent's memory is restored to that point.",
         StateAtPlace::Initial => "",
@@ -329,10 +329,10 @@ pub fn rewind_confirmation(plan: &RewindPlan) -> Confirm {
     };
     let mut text = vec![format!("A new branch starts {place}.{restored}")];
     text.push(if plan.out_of_view == 0 {
-        format!("\"{from}\" does not change.")
+        format!("\"{current}\" does not change.")
     } else {
         format!(
-            "\"{from}\" keeps its {} after that point. To return to it, switch branches or undo.",
+            "\"{current}\" keeps its {} after that point. To return to it, switch branches or undo.",
             plural(plan.out_of_view, "message")
         )
     });

@@ -72,8 +72,8 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
             "a rewind to {place} creates a branch with {} in view\n\
              out of view, but kept on {}: {}\n",
             message_range(1, plan.in_view),
-            sanitize::line(&plan.from.name),
-            message_range(plan.in_view + 1, plan.from.head),
+            sanitize::line(&plan.current.name),
+            message_range((plan.current.head + 1).saturating_sub(plan.out_of_view), plan.current.head),
         );
         if let Some(note) = state_note(&plan) {
             text += &format!("{note}\n");
@@ -112,7 +112,7 @@ pub fn rewind(args: &RewindArgs, context: &Context) -> Result<Outcome, CliError>
          `hfs undo {}` undoes this",
         sanitize::line(&rewound.branch.name),
         plural(rewound.plan.in_view, "message"),
-        sanitize::line(&rewound.plan.from.name),
+        sanitize::line(&rewound.plan.current.name),
         session.short().shown(),
     ));
     if let Some(effects) = rewound.plan.side_effects.describe() {
@@ -188,7 +188,19 @@ fn message_range(first: Seq, last: Seq) -> String {
 
 /// Undoes the newest operation on a session.
 pub fn undo(args: &UndoArgs, context: &Context) -> Result<Outcome, CliError> {
-    let reversed = context.engine()?.undo(context.session_or_trashed(&args.session)?)?;
+    let session = context.session_or_trashed(&args.session)?;
+    let store = context.store()?;
+    let newest = store.list_operations(None, &PageRequest::first(1))?.items.pop();
+    let reversed = context.engine()?.undo(session)?;
+    // A session that was just deleted, for example, is not the newest one any more.
+    if let Some(other) = newest.filter(|newest| args.session == "@" && newest.session != session) {
+        let name = sanitize::line(&store.get_session(other.session)?.session.name);
+        context.console.warn(&format!(
+            "the newest operation of all sessions is another one, {} in {name:?}: hfs undo {} undoes that",
+            other.kind,
+            other.session.short().shown(),
+        ));
+    }
     report_reversal("undone", &reversed, context)
 }
 

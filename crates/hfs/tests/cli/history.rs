@@ -246,6 +246,42 @@ fn a_dry_run_describes_the_effect_of_a_rewind() {
 }
 
 #[test]
+fn a_rewind_tells_what_goes_out_of_view_of_the_current_branch() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["rewind", "work", "1"]).ok();
+    let _ = hfs.run(&["chat", "-s", "work", "another two"]).ok();
+    // Checkpoint 1 is on main, which is not the current branch any more.
+    insta::assert_snapshot!(output_of(&hfs, &["rewind", "work", "1", "--dry-run"]), @r"
+    a rewind to checkpoint 1 creates a branch with messages 1 to 2 in view
+    out of view, but kept on main-2: messages 3 to 4
+    offered for editing and sending again: message 3 user      another two
+    --- stderr
+    ");
+    let planned = json(&hfs, &["rewind", "work", "1", "--dry-run"]);
+    assert_eq!((&planned["in_view"], &planned["out_of_view"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn a_switch_to_the_current_branch_is_no_operation() {
+    let (_server, hfs) = work_session();
+    let before = json(&hfs, &["log", "work"]);
+    let _ = hfs.run(&["branch", "switch", "work", "main"]).ok();
+    assert_eq!(json(&hfs, &["log", "work"]), before);
+}
+
+#[test]
+fn an_undo_without_a_session_names_a_newer_operation_on_another_one() {
+    let (_server, hfs) = work_session();
+    let _ = hfs.run(&["rewind", "work", "1"]).ok();
+    let _ = hfs.run(&["chat", "of another session"]).ok();
+    let _ = hfs.run(&["session", "delete", "@"]).ok();
+    let output = hfs.run(&["undo"]).ok();
+    assert!(output.stderr.contains("undone: rewind"), "{}", output.describe());
+    let warning = "warning: the newest operation of all sessions is another one, delete in";
+    assert!(output.stderr.contains(warning), "{}", output.describe());
+}
+
+#[test]
 fn undo_reverses_a_rewind_exactly_and_redo_repeats_it() {
     let (_server, hfs) = work_session();
     let before = state_of_work(&hfs);

@@ -224,7 +224,7 @@ async fn rewind(
     let mut text = format!(
         "Rewound to {place}, on the new branch {}. {} keeps all its messages; `/undo` returns to it.",
         name(&rewound.branch),
-        name(&rewound.plan.from),
+        name(&rewound.plan.current),
     );
     if let Some(note) = state_note(&rewound.plan) {
         text += &format!("\n\n{}.", sanitize::line(&note));
