@@ -133,9 +133,14 @@ impl<'a> TurnRecorder<'a> {
 
     /// Records an update that arrived before the turn, when no message was being written.
     pub fn report(&mut self, update: Value) {
-        if self.lists.add(&update) {
-            self.emit(&ToolEvent::AgentUpdated { agent: self.agent(), update });
-        }
+        let update = match self.lists.add(&update) {
+            ListChange::Whole => update,
+            ListChange::Returned(fingerprint) => {
+                json!({"sessionUpdate": update.get("sessionUpdate"), "returned": fingerprint})
+            }
+            ListChange::Unchanged => return,
+        };
+        self.emit(&ToolEvent::AgentUpdated { agent: self.agent(), update });
     }
 
     /// The newest lists that the agent has reported on the branch.
@@ -646,22 +651,47 @@ fn duration_ms(call: &ToolCallState) -> u64 {
     u64::try_from(call.started_at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Fingerprints of lists that an agent sends as a whole, by the kind of their update: its commands and its options. A list is
-/// recorded when it changes, because agents send the same ones with each session that they open.
+/// Fingerprints of lists that an agent sends as a whole, by the kind of their update: its commands and its options. Agents send the
+/// same ones with each session that they open, so a list is recorded once, and named by its fingerprint when it returns.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct ReportedLists(BTreeMap<String, String>);
+pub(crate) struct ReportedLists(BTreeMap<String, Vec<String>>);
+
+/// What to record of an update.
+enum ListChange {
+    /// The update as it came: it has no list, or a new one.
+    Whole,
+    /// That an earlier list, with this fingerprint, is the newest one again.
+    Returned(String),
+    /// Nothing: the list is still the newest one.
+    Unchanged,
+}
 
 impl ReportedLists {
     /// Kinds of updates with a list.
     const KINDS: [&'static str; 2] = ["available_commands_update", "config_option_update"];
+    /// Lists of a kind that are remembered. Claude Code sends one before and one after the first message of its process.
+    const MAX_LISTS: usize = 8;
+    /// Characters of a fingerprint, each of four bits.
+    const FINGERPRINT_CHARS: usize = 16;
 
-    /// Whether an update has to be recorded: it has no list, or another one than the last update of its kind.
-    fn add(&mut self, update: &Value) -> bool {
+    fn add(&mut self, update: &Value) -> ListChange {
         let kind = update.get("sessionUpdate").and_then(Value::as_str);
-        let Some(kind) = kind.filter(|kind| Self::KINDS.contains(kind)) else { return true };
-        let fingerprint = blake3::hash(update.to_string().as_bytes()).to_hex().to_string();
-        self.0.insert(kind.to_owned(), fingerprint.clone()) != Some(fingerprint)
+        let Some(kind) = kind.filter(|kind| Self::KINDS.contains(kind)) else { return ListChange::Whole };
+        let hash = blake3::hash(update.to_string().as_bytes()).to_hex();
+        let fingerprint: String = hash.chars().take(Self::FINGERPRINT_CHARS).collect();
+        // The newest one is the last.
+        let known = self.0.entry(kind.to_owned()).or_default();
+        if known.last() == Some(&fingerprint) {
+            return ListChange::Unchanged;
+        }
+        let before = known.len();
+        known.retain(|other| *other != fingerprint);
+        let has_returned = known.len() < before;
+        known.push(fingerprint.clone());
+        let excess = known.len().saturating_sub(Self::MAX_LISTS);
+        known.drain(..excess);
+        if has_returned { ListChange::Returned(fingerprint) } else { ListChange::Whole }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -437,7 +437,7 @@ fn after_a_rewind_the_agent_reads_the_branch_from_a_transcript_that_hfs_wrote() 
     assert!(transcripts(&hfs).is_empty());
     // The agent's own sessions are not those of hfs, and the message says so.
     let is_said =
-        purged.stderr.contains("scripted took part in it") && purged.stderr.contains("hfs does not remove");
+        purged.stderr.contains("claude took part in it") && purged.stderr.contains("hfs does not remove");
     assert!(is_said, "{}", purged.stderr);
     // What the agent keeps of the session does not bring it back.
     fs::write(&left[0], kept_by_the_agent).unwrap();
