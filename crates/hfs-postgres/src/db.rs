@@ -480,8 +480,9 @@ impl Server {
             Access::Write => "ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
         let timeout = pace.statement_timeout();
+        // The server compiles plans that it expects to be expensive, such as that of a search, which takes longer than running them.
         let mut begin = format!(
-            "BEGIN {mode}; SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {}; \
+            "BEGIN {mode}; SET LOCAL search_path = {schema}; SET LOCAL jit = off; SET LOCAL statement_timeout = {}; \
              SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
             timeout.as_millis(),
             LOCK_TIMEOUT.as_millis(),
