@@ -103,14 +103,14 @@ fn restore_terminal() {
     }
 }
 
-/// Writes one line to standard error.
+/// Writes two lines to standard error: what happened, and what the user can do.
 fn report(number: c_int, code: c_int) {
     let stderr = rustix::stdio::stderr();
     write_all(stderr, b"hfs has crashed: ");
     write_all(stderr, reason(number, code).as_bytes());
     write_all(
         stderr,
-        b". What was saved is in the store: `hfs -c` continues, `hfs store verify` checks it\n",
+        b"\nWhat was saved is in the store: `hfs -c` continues, `hfs store verify` checks it.\n",
     );
 }
 
