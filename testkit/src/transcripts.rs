@@ -1,5 +1,7 @@
 //! Transcripts as other tools write them: made ones of any size, and the comparison of two.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot write its transcripts fails")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
