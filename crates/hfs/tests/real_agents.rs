@@ -748,10 +748,10 @@ fn a_killed_watcher_saves_each_turn_of_the_agents_once() {
         let session = path.file_stem().unwrap().to_str().unwrap();
         let listed = list_of(hfs, watched);
         let sessions = listed["sessions"].as_array().unwrap().iter();
-        let id = sessions
+        let mut ids = sessions
             .filter(|found| found["origin"]["id"] == session)
             .map(|found| found["id"].as_str().unwrap());
-        let Some(id) = id.last() else { continue };
+        let Some(id) = ids.next_back() else { continue };
         let export = ["--home", watched, "export", "-q", id, "--format", "claude-code", "-o", "-"];
         let export = hfs.run(&export).ok().stdout;
         assert_eq!(
