@@ -313,7 +313,17 @@ fn by_npm(node: &Node, work: &Path, wit: &Path) -> Result<Result<PathBuf, String
     if !shell::succeeds(&mut install)? {
         return Ok(Err("npm cannot install componentize-qjs".into()));
     }
-    let tool = |name: &str| node.command(&[work.join("node_modules/.bin").join(name)]);
+    let tools = work.join("node_modules/.bin");
+    if let Some(folder) = &node.folder {
+        // The tools are scripts: with their folder in `PATH`, they run anywhere.
+        let link = tools.join("node");
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).with_context(|| format!("replace {}", link.display()))?;
+        }
+        std::os::unix::fs::symlink(folder.join("node"), &link)
+            .with_context(|| format!("create {}", link.display()))?;
+    }
+    let tool = |name: &str| node.command(&[tools.join(name)]);
     let mut bundle = tool("esbuild")?;
     bundle.args([
         "app.js",

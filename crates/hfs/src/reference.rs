@@ -344,6 +344,7 @@ const VARIABLES: &[(&str, &[(&str, &str)])] = &[
             ("EDITOR", "the same, if `VISUAL` is not set"),
             ("WAYLAND_DISPLAY", "if set, the app copies with `wl-copy` where it is installed"),
             ("DISPLAY", "if set, the app copies with `xclip` or `xsel` where one is installed"),
+            ("TMUX", "if set, the app copies by tmux where none of these is installed"),
         ],
     ),
     (

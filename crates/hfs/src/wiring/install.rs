@@ -148,7 +148,7 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("exit status: 3"));
         let mut lines = lines.into_inner();
         lines.sort();
-        assert_eq!(lines, ["install -g @agentclientprotocol/claude-agent-acp", "no access"]);
+        assert_eq!(lines, ["install -g @agentclientprotocol/claude-agent-acp@0.101", "no access"]);
         write_program(&npm, "exit 0");
         let hidden = install(folder.path(), &|_| true).unwrap_err();
         assert!(hidden.hint().unwrap().contains("PATH"), "{hidden}");

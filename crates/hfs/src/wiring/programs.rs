@@ -640,7 +640,7 @@ mod tests {
         let state = |name: &str| named(name, &programs).unwrap().state(&environment);
         assert!(matches!(state("claude"), AgentState::NotInstalled { hint: Some(_) }));
         write("home/.claude/local/claude");
-        let command = "npm install -g @agentclientprotocol/claude-agent-acp".to_owned();
+        let command = "npm install -g @agentclientprotocol/claude-agent-acp@0.101".to_owned();
         assert_eq!(state("claude"), AgentState::NeedsAdapter { command });
         write("claude-agent-acp");
         write("gemini");
