@@ -276,3 +276,39 @@ fn a_role_without_rights_is_told_who_must_create_the_schema() {
     assert_eq!(kind, ErrorKind::Denied);
     assert!(text.contains(&team.role("owner")) && text.contains("has version 10"), "{text}");
 }
+
+#[test]
+fn a_temporary_table_does_not_stand_in_for_one_that_policies_read() {
+    let Some(server) = test_server::server() else { return };
+    let team = Team::new(server);
+    team.migrate();
+    let of_ann = fill(&team.open("ann").unwrap(), &Drafts::new(1));
+    let bob = team.client("bob");
+    bob.execute(&format!(
+        "CREATE TEMPORARY TABLE administrator AS SELECT current_user::text AS role;
+        CREATE TEMPORARY TABLE activity AS SELECT '{}'::uuid AS session, current_user::text AS owner;
+        SET hfs.all_owners = on",
+        of_ann.session.as_uuid()
+    ));
+    assert_eq!(bob.query("SELECT hfs.sees_all_owners()::text")[0][0], "false");
+    assert_eq!(bob.query("SELECT count(*) FROM hfs.message")[0][0], "0");
+    let found = "SELECT count(*) FROM hfs.entries_with('''wzeppelin'''::tsquery)";
+    assert_eq!(bob.query(found)[0][0], "0", "where words of others are");
+}
+
+#[test]
+fn a_role_cannot_refer_to_the_content_of_another() {
+    let Some(server) = test_server::server() else { return };
+    let team = Team::new(server);
+    team.migrate();
+    for (name, make) in [("ann", Drafts::new(1)), ("bob", Drafts::new(2))] {
+        let _ = fill(&team.open(name).unwrap(), &make);
+    }
+    let bob = team.client("bob");
+    // Whether that succeeds would tell what others have, and it would keep them from deleting it.
+    for table in ["attachment_use", "checkpoint", "branch"] {
+        let changed = bob.try_execute(&format!("UPDATE hfs.{table} SET owner = '{}'", team.role("ann")));
+        let rejected = changed.expect_err(table);
+        assert!(rejected.contains("row-level security"), "{table}: {rejected}");
+    }
+}

@@ -49,29 +49,29 @@ ALTER TABLE purged_source ADD PRIMARY KEY (hash, owner);
 ALTER TABLE presence ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT current_user;
 ALTER TABLE write_log ADD COLUMN owner text COLLATE "C" NOT NULL DEFAULT current_user;
 
+-- The bodies of these functions are not strings: the server finds their tables now, and not when it runs them, when a role could have
+-- a temporary table of the same name.
 CREATE FUNCTION is_administrator(checked name) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path FROM CURRENT
-    AS $$
-        SELECT EXISTS (SELECT 1 FROM administrator JOIN pg_catalog.pg_roles ON pg_roles.rolname = administrator.role
-            WHERE pg_has_role(checked, pg_roles.oid, 'USAGE'))
-    $$;
+    LANGUAGE sql STABLE
+    RETURN EXISTS (SELECT 1 FROM administrator JOIN pg_catalog.pg_roles ON pg_roles.rolname = administrator.role
+        WHERE pg_has_role(checked, pg_roles.oid, 'USAGE'));
 
 CREATE FUNCTION sees_all_owners() RETURNS boolean
-    LANGUAGE sql STABLE SET search_path FROM CURRENT
-    AS $$ SELECT coalesce(current_setting('hfs.all_owners', true) = 'on', false) AND is_administrator(current_user) $$;
+    LANGUAGE sql STABLE
+    RETURN coalesce(current_setting('hfs.all_owners', true) = 'on', false) AND is_administrator(current_user);
 
 -- The entries of the text index that match a query, in the sessions that the caller sees. With the policy of `message_text` alone,
 -- the server would test every entry, since `@@` is not LEAKPROOF.
 CREATE FUNCTION entries_with(query tsquery) RETURNS TABLE (session uuid, branch integer, seq bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
-    AS $$
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
         SELECT message_text.session, message_text.branch, message_text.seq
             FROM message_text JOIN activity ON activity.session = message_text.session
             WHERE (message_text.terms @@ query OR message_text.terms IS NULL)
                 AND (activity.owner = session_user::text
                     OR (SELECT coalesce(current_setting('hfs.all_owners', true) = 'on', false)
-                        AND is_administrator(session_user)))
-    $$;
+                        AND is_administrator(session_user)));
+    END;
 
 ALTER TABLE administrator ENABLE ROW LEVEL SECURITY;
 CREATE POLICY read ON administrator FOR SELECT USING (true);
@@ -111,8 +111,16 @@ BEGIN
             USING (EXISTS (SELECT 1 FROM activity WHERE activity.session = %1$I.%2$I))',
             tab, CASE tab WHEN 'session' THEN 'id' ELSE 'session' END);
     END LOOP;
+    -- What a session refers to by content is its owner's: the server tests references without policies.
+    FOREACH tab IN ARRAY ARRAY['branch', 'checkpoint', 'attachment_use']
+    LOOP
+        EXECUTE format('CREATE POLICY added_content ON %I AS RESTRICTIVE FOR INSERT WITH CHECK (owner = current_user::text)', tab);
+        EXECUTE format('CREATE POLICY changed_content ON %I AS RESTRICTIVE FOR UPDATE
+            USING (true) WITH CHECK (owner = current_user::text)', tab);
+    END LOOP;
 END
 $$;
+
 -- An administrator who deletes a session notes that for its owner.
 ALTER TABLE purged_source ENABLE ROW LEVEL SECURITY;
 CREATE POLICY seen ON purged_source USING (owner = current_user::text OR (SELECT sees_all_owners()));
